@@ -1,0 +1,75 @@
+/**
+ * The program: what the compiler emits and the workers run. One flat Int32Array in shared memory, built whole, verified
+ * (verify.ts) before its first use, never changed afterwards, dumpable as text (dump.ts). Offsets are in words from the
+ * program's start; 0 stands for "none".
+ *
+ *     header   MAGIC VERSION LENGTH FLAGS COUNTERS REGIONS  then ENTRY[table * HOOK_COUNT + hook]: offset of a chain
+ *     chain    POLICY POLICY_COUNTER RULES END  then its rules, one behind the other
+ *     rule     LENGTH COUNTER TARGET  then its tests, one behind the other; its target last
+ *     test     OP | INVERT  LENGTH  arguments      (matches; -s -d -p -i -o -f are tests like any other)
+ *     target   OP           LENGTH  arguments
+ *
+ * LENGTH counts the words of the whole thing, itself included. Each match and target says in its own file of this folder
+ * what its arguments mean. A rule's COUNTER is its slot in every worker's counter slab. State that outlives a packet
+ * (limit's credit, recent's lists) lies in regions: Int32Arrays in shared memory that arguments name by number.
+ */
+import { HOOK_COUNT, TABLE_COUNT, type Hook, type Table } from '../names.js';
+
+/** "HTR1" */
+export const MAGIC = 0x48545231;
+export const VERSION = 1;
+
+export const enum Header {
+  MAGIC = 0,
+  VERSION = 1,
+  LENGTH = 2,
+  FLAGS = 3,
+  /** Counter slots the program uses: every COUNTER is below. */
+  COUNTERS = 4,
+  /** State regions the program uses: every region argument is below. */
+  REGIONS = 5,
+  ENTRY = 6,
+}
+export const HEADER_WORDS = Header.ENTRY + TABLE_COUNT * HOOK_COUNT;
+
+export const enum ProgramFlag {
+  /** Some rule needs connections: track them, and have the kernel put fragments together. */
+  CONNECTIONS = 1 << 0,
+  /** The nat table holds at least one rule. */
+  NAT = 1 << 1,
+}
+
+export const enum Chain {
+  /** Verdict of a built-in chain's policy; POLICY_RETURN for a user's chain. */
+  POLICY = 0,
+  POLICY_COUNTER = 1,
+  RULES = 2,
+  /** Offset just past the last rule. */
+  END = 3,
+}
+export const CHAIN_WORDS = 4;
+export const POLICY_RETURN = -1;
+
+export const enum Rule {
+  LENGTH = 0,
+  COUNTER = 1,
+  /** Offset of the target from the rule's start. */
+  TARGET = 2,
+}
+export const RULE_WORDS = 3;
+
+/** In a test's first word, beside the operation: the test holds when the operation does not. */
+export const INVERT = 1 << 16;
+export const OP_MASK = 0xffff;
+
+/** First words of a test or target. */
+export const enum Op {
+  OP = 0,
+  LENGTH = 1,
+  ARGS = 2,
+}
+
+/** Where a table's chain for a hook begins; 0 = the table has none there. */
+export function entry(program: Int32Array, table: Table, hook: Hook): number {
+  return program[Header.ENTRY + table * HOOK_COUNT + hook]!;
+}
