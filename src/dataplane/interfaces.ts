@@ -1,0 +1,128 @@
+/**
+ * The interfaces of this namespace as a worker sees them: names in the form rules match, MTUs, addresses. Read from the
+ * kernel when LINK_EPOCH moves; an ifindex that isn't known yet has every answer empty, and the caller may refresh.
+ * One object a worker.
+ */
+
+/** What the kernel says of a link and its IPv4 addresses. Addresses are host order; MTU in bytes. */
+export interface Link {
+  index: number;
+  name: string;
+  mtu: number;
+  /** IFF_* */
+  flags: number;
+  mac: Uint8Array;
+  /** In the kernel's order; primaries first within a subnet. */
+  addresses: InterfaceAddress[];
+}
+export interface InterfaceAddress {
+  /** IFA_LOCAL: the router's own address. */
+  local: number;
+  /** IFA_ADDRESS: the peer on a point-to-point link, else the same as `local`; the subnet is around this one. */
+  address: number;
+  prefixLength: number;
+  /** RT_SCOPE_*: 0 universe, 253 link, 254 host. */
+  scope: number;
+  /** IFA_F_SECONDARY. */
+  secondary: boolean;
+}
+
+const NAME_WORDS = 4;
+const IFF_LOOPBACK = 0x8;
+const RT_SCOPE_LINK = 253;
+
+export class Interfaces {
+  /** Names, four words each, zero padded, big-endian: words[find(ifindex) … + 3]. Slot 0 is "no interface". */
+  words: Int32Array = new Int32Array(NAME_WORDS);
+  private offsets = new Map<number, number>();
+  private links = new Map<number, Link>();
+  private lastIndex = 0;
+  private lastOffset = 0;
+
+  /** Takes in a new reading of all links. */
+  replace(links: readonly Link[]): void {
+    this.words = new Int32Array((links.length + 1) * NAME_WORDS);
+    this.offsets = new Map();
+    this.links = new Map();
+    this.lastIndex = 0;
+    this.lastOffset = 0;
+    links.forEach((link, i) => {
+      const offset = (i + 1) * NAME_WORDS;
+      packName(link.name, this.words, offset);
+      this.offsets.set(link.index, offset);
+      this.links.set(link.index, link);
+    });
+  }
+
+  /** Offset in `words` of the interface's name; 0 for none and for an unknown one, whose name is all zero. */
+  find(ifindex: number): number {
+    if (ifindex === this.lastIndex) return this.lastOffset;
+    const offset = this.offsets.get(ifindex);
+    if (offset === undefined) return 0;
+    this.lastIndex = ifindex;
+    this.lastOffset = offset;
+    return offset;
+  }
+
+  knows(ifindex: number): boolean {
+    return this.offsets.has(ifindex);
+  }
+
+  /** Name, or '' when unknown. */
+  name(ifindex: number): string {
+    return this.links.get(ifindex)?.name ?? '';
+  }
+
+  /** MTU in bytes; 65,535 when unknown, so that nothing is refused by accident. */
+  mtu(ifindex: number): number {
+    return this.links.get(ifindex)?.mtu ?? 65_535;
+  }
+
+  isLoopback(ifindex: number): boolean {
+    return ((this.links.get(ifindex)?.flags ?? 0) & IFF_LOOPBACK) !== 0;
+  }
+
+  /** The interface's first primary address; 0 = none. What REDIRECT takes for packets that came in by it. */
+  primaryAddress(ifindex: number): number {
+    for (const address of this.links.get(ifindex)?.addresses ?? []) if (!address.secondary) return address.local;
+    return 0;
+  }
+
+  /**
+   * inet_select_addr() at universe scope: the interface's first primary address in the subnet of `nextHop`, else its
+   * first primary one of wide enough scope, else another interface's; 0 = none.
+   */
+  selectAddress(ifindex: number, nextHop: number): number {
+    let first = 0;
+    for (const address of this.links.get(ifindex)?.addresses ?? []) {
+      if (address.secondary || address.scope > 0) continue;
+      if (inSubnet(nextHop, address)) return address.local;
+      if (first === 0) first = address.local;
+    }
+    if (first !== 0) return first;
+    for (const link of this.links.values())
+      for (const address of link.addresses)
+        if (!address.secondary && address.scope !== RT_SCOPE_LINK && address.scope <= 0) return address.local;
+    return 0;
+  }
+
+  /** Whether some interface has this very address. */
+  isOwn(address: number): boolean {
+    for (const link of this.links.values()) for (const own of link.addresses) if (own.local === address) return true;
+    return false;
+  }
+}
+
+function inSubnet(address: number, of: InterfaceAddress): boolean {
+  if (of.prefixLength === 0) return true;
+  return (address ^ of.address) >>> (32 - of.prefixLength) === 0;
+}
+
+/** Packs an interface's name (at most 15 bytes, Latin-1) into four big-endian words at `offset`. */
+export function packName(name: string, words: Int32Array, offset: number): void {
+  for (let i = 0; i < NAME_WORDS; i++) {
+    let word = 0;
+    for (let j = 0; j < 4; j++) word = (word << 8) | (name.charCodeAt(i * 4 + j) & 0xff || 0);
+    words[offset + i] = word;
+  }
+}

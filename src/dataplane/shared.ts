@@ -1,0 +1,235 @@
+/**
+ * What the main thread and the workers share, and how they talk: the control block (epochs, acknowledgements), the
+ * statistics, the rings, and the messages on a worker's port. The main thread makes all of it; a worker gets it in its
+ * WorkerInit and never frees anything.
+ *
+ * A worker's event loop never turns: it looks at the control block at every batch edge and takes its messages itself
+ * (receiveMessageOnPort) when EPOCH has moved. The main thread posts first, then moves EPOCH, then wakes the worker
+ * through its eventfd; so a worker that sees the new epoch finds the message.
+ */
+import type { MessagePort } from 'node:worker_threads';
+
+/** Words of the control block, an Int32Array. */
+export const enum Control {
+  /** Moves with every message posted to the workers. */
+  EPOCH = 0,
+  /** Moves with every notice about links or addresses: names, MTUs and addresses are read anew. */
+  LINK_EPOCH = 1,
+  /** Moves with every notice that could change a route: answers about routes are dropped. */
+  ROUTE_EPOCH = 2,
+  /** 1: rules or routes exist that choose by more than the destination (ip rule, ECMP), so what goes back is asked about again. */
+  POLICY_ROUTING = 3,
+  /** 1: somebody reads connection events. */
+  EVENTS = 4,
+  /** 1: some interface was at rp_filter=1 before hutter set it to 2 (see Control of WorkerInit.strictReversePath). */
+  WORKERS = 16,
+}
+/** Words of each worker's part, which begins at WORKERS + number * WORKER_WORDS. */
+export const WORKER_WORDS = 16;
+export const enum WorkerWord {
+  /** EPOCH up to which this worker has taken its messages; the answer to `publish`. */
+  ACK = 0,
+  /** WorkerState. */
+  STATE = 1,
+}
+export const enum WorkerState {
+  STARTING = 0,
+  RUNNING = 1,
+  STOPPED = 2,
+}
+export const MAX_WORKERS = 64;
+export const CONTROL_WORDS = Control.WORKERS + MAX_WORKERS * WORKER_WORDS;
+
+export const workerWord = (worker: number, word: WorkerWord): number => Control.WORKERS + worker * WORKER_WORDS + word;
+
+/** Why hutter itself (not a rule) dropped or refused something. Names as `status` prints them. */
+export const DROP_REASONS = [
+  'malformed', // the IP header is impossible
+  'martian-source', // a source that no neighbour can have
+  'reverse-path', // rp_filter=1 would have dropped it
+  'conntrack', // conntrack said drop (a clash, a full table)
+  'nat', // no free mapping, or no address to masquerade with
+  'cut', // the queue cut the packet and it would have to go back rewritten
+  'second-crossing', // its way out changed by what the rules did to it
+  'no-route', // rerouted in OUTPUT, and no way there
+  'internal', // a defect: the worker was about to throw
+] as const;
+export const enum DropReason {
+  MALFORMED = 0,
+  MARTIAN_SOURCE = 1,
+  REVERSE_PATH = 2,
+  CONNTRACK = 3,
+  NAT = 4,
+  CUT = 5,
+  SECOND_CROSSING = 6,
+  NO_ROUTE = 7,
+  INTERNAL = 8,
+}
+
+/** Running totals of one worker, a Float64Array in shared memory (exact up to 2^53), written by that worker alone. */
+export const enum Stat {
+  /** Packets diverted to this worker, by hook: PACKETS + Hook. Only PREROUTING and OUTPUT come in; the rest are passes. */
+  PACKETS = 0,
+  BYTES = 5,
+  ACCEPTED = 10,
+  /** Dropped by a rule or policy. */
+  DROPPED = 11,
+  CHANGED = 12,
+  BATCHES = 13,
+  /** Times the kernel said ENOBUFS. */
+  OVERRUNS = 14,
+  SEND_ERRORS = 15,
+  /** Questions put to the kernel about routes. */
+  ROUTE_QUESTIONS = 16,
+  /** Packets that hutter itself sent (REJECT). */
+  ANSWERS = 17,
+  ANSWERS_FAILED = 18,
+  /** Entries of the log and event rings that found no room. */
+  LOG_LOST = 19,
+  /** DROPS + DropReason. */
+  DROPS = 20,
+}
+export const STAT_COUNT = 40;
+
+/** What a worker is started with (piscina's task). Buffers are shared, the port is transferred. */
+export interface WorkerInit {
+  /** 0 … workers − 1. */
+  number: number;
+  /** Times this worker was restarted: part of its locks' owner mark. */
+  generation: number;
+  workers: number;
+  device: NfqueueInit;
+  control: SharedArrayBuffer;
+  stats: SharedArrayBuffer;
+  log: SharedArrayBuffer;
+  /** The connection table (ConntrackTable.attach). */
+  connections: SharedArrayBuffer;
+  /** Seed of the table's hash, drawn at start. */
+  hashSeed: number;
+  wakeFd: number;
+  port: MessagePort;
+  /** ifindexes whose reverse path was checked strictly before `up` relaxed it. Updated by `settings` messages. */
+  strictReversePath: number[];
+  /** The kernel's timer frequency: limit and hashlimit count in its ticks. */
+  hz: number;
+  /** Program to begin with: nobody sees a packet before it is in place. */
+  program: Publication;
+}
+
+export interface NfqueueInit {
+  kind: 'nfqueue';
+  queue: number;
+  failOpen: boolean;
+  /** Packets the kernel keeps waiting for this queue. */
+  length: number;
+}
+
+/** One program with all that it names. */
+export interface Publication {
+  /** Over a SharedArrayBuffer; verified. */
+  words: Int32Array;
+  /** State regions by number. */
+  regions: Int32Array[];
+  /** This worker's counter slab; when it grew, the worker copies its old one into it before use. */
+  counters: Float64Array;
+}
+
+export type WorkerMessage =
+  { type: 'publish'; publication: Publication } | { type: 'settings'; strictReversePath: number[] } | { type: 'stop' };
+
+/**
+ * A ring of records from one thread (a worker) to one other (the main thread). A record is a word of length and that
+ * many bytes, padded to words; a record that doesn't fit is lost and counted by the writer. HEAD is written by the
+ * writer, TAIL by the reader, each after the bytes it speaks of, so that neither sees what isn't there.
+ */
+export class Ring {
+  private static readonly HEAD = 0;
+  private static readonly TAIL = 16;
+  private static readonly DATA = 32;
+  private readonly words: Int32Array;
+  private readonly bytes: Uint8Array;
+  private readonly capacity: number;
+  private position = 0;
+
+  /** `capacity` in bytes, a power of two. */
+  static create(capacity: number): SharedArrayBuffer {
+    return new SharedArrayBuffer(Ring.DATA * 4 + capacity);
+  }
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.words = new Int32Array(buffer);
+    this.bytes = new Uint8Array(buffer, Ring.DATA * 4);
+    this.capacity = this.bytes.length;
+  }
+
+  /** Begins a record of exactly `length` bytes; false when there is no room. Follow with `put*`, then `commit`. */
+  begin(length: number): boolean {
+    const head = this.words[Ring.HEAD]!;
+    const used = (head - Atomics.load(this.words, Ring.TAIL)) >>> 0;
+    if (used + 4 + ((length + 3) & ~3) > this.capacity) return false;
+    this.position = head;
+    this.putWord(length);
+    return true;
+  }
+
+  /** Little-endian. */
+  putWord(value: number): void {
+    this.putByte(value);
+    this.putByte(value >> 8);
+    this.putByte(value >> 16);
+    this.putByte(value >> 24);
+  }
+
+  putByte(value: number): void {
+    this.bytes[this.position & (this.capacity - 1)] = value;
+    this.position = (this.position + 1) | 0;
+  }
+
+  putBytes(from: Uint8Array, start: number, end: number): void {
+    for (let i = start; i < end; i++) this.putByte(from[i]!);
+  }
+
+  commit(): void {
+    Atomics.store(this.words, Ring.HEAD, (this.position + 3) & ~3);
+  }
+
+  /** The reader's side: all records that are there, each a copy. */
+  drain(): Uint8Array[] {
+    const records: Uint8Array[] = [];
+    const head = Atomics.load(this.words, Ring.HEAD);
+    let tail = this.words[Ring.TAIL]!;
+    const at = (i: number): number => this.bytes[i & (this.capacity - 1)]!;
+    while (tail !== head) {
+      const length = at(tail) | (at(tail + 1) << 8) | (at(tail + 2) << 16) | (at(tail + 3) << 24);
+      records.push(Uint8Array.from({ length }, (_, i) => at(tail + 4 + i)));
+      tail = (tail + 4 + ((length + 3) & ~3)) | 0;
+    }
+    Atomics.store(this.words, Ring.TAIL, tail);
+    return records;
+  }
+}
+
+/**
+ * A LOG record in the ring: words, then the packet's first bytes. `prefix` is in the program's own words, so a record
+ * needs no program to be read.
+ */
+export const enum LogRecord {
+  LEVEL = 0,
+  /** LOG's --log-tcp-sequence … bits (XT_LOG_*). */
+  OPTIONS = 1,
+  HOOK = 2,
+  INDEV = 3,
+  OUTDEV = 4,
+  MARK = 5,
+  PHYSINDEV = 6,
+  /** −1 = unknown. */
+  UID = 7,
+  GID = 8,
+  MAC_LENGTH = 9,
+  MAC_HIGH = 10,
+  MAC_LOW = 11,
+  PREFIX_LENGTH = 12,
+  WORDS = 13,
+}
+/** Bytes of the packet that a LOG record keeps: the longest IP header, the longest TCP header, an ICMP error's quote. */
+export const LOG_SNAP = 192;
