@@ -1,0 +1,86 @@
+/**
+ * The house rules, held over the repository's own files. Each says why it is there; the checkers themselves are in
+ * rules.ts and have their failing cases in rules.test.ts.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { importViolations, storyViolations, wordViolations, type SourceFile } from './rules.js';
+
+const SKIPPED = new Set(['node_modules', 'dist', 'build', '.git', '.tap']);
+
+/** The repository's text files below `folder`, by their paths from the root. */
+function read(folder: string, extensions: readonly string[]): SourceFile[] {
+  const files: SourceFile[] = [];
+  const walk = (directory: string): void => {
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      const name = path.posix.join(directory, entry.name);
+      if (entry.isDirectory()) {
+        if (!SKIPPED.has(entry.name)) walk(name);
+      } else if (extensions.includes(path.extname(entry.name)) && !entry.name.endsWith('.d.ts')) {
+        files.push({ name, text: readFileSync(name, 'utf8') });
+      }
+    }
+  };
+  if (existsSync(folder)) walk(folder);
+  return files;
+}
+
+const CODE = ['.ts', '.mjs', '.js', '.c', '.h'];
+const TEXT = [...CODE, '.md', '.json', '.yml', '.yaml', '.gyp', '.rules', '.t', '.sh', ''];
+
+t.test('imports point only down the data-flow picture', (t) => {
+  // A cycle between folders once found is never worth its undoing; and a main thread that imports the worker runs it.
+  const files = read('src', ['.ts']);
+  t.ok(files.length > 5, 'the sources are found');
+  t.same(importViolations(files), []);
+  t.end();
+});
+
+t.test('every file opens with its story', (t) => {
+  // Whoever opens a file should know what it is, which thread runs it and what it owns before the first declaration.
+  t.same(storyViolations([...read('src', CODE), ...read('native', CODE), ...read('bench', CODE)]), []);
+  t.end();
+});
+
+t.test('nothing names a registry, a mirror or somebody’s directories', (t) => {
+  // A lock file with one machine's registry in it installs nowhere else; a path from one disk exists on no other.
+  const violations = wordViolations(read('.', TEXT), [
+    { pattern: /registry\.[a-z]+js\.org/, why: 'leave the registry to the user’s npm' },
+    { pattern: /\b(?:deb|security|ftp)\.debian\.org/, why: 'leave the mirror to the machine’s apt' },
+    { pattern: /"resolved": "http/, why: 'npm config set omit-lockfile-registry-resolved true' },
+    { pattern: /(?<![\w.])\/(?:work|home|root|Users)\/[\w.]/, why: 'a path of one machine' },
+    { pattern: /(?<![\w.])\.\.\/shared\//, why: 'the repository stands alone' },
+    { pattern: /(?<![\w.])\/tmp\/(?:w|i\d|bash_jobs)\b/, why: 'a path of one machine' },
+  ]);
+  // This file has to name what it forbids.
+  t.same(
+    violations.filter((v) => !/^test\/house\/[\w.]+:/.test(v)),
+    [],
+  );
+  t.end();
+});
+
+t.test('no test is parked', (t) => {
+  // A skipped test is read as a passing one. Repair it, or delete it and say why in the commit.
+  const violations = wordViolations(read('test', ['.ts']), [
+    { pattern: /\b(?:t|test)\.(?:skip|todo)\(|\{\s*(?:skip|todo):\s*(?:true|['"])/, why: 'never park a test' },
+    { pattern: /\bt\.only\(|\{\s*only:\s*true/, why: 'runs nothing else' },
+  ]);
+  t.same(
+    violations.filter((v) => !/^test\/house\/[\w.]+:/.test(v)),
+    [],
+  );
+  t.end();
+});
+
+t.test('what is built is not committed', (t) => {
+  // Native objects of one Node version fail to load in another, with a message that blames the user.
+  const tracked = existsSync('.git') ? execFileSync('git', ['ls-files'], { encoding: 'utf8' }).split('\n') : [];
+  t.same(
+    tracked.filter((name) => /^(?:dist|build|node_modules)\/|\.(?:node|o|so)$/.test(name)),
+    [],
+  );
+  t.end();
+});
