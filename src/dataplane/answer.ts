@@ -1,0 +1,145 @@
+/**
+ * The packets REJECT answers with, as net/ipv4/netfilter/nf_reject_ipv4.c and net/ipv4/icmp.c build them: a TCP reset,
+ * or an ICMP destination unreachable. Each function writes a whole IPv4 packet, checksums filled in, at `out[start]` and
+ * returns its length, or 0 when no answer is due (no reset for a reset, no error about an error, nothing about a
+ * fragment, nothing about a packet whose checksum is wrong).
+ */
+import { InFlag } from './io/batch.js';
+import { Proto, TcpFlag } from './names.js';
+import type { Packet } from './packet.js';
+import { setU16, setU32, setU8, u32, u8 } from './wire/bytes.js';
+import { headerChecksum, pseudoSum, sum, transportChecksumOk } from './wire/checksum.js';
+import { answersForbidden, HEADER_LENGTH as ICMP_HEADER, IcmpType } from './wire/icmp.js';
+
+const IP_HEADER = 20;
+const TCP_HEADER = 20;
+/** RFC 792 asked for 8 bytes of quote; the kernel quotes as much as fits into 576 bytes (RFC 1812 §4.3.2.3). */
+const ERROR_LENGTH = 576;
+/** ip_default_ttl */
+const TTL = 64;
+const DONT_FRAGMENT = 0x4000;
+const TOS_MASK = 0x1e;
+const PREC_INTERNETCONTROL = 0xc0;
+
+function putIpHeader(
+  out: Uint8Array,
+  start: number,
+  length: number,
+  tos: number,
+  id: number,
+  fragment: number,
+  protocol: number,
+  src: number,
+  dst: number,
+): void {
+  setU8(out, start, 0x45);
+  setU8(out, start + 1, tos);
+  setU16(out, start + 2, length);
+  setU16(out, start + 4, id);
+  setU16(out, start + 6, fragment);
+  setU8(out, start + 8, TTL);
+  setU8(out, start + 9, protocol);
+  setU16(out, start + 10, 0);
+  setU32(out, start + 12, src);
+  setU32(out, start + 16, dst);
+  setU16(out, start + 10, headerChecksum(out, start, IP_HEADER));
+}
+
+/** Whether the packet's transport checksum may be believed: the kernel answers nothing that fails it. */
+function checksumOk(p: Packet): boolean {
+  if ((p.flags & (InFlag.CSUM_PARTIAL | InFlag.GSO)) !== 0 || (p.flags & InFlag.CSUM_NOT_VERIFIED) === 0) return true;
+  if (p.protocol !== Proto.TCP && p.protocol !== Proto.UDP) return true;
+  return transportChecksumOk(p.bytes, p.start, p.l4, p.end, p.protocol);
+}
+
+/** nf_send_reset(): a reset that ends the connection `p` belongs to. */
+export function buildReset(p: Packet, out: Uint8Array, start: number): number {
+  if (p.protocol !== Proto.TCP || p.tcpOk === 0) return 0;
+  if ((p.tcpFlags & TcpFlag.RST) !== 0 || !checksumOk(p)) return 0;
+  const length = IP_HEADER + TCP_HEADER;
+  putIpHeader(out, start, length, 0, 0, DONT_FRAGMENT, Proto.TCP, p.dst, p.src);
+  const tcp = start + IP_HEADER;
+  const l4 = p.l4;
+  out.fill(0, tcp, tcp + TCP_HEADER);
+  setU16(out, tcp, p.dport);
+  setU16(out, tcp + 2, p.sport);
+  setU8(out, tcp + 12, (TCP_HEADER / 4) << 4);
+  if ((p.tcpFlags & TcpFlag.ACK) !== 0) {
+    setU32(out, tcp + 4, u32(p.bytes, l4 + 8));
+    setU8(out, tcp + 13, TcpFlag.RST);
+  } else {
+    const syn = (p.tcpFlags & TcpFlag.SYN) !== 0 ? 1 : 0;
+    const fin = (p.tcpFlags & TcpFlag.FIN) !== 0 ? 1 : 0;
+    const payload = p.l4Length - ((u8(p.bytes, l4 + 12) >> 4) << 2);
+    setU32(out, tcp + 8, (u32(p.bytes, l4 + 4) + syn + fin + payload) | 0);
+    setU8(out, tcp + 13, TcpFlag.RST | TcpFlag.ACK);
+  }
+  const pseudo = pseudoSum(p.dst, p.src, Proto.TCP, TCP_HEADER);
+  setU16(out, tcp + 16, ~sum(out, tcp, tcp + TCP_HEADER, pseudo) & 0xffff);
+  return length;
+}
+
+/** nf_send_unreach(): ICMP destination unreachable with `code` about `p`, from the router's address `source`. */
+export function buildUnreachable(
+  p: Packet,
+  code: number,
+  source: number,
+  id: number,
+  out: Uint8Array,
+  start: number,
+): number {
+  if (p.fragOffset !== 0 || !checksumOk(p)) return 0;
+  if (p.protocol === Proto.ICMP && (p.icmpOk === 0 || answersForbidden(p.icmpType))) return 0;
+  const quoted = Math.min(p.end - p.start, ERROR_LENGTH - IP_HEADER - ICMP_HEADER);
+  const length = IP_HEADER + ICMP_HEADER + quoted;
+  putIpHeader(out, start, length, (p.tos & TOS_MASK) | PREC_INTERNETCONTROL, id, 0, Proto.ICMP, source, p.src);
+  const icmp = start + IP_HEADER;
+  const quote = icmp + ICMP_HEADER;
+  out.fill(0, icmp, quote);
+  setU8(out, icmp, IcmpType.DEST_UNREACH);
+  setU8(out, icmp + 1, code);
+  for (let i = 0; i < quoted; i++) out[quote + i] = p.bytes[p.start + i]!;
+  // In FORWARD the record's TTL is already one less than the bytes', which the kernel will lower itself later.
+  if (u8(out, quote + 8) !== p.ttl) {
+    setU8(out, quote + 8, p.ttl);
+    setU16(out, quote + 10, headerChecksum(out, quote, p.headerLength));
+  }
+  setU16(out, icmp + 2, ~sum(out, icmp, start + length) & 0xffff);
+  return length;
+}
+
+/** Room an answer needs at most. */
+export const ANSWER_LENGTH = ERROR_LENGTH;
+
+/**
+ * The kernel's limit on errors to one destination (inet_peer_xrlim_allow: one a second, saved up to six), as a
+ * direct-mapped table; a destination that lost its place begins with a full bucket, as after the kernel forgot its peer.
+ */
+export class ErrorLimit {
+  private static readonly SLOTS = 1024;
+  private readonly address = new Int32Array(ErrorLimit.SLOTS);
+  private readonly last = new Int32Array(ErrorLimit.SLOTS);
+  private readonly tokens = new Int32Array(ErrorLimit.SLOTS);
+
+  /** `intervalMs`: icmp_ratelimit, milliseconds an error costs; 0 = no limit. */
+  constructor(private readonly intervalMs = 1000) {}
+
+  /** Whether an error to `destination` may be sent now; takes its token if so. */
+  allow(destination: number, now: number): boolean {
+    if (this.intervalMs === 0) return true;
+    const burst = 6 * this.intervalMs;
+    const slot = (Math.imul(destination, 0x9e3779b1) >>> 22) & (ErrorLimit.SLOTS - 1);
+    if (this.address[slot] !== destination) {
+      this.address[slot] = destination;
+      this.tokens[slot] = burst;
+    } else {
+      const waited = (now - this.last[slot]!) | 0;
+      const saved = waited < 0 || waited > burst ? burst : this.tokens[slot]! + waited;
+      this.tokens[slot] = saved > burst ? burst : saved;
+    }
+    this.last[slot] = now;
+    if (this.tokens[slot]! < this.intervalMs) return false;
+    this.tokens[slot] = this.tokens[slot]! - this.intervalMs;
+    return true;
+  }
+}

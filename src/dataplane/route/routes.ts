@@ -1,0 +1,212 @@
+/**
+ * Where a packet goes: answers of the kernel about routes, kept until something changes. One object a worker.
+ *
+ * The kernel routes what the queue gives back; hutter asks it beforehand because -o, the MTU and MASQUERADE need the
+ * answer earlier. An answer lives in a direct-mapped table of flat words and is dropped as a whole by `forget` when the
+ * main thread saw a notice of links, addresses, routes, rules or nexthops.
+ */
+import type { Interfaces } from '../interfaces.js';
+
+/** RTN_* (include/uapi/linux/rtnetlink.h): what kind of route the kernel found. */
+export const enum RouteType {
+  NONE = 0,
+  UNICAST = 1,
+  LOCAL = 2,
+  BROADCAST = 3,
+  ANYCAST = 4,
+  MULTICAST = 5,
+  BLACKHOLE = 6,
+  UNREACHABLE = 7,
+  PROHIBIT = 8,
+  THROW = 9,
+}
+
+/** Words of a question. Addresses host order; IIF 0 asks as for a packet of the router's own; UID −1 = none. */
+export const enum Question {
+  DST = 0,
+  SRC = 1,
+  IIF = 2,
+  OIF = 3,
+  MARK = 4,
+  TOS = 5,
+  PROTOCOL = 6,
+  SPORT = 7,
+  DPORT = 8,
+  UID = 9,
+  WORDS = 10,
+}
+
+/** Words of an answer. ERRNO 0 and a TYPE, or a positive ERRNO (EHOSTUNREACH, ENETUNREACH, EACCES, EINVAL, EXDEV …). */
+export const enum Answer {
+  ERRNO = 0,
+  TYPE = 1,
+  OIF = 2,
+  /** 0 = the destination is on the link. */
+  GATEWAY = 3,
+  /** Source the kernel would choose for a packet of its own. */
+  PREFSRC = 4,
+  /** The route's own MTU in bytes; 0 = the interface's. */
+  MTU = 5,
+  REALM = 6,
+  WORDS = 7,
+}
+
+/** Who answers: the kernel through rtnetlink, or a table in tests. */
+export interface RouteSource {
+  ask(question: Int32Array, answer: Int32Array): void;
+}
+
+/** What is kept with an answer, in RouteField.CHECK. */
+export const enum SourceCheck {
+  OK = 0,
+  /** The source is one of the router's own addresses: no neighbour can have sent it (fib_validate_source). */
+  MARTIAN = 1,
+  /** rp_filter=1 had dropped it: the way back is by another interface. */
+  REVERSE_PATH = 2,
+}
+
+/** Words of a kept answer, from the offset that `input` and `output` return. */
+export const enum RouteField {
+  ERRNO = 10,
+  TYPE = 11,
+  OIF = 12,
+  GATEWAY = 13,
+  PREFSRC = 14,
+  MTU = 15,
+  REALM = 16,
+  CHECK = 17,
+  EPOCH = 18,
+}
+const ENTRY_WORDS = 20;
+const ENTRIES = 1 << 14;
+
+export class Routes {
+  /** Kept answers; read at the offsets that lookups return, plus a RouteField. */
+  readonly words = new Int32Array(ENTRIES * ENTRY_WORDS);
+  /** How often the kernel was asked. */
+  questions = 0;
+  /** Routes are chosen by protocol and ports, too, somewhere: they become part of the key. */
+  policy = false;
+  private epoch = 1;
+  private strict = new Set<number>();
+  private readonly question = new Int32Array(Question.WORDS);
+  private readonly answer = new Int32Array(Answer.WORDS);
+  private readonly reverse = new Int32Array(Answer.WORDS);
+
+  constructor(
+    private readonly source: RouteSource,
+    private readonly interfaces: Interfaces,
+  ) {}
+
+  /** Drops every kept answer. */
+  forget(): void {
+    this.epoch = (this.epoch + 1) | 0;
+  }
+
+  /** Interfaces on which a source must be reached back the same way (rp_filter=1 before hutter relaxed it). */
+  setStrictReversePath(ifindexes: readonly number[]): void {
+    this.strict = new Set(ifindexes);
+    this.forget();
+  }
+
+  /** The route of a packet that came in by `indev`: offset of the kept answer in `words`. */
+  input(dst: number, src: number, indev: number, mark: number, tos: number, protocol: number, ports: number): number {
+    return this.lookup(dst, src, indev, 0, mark, tos, protocol, ports);
+  }
+
+  /** The route of a packet of the router's own; `src` 0 = not chosen yet, `outdev` 0 = not bound to one. */
+  output(dst: number, src: number, outdev: number, mark: number, tos: number, protocol: number, ports: number): number {
+    return this.lookup(dst, src, 0, outdev, mark, tos, protocol, ports);
+  }
+
+  /** MTU of the answer at `o`, in bytes. */
+  mtu(o: number): number {
+    const own = this.words[o + RouteField.MTU]!;
+    return own !== 0 ? own : this.interfaces.mtu(this.words[o + RouteField.OIF]!);
+  }
+
+  private lookup(
+    dst: number,
+    src: number,
+    iif: number,
+    oif: number,
+    mark: number,
+    tos: number,
+    protocol: number,
+    ports: number,
+  ): number {
+    const w = this.words;
+    // Routes see the six DSCP bits; the two ECN bits say nothing about the way.
+    const dscp = tos & 0xfc;
+    const transport = this.policy ? protocol : 0;
+    const keyPorts = this.policy ? ports : 0;
+    let h = Math.imul(dst, 0x9e3779b1) ^ Math.imul(src, 0x85ebca6b) ^ Math.imul(iif + (oif << 8), 0xc2b2ae35);
+    h ^= Math.imul(mark ^ (dscp << 16) ^ transport, 0x27d4eb2f) ^ Math.imul(keyPorts, 0x165667b1);
+    h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
+    const o = ((h >>> 12) & (ENTRIES - 1)) * ENTRY_WORDS;
+    if (
+      w[o + RouteField.EPOCH] === this.epoch &&
+      w[o + Question.DST] === dst &&
+      w[o + Question.SRC] === src &&
+      w[o + Question.IIF] === iif &&
+      w[o + Question.OIF] === oif &&
+      w[o + Question.MARK] === mark &&
+      w[o + Question.TOS] === dscp &&
+      w[o + Question.PROTOCOL] === transport &&
+      w[o + Question.SPORT] === keyPorts
+    ) {
+      return o;
+    }
+    w[o + Question.DST] = dst;
+    w[o + Question.SRC] = src;
+    w[o + Question.IIF] = iif;
+    w[o + Question.OIF] = oif;
+    w[o + Question.MARK] = mark;
+    w[o + Question.TOS] = dscp;
+    w[o + Question.PROTOCOL] = transport;
+    w[o + Question.SPORT] = keyPorts;
+    this.put(dst, src, iif, oif, mark, dscp, protocol, ports);
+    this.source.ask(this.question, this.answer);
+    this.questions++;
+    for (let i = 0; i < Answer.WORDS; i++) w[o + RouteField.ERRNO + i] = this.answer[i]!;
+    w[o + RouteField.CHECK] = iif === 0 ? SourceCheck.OK : this.checkSource(src, dst, iif, mark, dscp);
+    w[o + RouteField.EPOCH] = this.epoch;
+    return o;
+  }
+
+  private checkSource(src: number, dst: number, iif: number, mark: number, dscp: number): SourceCheck {
+    if (src === 0 || this.interfaces.isLoopback(iif)) return SourceCheck.OK;
+    if (this.interfaces.isOwn(src)) return SourceCheck.MARTIAN;
+    if (!this.strict.has(iif)) return SourceCheck.OK;
+    // __fib_validate_source() asks for the way back with the addresses exchanged; a packet's destination that is not
+    // the router's own can't be asked for as a source, so policy by source is not seen here.
+    this.put(src, this.interfaces.isOwn(dst) ? dst : 0, 0, 0, mark, dscp, 0, 0);
+    this.source.ask(this.question, this.reverse);
+    this.questions++;
+    const back = this.reverse[Answer.ERRNO] === 0 && this.reverse[Answer.OIF] === iif;
+    return back ? SourceCheck.OK : SourceCheck.REVERSE_PATH;
+  }
+
+  private put(
+    dst: number,
+    src: number,
+    iif: number,
+    oif: number,
+    mark: number,
+    tos: number,
+    protocol: number,
+    ports: number,
+  ): void {
+    const q = this.question;
+    q[Question.DST] = dst;
+    q[Question.SRC] = src;
+    q[Question.IIF] = iif;
+    q[Question.OIF] = oif;
+    q[Question.MARK] = mark;
+    q[Question.TOS] = tos;
+    q[Question.PROTOCOL] = protocol;
+    q[Question.SPORT] = ports >>> 16;
+    q[Question.DPORT] = ports & 0xffff;
+    q[Question.UID] = -1;
+  }
+}
