@@ -3,7 +3,7 @@
  * (verify.ts) before its first use, never changed afterwards, dumpable as text (dump.ts). Offsets are in words from the
  * program's start; 0 stands for "none".
  *
- *     header   MAGIC VERSION LENGTH FLAGS COUNTERS REGIONS  then ENTRY[table * HOOK_COUNT + hook]: offset of a chain
+ *     header   MAGIC VERSION LENGTH FLAGS COUNTERS REGIONS DEPTH  then ENTRY[table * HOOK_COUNT + hook]: offset of a chain
  *     chain    POLICY POLICY_COUNTER RULES END  then its rules, one behind the other
  *     rule     LENGTH COUNTER TARGET  then its tests, one behind the other; its target last
  *     test     OP | INVERT  LENGTH  arguments      (matches; -s -d -p -i -o -f are tests like any other)
@@ -28,7 +28,9 @@ export const enum Header {
   COUNTERS = 4,
   /** State regions the program uses: every region argument is below. */
   REGIONS = 5,
-  ENTRY = 6,
+  /** The most jumps that can be open at once: no loops, so it is bounded. */
+  DEPTH = 6,
+  ENTRY = 7,
 }
 export const HEADER_WORDS = Header.ENTRY + TABLE_COUNT * HOOK_COUNT;
 
@@ -58,7 +60,10 @@ export const enum Rule {
 }
 export const RULE_WORDS = 3;
 
-/** In a test's first word, beside the operation: the test holds when the operation does not. */
+/**
+ * In a test's first word, beside the operation: the test holds when the operation does not. Operations with several
+ * options to negate, or that can find a packet impossible, keep their negations in their arguments instead.
+ */
 export const INVERT = 1 << 16;
 export const OP_MASK = 0xffff;
 

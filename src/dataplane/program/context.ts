@@ -1,0 +1,168 @@
+/**
+ * What a worker holds for the rules' evaluators: the time, the interfaces of the hook at hand, the state that outlives
+ * packets, and the parts of the router that targets reach for. One a worker, made at its start; the pipeline calls
+ * `setTime` once a batch and `enter` once a hook, and `adopt` when a new program is taken up. Everything here is an
+ * integer or a typed array or an object that never changes its shape; nothing is made per packet.
+ */
+import type { Interfaces } from '../interfaces.js';
+import type { Hook, Manip, Verdict } from '../names.js';
+import type { Packet } from '../packet.js';
+import { Header } from './format.js';
+
+/** How NAT chooses the new tuple (NF_NAT_RANGE_*, include/uapi/linux/netfilter/nf_nat.h). */
+export const enum RangeFlag {
+  MAP_IPS = 1 << 0,
+  PROTO_SPECIFIED = 1 << 1,
+  PROTO_RANDOM = 1 << 2,
+  PERSISTENT = 1 << 3,
+  PROTO_RANDOM_FULLY = 1 << 4,
+  PROTO_OFFSET = 1 << 5,
+  NETMAP = 1 << 6,
+}
+
+/** nf_nat_setup_info for the packet's connection (nat/bind.ts). */
+export interface Binder {
+  /**
+   * Binds the connection of `p` to an address of [minAddress, maxAddress] and, with PROTO_SPECIFIED, a port of
+   * [minPort, maxPort]; `basePort` is for PROTO_OFFSET. Addresses are unsigned ranges in int32. Returns ACCEPT, or DROP
+   * when there is no free tuple.
+   */
+  bind(
+    p: Packet,
+    manip: Manip,
+    flags: number,
+    minAddress: number,
+    maxAddress: number,
+    minPort: number,
+    maxPort: number,
+    basePort: number,
+  ): Verdict;
+  /** MASQUERADE's binding: as `bind` for SRC, and the connection is forgotten when `ifindex` loses its address. */
+  masquerade(p: Packet, ifindex: number, flags: number, address: number, minPort: number, maxPort: number): Verdict;
+}
+
+/** Where LOG records go. `at` is the offset of the target's arguments in `program`; see LOG.ts. */
+export interface LogSink {
+  log(p: Packet, context: Context, program: Int32Array, at: number): void;
+}
+
+/** Builds and sends REJECT's answers, or decides that none is due (dataplane/answer). */
+export interface Answers {
+  /** `kind` is a RejectWith number (REJECT.ts). */
+  reject(p: Packet, context: Context, kind: number): void;
+}
+
+/** Questions about addresses and routes; 0 stands for "none". */
+export interface Routes {
+  /** inet_select_addr for the packet's way out: the primary address in the next hop's subnet, else the first primary. */
+  masqueradeAddress(p: Packet): number;
+  /** RTN_* type of the address, looked up on the whole router (ifindex 0) or limited to one interface. */
+  addressType(address: number, ifindex: number): number;
+}
+
+export interface ContextParts {
+  readonly interfaces: Interfaces;
+  readonly binder: Binder;
+  readonly log: LogSink;
+  readonly answers: Answers;
+  readonly routes: Routes;
+  /** Kernel ticks a second: `limit`, `hashlimit` and `recent` count in them. */
+  readonly hz: number;
+  /** The worker's number; with `restart` the owner in lock words. */
+  readonly worker: number;
+}
+
+export class Context {
+  /** Milliseconds of the monotonic clock as int32; wraps. */
+  now = 0;
+  /** The same in kernel ticks, int32; wraps at another time than `now`. */
+  jiffies = 0;
+  /** Wall clock, seconds since 1970 (a double until 2038 is past, never compared with `now`). */
+  wallSeconds = 0;
+
+  /** The hook being run, and the interfaces as the kernel shows them to matches there (0 = none). */
+  hook: Hook = 0;
+  in = 0;
+  out = 0;
+  /** Offsets of their names in `interfaces.words`. */
+  inName = 0;
+  outName = 0;
+
+  readonly interfaces: Interfaces;
+  readonly binder: Binder;
+  readonly log: LogSink;
+  readonly answers: Answers;
+  readonly routes: Routes;
+  readonly hz: number;
+  readonly worker: number;
+
+  /** Rule state, by the numbers that the program's arguments name. */
+  regions: readonly Int32Array[] = [];
+  /** This worker's counters: slot * 2 packets, slot * 2 + 1 bytes. */
+  counters: Float64Array = new Float64Array(0);
+  /** For Verdict.QUEUE: the queue that NFQUEUE chose, and whether the packet passes when nobody listens there. */
+  queueNumber = 0;
+  queueBypass = 0;
+  /** xorshift32 state for `statistic` and its like. */
+  random: number;
+
+  /** Open jumps: the rule to go on with and its chain's end. `top` is where the next one goes; tables can be nested. */
+  stack: Int32Array = new Int32Array(0);
+  top = 0;
+
+  constructor(parts: ContextParts) {
+    this.interfaces = parts.interfaces;
+    this.binder = parts.binder;
+    this.log = parts.log;
+    this.answers = parts.answers;
+    this.routes = parts.routes;
+    this.hz = parts.hz;
+    this.worker = parts.worker;
+    this.random = (0x9e3779b9 ^ (parts.worker + 1)) | 0;
+  }
+
+  /** Once a batch: milliseconds of the monotonic clock, whole or not, and of the wall clock. */
+  setTime(monotonicMs: number, wallMs: number): void {
+    this.now = Math.floor(monotonicMs) | 0;
+    this.jiffies = Math.floor((monotonicMs * this.hz) / 1000) | 0;
+    this.wallSeconds = Math.floor(wallMs / 1000);
+  }
+
+  /** Before the tables of a hook are run for a packet. */
+  enter(hook: Hook, indev: number, outdev: number): void {
+    this.hook = hook;
+    if (indev !== this.in) {
+      this.in = indev;
+      this.inName = this.interfaces.find(indev);
+    }
+    if (outdev !== this.out) {
+      this.out = outdev;
+      this.outName = this.interfaces.find(outdev);
+    }
+  }
+
+  /** Forgets the names found for interfaces; to be called after Interfaces.replace. */
+  forgetNames(): void {
+    this.inName = this.interfaces.find(this.in);
+    this.outName = this.interfaces.find(this.out);
+  }
+
+  /** Takes up a verified program with its state and this worker's counter slab, between two packets. */
+  adopt(program: Int32Array, regions: readonly Int32Array[], counters: Float64Array): void {
+    this.regions = regions;
+    this.counters = counters;
+    // An answer that runs OUTPUT's tables while its packet's are still open needs as much again.
+    this.stack = new Int32Array(program[Header.DEPTH]! * 2 * 4);
+    this.top = 0;
+  }
+
+  /** The next number of xorshift32, int32, never 0. */
+  nextRandom(): number {
+    let x = this.random;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.random = x;
+    return x;
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * Runs one table's chain on a packet, as ipt_do_table() does (net/ipv4/netfilter/ip_tables.c): rules in order; a rule
+ * whose tests all hold is counted, then its target decides. A verified program only: nothing is checked here.
+ * Whatever a test finds impossible (`hotdrop`) is dropped at once. RETURN and the end of a chain go back to the rule
+ * behind the jump, past all gotos; with no jump open, the built-in chain's policy decides and is counted.
+ */
+import { Verdict } from '../names.js';
+import type { Packet } from '../packet.js';
+import { matchDestination, matchFragment, matchInterface, matchProtocol, matchSource } from './basics.js';
+import type { Context } from './context.js';
+import { Chain, CHAIN_WORDS, INVERT, Op, OP_MASK, Rule, RULE_WORDS } from './format.js';
+import { CONTINUE, MatchOp, TargetOp } from './ops.js';
+import { matchIcmp } from './icmp.js';
+import { matchTcp } from './tcp.js';
+import { matchUdp } from './udp.js';
+
+/** `chain` is the offset of a built-in chain (format.ts `entry`). For Verdict.QUEUE see Context.queueNumber. */
+export function run(context: Context, program: Int32Array, chain: number, p: Packet): Verdict {
+  const counters = context.counters;
+  const stack = context.stack;
+  const bottom = context.top;
+  let top = bottom;
+  let at = chain + CHAIN_WORDS;
+  let end = program[chain + Chain.END]!;
+  for (;;) {
+    if (at >= end) {
+      if (top === bottom) return policy(counters, program, chain, p);
+      top -= 2;
+      at = stack[top]!;
+      end = stack[top + 1]!;
+      continue;
+    }
+    const next = at + program[at + Rule.LENGTH]!;
+    const target = at + program[at + Rule.TARGET]!;
+    let test = at + RULE_WORDS;
+    while (test < target && holds(context, program, test, p)) test += program[test + Op.LENGTH]!;
+    if (test < target) {
+      if (p.hotdrop !== 0) return Verdict.DROP;
+      at = next;
+      continue;
+    }
+    const counter = program[at + Rule.COUNTER]! << 1;
+    counters[counter]! += 1;
+    counters[counter + 1]! += p.length;
+    switch (program[target + Op.OP]!) {
+      case TargetOp.NONE:
+        at = next;
+        break;
+      case TargetOp.ACCEPT:
+        return Verdict.ACCEPT;
+      case TargetOp.DROP:
+        return Verdict.DROP;
+      case TargetOp.RETURN:
+        at = end;
+        break;
+      case TargetOp.JUMP:
+        stack[top] = next;
+        stack[top + 1] = end;
+        top += 2;
+        at = program[target + Op.ARGS]!;
+        end = program[at + Chain.END]!;
+        at += CHAIN_WORDS;
+        break;
+      case TargetOp.GOTO:
+        at = program[target + Op.ARGS]!;
+        end = program[at + Chain.END]!;
+        at += CHAIN_WORDS;
+        break;
+      default: {
+        // A target may run tables of its own (an answer's OUTPUT); their jumps go above ours.
+        context.top = top;
+        const verdict = apply(context, program, target, p);
+        context.top = bottom;
+        if (verdict !== CONTINUE) return verdict;
+        at = next;
+      }
+    }
+  }
+}
+
+function policy(counters: Float64Array, program: Int32Array, chain: number, p: Packet): Verdict {
+  const counter = program[chain + Chain.POLICY_COUNTER]! << 1;
+  counters[counter]! += 1;
+  counters[counter + 1]! += p.length;
+  return program[chain + Chain.POLICY]!;
+}
+
+/** Whether the test at offset `test` holds for the packet. */
+function holds(context: Context, program: Int32Array, test: number, p: Packet): boolean {
+  const op = program[test]!;
+  return evaluate(context, program, op & OP_MASK, test + Op.ARGS, p) !== ((op & INVERT) !== 0);
+}
+
+function evaluate(context: Context, program: Int32Array, op: number, at: number, p: Packet): boolean {
+  switch (op) {
+    case MatchOp.SRC:
+      return matchSource(program, at, p);
+    case MatchOp.DST:
+      return matchDestination(program, at, p);
+    case MatchOp.PROTOCOL:
+      return matchProtocol(program, at, p);
+    case MatchOp.IN:
+      return matchInterface(program, at, context.interfaces.words, context.inName);
+    case MatchOp.OUT:
+      return matchInterface(program, at, context.interfaces.words, context.outName);
+    case MatchOp.FRAGMENT:
+      return matchFragment(p);
+    case MatchOp.TCP:
+      return matchTcp(program, at, p);
+    case MatchOp.UDP:
+      return matchUdp(program, at, p);
+    case MatchOp.ICMP:
+      return matchIcmp(program, at, p);
+  }
+  return false;
+}
+
+/** Carries out an extension target; a Verdict or CONTINUE. */
+function apply(context: Context, program: Int32Array, target: number, p: Packet): number {
+  switch (program[target + Op.OP]!) {
+    case TargetOp.LOG:
+      context.log.log(p, context, program, target + Op.ARGS);
+      return CONTINUE;
+    case TargetOp.REJECT:
+      context.answers.reject(p, context, program[target + Op.ARGS]!);
+      return Verdict.DROP;
+  }
+  return CONTINUE;
+}
