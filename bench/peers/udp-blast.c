@@ -1,0 +1,114 @@
+/*
+ * udp-blast --to ADDRESS --port PORT [--hosts N] [--ports N] [--size BYTES] [--pps RATE] [--count N]
+ * Sends UDP datagrams with sendmmsg as fast as it can, or RATE a second, until SIGTERM or for N datagrams. Datagrams go in
+ * turn to N hosts from ADDRESS on and, a round of hosts later, to the next of N ports from PORT on; every pair is a flow. A
+ * datagram carries its number and bytes that follow from it, for udp-sink to check. Prints what was sent, as JSON.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BATCH = 64, LONGEST = 65507 };
+
+static volatile sig_atomic_t stopped;
+static void stop(int signal_number) {
+  (void)signal_number;
+  stopped = 1;
+}
+
+static void fail(const char *what) {
+  fprintf(stderr, "udp-blast: %s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+static uint64_t now_ns(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+int main(int argc, char **argv) {
+  struct in_addr to = {0};
+  uint32_t port = 0, hosts = 1, ports = 1, size = 18;
+  uint64_t pps = 0, count = 0;
+  static const struct option options[] = {
+      {"to", required_argument, 0, 't'},    {"port", required_argument, 0, 'p'},  {"hosts", required_argument, 0, 'h'},
+      {"ports", required_argument, 0, 'n'}, {"size", required_argument, 0, 's'},  {"pps", required_argument, 0, 'r'},
+      {"count", required_argument, 0, 'c'}, {0, 0, 0, 0}};
+  for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    switch (option) {
+      case 't': if (inet_pton(AF_INET, optarg, &to) != 1) to.s_addr = 0; break;
+      case 'p': port = (uint32_t)atoi(optarg); break;
+      case 'h': hosts = (uint32_t)atoi(optarg); break;
+      case 'n': ports = (uint32_t)atoi(optarg); break;
+      case 's': size = (uint32_t)atoi(optarg); break;
+      case 'r': pps = strtoull(optarg, NULL, 10); break;
+      case 'c': count = strtoull(optarg, NULL, 10); break;
+      default: return 2;
+    }
+  }
+  if (!to.s_addr || !port || !hosts || !ports || size < 8 || size > LONGEST) {
+    fprintf(stderr, "usage: udp-blast --to ADDRESS --port PORT [--hosts N] [--ports N] [--size 8..65507] [--pps RATE]"
+                    " [--count N]\n");
+    return 2;
+  }
+  struct sigaction action = {.sa_handler = stop};
+  sigaction(SIGTERM, &action, NULL);
+  sigaction(SIGINT, &action, NULL);
+
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) fail("socket");
+  int buffer = 4 << 20;
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0) fail("SO_SNDBUFFORCE");
+
+  uint8_t *payloads = malloc((size_t)BATCH * size);
+  if (!payloads) fail("memory");
+  struct mmsghdr messages[BATCH] = {0};
+  struct iovec iov[BATCH];
+  struct sockaddr_in names[BATCH];
+  for (int i = 0; i < BATCH; i++) {
+    iov[i] = (struct iovec){payloads + (size_t)i * size, size};
+    names[i] = (struct sockaddr_in){.sin_family = AF_INET};
+    messages[i].msg_hdr = (struct msghdr){
+        .msg_name = &names[i], .msg_namelen = sizeof names[i], .msg_iov = &iov[i], .msg_iovlen = 1};
+  }
+
+  uint64_t sent = 0, errors = 0, start = now_ns();
+  uint32_t batch = pps && pps < 20000 ? 1 : BATCH;
+  while (!stopped && (count == 0 || sent < count)) {
+    uint32_t n = count && count - sent < batch ? (uint32_t)(count - sent) : batch;
+    for (uint32_t i = 0; i < n; i++) {
+      uint64_t number = sent + i;
+      uint8_t *bytes = iov[i].iov_base;
+      memcpy(bytes, &number, sizeof number);
+      for (uint32_t k = sizeof number; k < size; k++) bytes[k] = (uint8_t)(number + k);
+      names[i].sin_addr.s_addr = htonl(ntohl(to.s_addr) + (uint32_t)(number % hosts));
+      names[i].sin_port = htons((uint16_t)(port + number / hosts % ports));
+    }
+    int done = sendmmsg(fd, messages, n, 0);
+    if (done < 0) {
+      if (errno != ENOBUFS && errno != EAGAIN && errno != EINTR && errno != ECONNREFUSED) fail("send");
+      errors++;
+      continue;
+    }
+    sent += (uint64_t)done;
+    if (pps) {
+      uint64_t due = start + sent * 1000000000u / pps;
+      struct timespec when = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)};
+      if (due > now_ns()) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
+    }
+  }
+  double seconds = (double)(now_ns() - start) / 1e9;
+  printf("{\"sent\":%llu,\"errors\":%llu,\"seconds\":%.6f}\n", (unsigned long long)sent, (unsigned long long)errors,
+         seconds);
+  return 0;
+}
