@@ -1,0 +1,190 @@
+/**
+ * The one configuration format, YAML, for `up`, `replay`, `explain` and `lab`: what the router's interfaces, addresses
+ * and routes are, and its settings. Checked against one schema; an error names file, line and column. Options on the
+ * command line win over the file (see `settingsFrom`).
+ *
+ * With NFQUEUE the kernel has the interfaces and routes: those named here must exist, nothing is configured.
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { isMap, isNode, isPair, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
+import { z } from 'zod';
+import { MAX_WORKERS } from '../dataplane/shared.js';
+
+/** Wrong configuration; the message is whole sentences for the person at the terminal, one line an error. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+export const DEFAULT_CONTROL = '/run/hutter/control.sock';
+
+const octet = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
+const dottedQuad = new RegExp(`^${octet}(?:\\.${octet}){3}$`);
+const prefix = new RegExp(`^${octet}(?:\\.${octet}){3}/(?:3[0-2]|[12]?\\d)$`);
+
+const address = z.string().regex(dottedQuad, 'is not an IPv4 address such as 192.168.73.1');
+const addressWithLength = z.string().regex(prefix, 'is not an address with prefix length such as 192.168.73.1/24');
+const destination = z.union([z.literal('default'), addressWithLength, address], {
+  error: 'is not `default`, an address or a prefix such as 10.0.0.0/8',
+});
+/** dev_valid_name() in net/core/dev.c: 1 to 15 bytes, no slash, colon or space; not "." or "..". */
+const interfaceName = z
+  .string()
+  .regex(/^(?!\.{1,2}$)[^/:\s]{1,15}$/, 'is not an interface name (1 to 15 characters, no slash, colon or space)');
+const mtu = z.int().min(68, 'is below 68, the least MTU of IPv4 (RFC 791)').max(65_535);
+
+/** `lo`, `eth0`: an interface; `tcp/22`, `udp/53`: a service of the router itself. */
+const keepItem = z
+  .string()
+  .refine((item) => parseKeep(item) !== undefined, 'is not an interface, tcp/PORT or udp/PORT (such as lo or tcp/22)');
+
+const schema = z.strictObject({
+  device: z.enum(['nfqueue', 'tun'], { error: 'is not nfqueue or tun' }).optional(),
+  rules: z.string().optional(),
+  workers: z.int().min(1).max(MAX_WORKERS).optional(),
+  'queue-base': z.int().min(0).max(65_535).optional(),
+  'queue-length': z.int().min(1).max(1_048_576).optional(),
+  control: z.string().min(1).optional(),
+  fail: z.enum(['open', 'closed'], { error: 'is not open or closed' }).optional(),
+  keep: z.array(keepItem).optional(),
+  log: z.string().min(1).optional(),
+  connections: z.int().min(64).max(16_777_216).optional(),
+  interfaces: z
+    .record(
+      interfaceName,
+      z.strictObject({
+        addresses: z.array(addressWithLength).default([]),
+        mtu: mtu.default(1500),
+        /** TUN: the namespace at whose end the device's other side is; the host's when absent. */
+        namespace: z.string().min(1).optional(),
+        /** TUN: bits a second on the way out; 0 is no limit. */
+        rate: z.number().min(0).optional(),
+      }),
+    )
+    .default({}),
+  routes: z
+    .array(
+      z.strictObject({
+        to: destination,
+        via: address.optional(),
+        dev: interfaceName.optional(),
+        type: z.enum(['unicast', 'blackhole', 'unreachable', 'prohibit']).default('unicast'),
+      }),
+    )
+    .default([]),
+});
+
+export type Config = z.infer<typeof schema>;
+
+/** One thing that is left undiverted. */
+export type Keep = { interface: string } | { protocol: 'tcp' | 'udp'; port: number };
+
+/** Reads `lo` or `tcp/22`; undefined when it is neither. */
+export function parseKeep(item: string): Keep | undefined {
+  const service = /^(tcp|udp)\/(\d{1,5})$/.exec(item);
+  if (service) {
+    const port = Number(service[2]);
+    return port >= 1 && port <= 65_535 ? { protocol: service[1] as 'tcp' | 'udp', port } : undefined;
+  }
+  return interfaceName.safeParse(item).success ? { interface: item } : undefined;
+}
+
+/**
+ * Reads and checks a configuration. Paths in it (`rules`) are taken from the file's own directory.
+ * @throws ConfigError naming file, line and column of each mistake.
+ */
+export function loadConfig(file: string): Config {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError(`can't read ${file}: ${reason(error)}`);
+  }
+  const config = parseConfig(text, file);
+  if (config.rules !== undefined) config.rules = path.resolve(path.dirname(file), config.rules);
+  return config;
+}
+
+/** As `loadConfig`, from text; `file` is the name that errors give. */
+export function parseConfig(text: string, file = 'config'): Config {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
+  const at = (offset: number): string => {
+    const { line, col } = lines.linePos(offset);
+    return `${file}:${line}:${col}`;
+  };
+  if (document.errors.length > 0)
+    throw new ConfigError(document.errors.map((error) => `${at(error.pos[0])}: ${error.message}`).join('\n'));
+
+  const result = schema.safeParse(document.toJS() ?? {});
+  if (!result.success) {
+    const messages = result.error.issues.flatMap((issue) => {
+      if (issue.code === 'unrecognized_keys')
+        return issue.keys.map(
+          (key) => `${at(offsetOf(document, [...issue.path, key], true))}: unknown setting \`${key}\``,
+        );
+      const inKey = issue.code === 'invalid_key';
+      const message = inKey ? (issue.issues[0]?.message ?? issue.message) : issue.message;
+      const what = issue.path.length === 0 ? 'the configuration' : `\`${issue.path.join('.')}\``;
+      return [`${at(offsetOf(document, issue.path, inKey))}: ${what} ${phrase(message)}`];
+    });
+    throw new ConfigError(messages.join('\n'));
+  }
+  const { interfaces, routes } = result.data;
+  routes.forEach((route, i) => {
+    const where = (key: string): string => at(offsetOf(document, ['routes', i, key], false));
+    if (route.type === 'unicast' && route.via === undefined && route.dev === undefined)
+      throw new ConfigError(`${where('to')}: the route to ${route.to} needs \`via\` or \`dev\``);
+    if (route.dev !== undefined && Object.keys(interfaces).length > 0 && !(route.dev in interfaces))
+      throw new ConfigError(`${where('dev')}: unknown interface ${route.dev}: it isn't among \`interfaces\``);
+  });
+  return result.data;
+}
+
+/** "Invalid input: expected int, received string" → "must be int, not string". */
+function phrase(message: string): string {
+  const expected = /^Invalid input: expected (\w+), received (\w+)/.exec(message);
+  if (expected) return `must be ${article(expected[1]!)}, not ${article(expected[2]!)}`;
+  const bound = /^Too (?:small|big): expected (?:number|int|string|array)(?: to (?:be|have))? (>=|<=|>|<)(.+)$/.exec(
+    message,
+  );
+  if (bound)
+    return `must be ${{ '>=': 'at least', '<=': 'at most', '>': 'above', '<': 'below' }[bound[1]!]} ${bound[2]}`;
+  return message;
+}
+const article = (type: string): string =>
+  ({ int: 'a whole number', number: 'a number', string: 'text', array: 'a list', object: 'a mapping' })[type] ?? type;
+
+/** Where in the text the value (or, with `key`, its key) at `path` stands; the nearest parent's place when it is absent. */
+function offsetOf(document: Document, at: readonly PropertyKey[], key: boolean): number {
+  let node: unknown = document.contents;
+  let offset = 0;
+  for (const [depth, step] of at.entries()) {
+    if (isNode(node) && node.range) offset = node.range[0];
+    if (isMap(node)) {
+      const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === step);
+      if (pair && isNode(pair.key) && pair.key.range) offset = pair.key.range[0];
+      node = pair?.value;
+      if (key && depth === at.length - 1) return offset;
+    } else {
+      node = isNode(node) && 'items' in node ? (node.items as unknown[])[Number(step)] : undefined;
+    }
+  }
+  return isNode(node) && node.range ? node.range[0] : offset;
+}
+
+/** An error's text without the call that made it. */
+export function reason(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  switch (code) {
+    case 'ENOENT':
+      return 'no such file or directory';
+    case 'EACCES':
+    case 'EPERM':
+      return 'permission denied';
+    case 'EISDIR':
+      return 'it is a directory';
+    default:
+      return message;
+  }
+}
