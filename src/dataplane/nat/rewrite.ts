@@ -4,7 +4,8 @@
  * is yet to fill in (InFlag.CSUM_PARTIAL) is left alone; SCTP's is computed even then, as no device does it for us.
  *
  * `rewriteHeader` works on any IPv4 header in the bytes, so that packets quoted in ICMP errors go the same way; they may
- * end after 8 bytes of transport header, and then have no checksum to keep.
+ * end after 8 bytes of transport header, and then have no checksum to keep. Protocols that the kernel has no tracker for
+ * (DCCP since 6.17) keep their transport header as it is.
  */
 import { InFlag } from '../io/batch.js';
 import { Manip, Proto } from '../names.js';
@@ -31,8 +32,6 @@ const TCP_CHECKSUM = 16;
 const TCP_HEADER = 20;
 const UDP_CHECKSUM = 6;
 const UDP_HEADER = 8;
-const DCCP_CHECKSUM = 6;
-const DCCP_HEADER = 12;
 const SCTP_CHECKSUM = 8;
 const SCTP_HEADER = 12;
 const ICMP_CHECKSUM = 2;
@@ -69,10 +68,10 @@ export function rewrite(p: Packet, manip: Manip, address: number, port: number):
   if (!rewriteHeader(p.bytes, p.start, p.end, p.protocol, manip, address, port, partial)) return false;
   if (manip === Manip.SRC) {
     p.src = address;
-    if (p.hasPorts !== 0) p.sport = port;
+    if (p.hasPorts !== 0 && p.protocol !== Proto.DCCP) p.sport = port;
   } else {
     p.dst = address;
-    if (p.hasPorts !== 0) p.dport = port;
+    if (p.hasPorts !== 0 && p.protocol !== Proto.DCCP) p.dport = port;
   }
   p.changed = 1;
   return true;
@@ -114,13 +113,6 @@ export function rewriteHeader(
         replace(bytes, at, from, address, u16(bytes, portAt), port);
         if (u16(bytes, at) === 0) setU16(bytes, at, 0xffff);
       }
-      setU16(bytes, portAt, port);
-      break;
-    }
-    case Proto.DCCP: {
-      if (l4 + QUOTED > end) return false;
-      if (l4 + DCCP_HEADER <= end && !partial)
-        replace(bytes, l4 + DCCP_CHECKSUM, from, address, u16(bytes, portAt), port);
       setU16(bytes, portAt, port);
       break;
     }

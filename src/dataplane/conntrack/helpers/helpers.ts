@@ -1,0 +1,74 @@
+/**
+ * The helpers: protocols that agree on further connections inside the first one's payload (net/netfilter/
+ * nf_conntrack_helper.c). A connection carries the number of its helper; it gets it from the CT target or, where the
+ * configuration says `helpers: [ftp, …]`, by the port that it goes to. The files beside this one read the payload and
+ * say what they found; expectations and rewriting are nat/help.ts's business. Numbers are kept with connections, so they
+ * never change their meaning.
+ */
+import { Proto } from '../../names.js';
+
+export const enum Helper {
+  NONE = 0,
+  FTP = 1,
+  TFTP = 2,
+  IRC = 3,
+}
+
+export interface HelperInfo {
+  readonly id: Helper;
+  /** As `-j CT --helper` and `-m helper` name it. */
+  readonly name: string;
+  readonly protocol: Proto;
+  readonly port: number;
+  /** Expectations that one connection can have at a time; a further one takes the oldest's place. */
+  readonly maxExpected: number;
+  /** Milliseconds for which an expectation waits. */
+  readonly timeoutMs: number;
+}
+
+/** By number; 0 is none. */
+export const HELPERS: readonly HelperInfo[] = [
+  { id: Helper.NONE, name: '', protocol: 0 as Proto, port: 0, maxExpected: 0, timeoutMs: 0 },
+  { id: Helper.FTP, name: 'ftp', protocol: Proto.TCP, port: 21, maxExpected: 1, timeoutMs: 300_000 },
+  { id: Helper.TFTP, name: 'tftp', protocol: Proto.UDP, port: 69, maxExpected: 1, timeoutMs: 300_000 },
+  { id: Helper.IRC, name: 'irc', protocol: Proto.TCP, port: 6667, maxExpected: 8, timeoutMs: 300_000 },
+];
+
+/** The helper of that name and protocol; NONE when there is none (the CT target then refuses its rule). */
+export function helperByName(name: string, protocol: number): Helper {
+  return HELPERS.find((helper) => helper.name === name && helper.protocol === protocol)?.id ?? Helper.NONE;
+}
+
+/** Which helpers the configuration switches on by port. One per worker; empty = none. */
+export class PortHelpers {
+  private readonly tcp = new Uint8Array(65536);
+  private readonly udp = new Uint8Array(65536);
+  /** 1 when some port has a helper. */
+  any = 0;
+
+  /** `entries`: `ftp`, or `ftp:2121` for another port. @throws Error naming the entry that means nothing. */
+  constructor(entries: readonly string[]) {
+    for (const entry of entries) {
+      const [name, port] = entry.split(':') as [string, string?];
+      const helper = HELPERS.find((h) => h.id !== Helper.NONE && h.name === name);
+      const number = port === undefined ? (helper?.port ?? 0) : Number(port);
+      if (helper === undefined)
+        throw new Error(
+          `helper '${entry}': known are ${HELPERS.slice(1)
+            .map((h) => h.name)
+            .join(', ')}`,
+        );
+      if (!/^\d+$/.test(port ?? '1') || number < 1 || number > 65535)
+        throw new Error(`helper '${entry}': no such port`);
+      (helper.protocol === Proto.TCP ? this.tcp : this.udp)[number] = helper.id;
+      this.any = 1;
+    }
+  }
+
+  /** The helper for connections of `protocol` whose answers come from `port` (so, after DNAT, the true one). */
+  find(protocol: number, port: number): Helper {
+    if (protocol === Proto.TCP) return this.tcp[port]!;
+    if (protocol === Proto.UDP) return this.udp[port]!;
+    return Helper.NONE;
+  }
+}
