@@ -1,0 +1,1199 @@
+/**
+ * The connection table: one SharedArrayBuffer used by every worker and by the control thread, each through a view
+ * (`ConntrackTable`) of its own that knows its slot, the time and its scratch.
+ *
+ *     header | slots | bucket locks | buckets | source buckets | expectations | entries of 64 words
+ *
+ * An entry's life: `create` takes it from the slot's cache (scratch: only its worker knows it); `insert` links its two
+ * tuples into the buckets under their stripe locks (confirmed); `kill` marks it dying, unlinks it and puts it into the
+ * slot's limbo; it is free again once every online slot has passed a batch edge (`quiesce`), so lookups take no lock and
+ * an index found within a batch stays good until the batch's end. A packet dropped before `insert` leaves nothing.
+ */
+import { hashTuple, invertPorts, keyProtocol, packKey } from './key.js';
+import { lock, ownerWord, unlock } from './lock.js';
+import { initSettings, readSetting, Setting, SETTING_WORDS, writeSetting } from './settings.js';
+import { Status, TcpState } from './states.js';
+
+export const ENTRY_WORDS = 64;
+const ENTRY_SHIFT = 6;
+
+/**
+ * Words of an entry, by cache line: what a lookup by the original tuple needs, by the reply tuple, the protocol's state,
+ * the counters. The tuple words of a direction are at `dir * Ct.TUPLE_WORDS` plus these.
+ */
+export const enum Ct {
+  TUPLE_WORDS = 16,
+  /** Link to the next tuple of the bucket (see `linkEntry`), 0 = last. */
+  NEXT = 0,
+  /** Four words an address; IPv4 uses the first. */
+  SRC = 1,
+  DST = 5,
+  PORTS = 9,
+  KEY = 10,
+
+  /** Status bits in the low 24 bits, the place (Place) in the high 8. Change it through setStatus when confirmed. */
+  STATUS = 11,
+  /** Milliseconds: from now on before the confirmation, the time of death after it. */
+  TIMEOUT = 12,
+  MARK = 13,
+  /** Counts the uses of this entry, to tell its connection from a former one. */
+  GENERATION = 14,
+  /** Guards the protocol's state and counters when several workers run. */
+  LOCK = 15,
+
+  REPLY_SRC = 17,
+  REPLY_DST = 21,
+  REPLY_PORTS = 25,
+  REPLY_KEY = 26,
+  /** Entry + 1 of the connection that expected this one in 24 bits, the low 8 bits of its generation above; 0 = none. */
+  MASTER = 27,
+  /** Helper's number (0 = none) | helper of the master << 8 | events wanted << 16 (0 = all). */
+  HELPER = 28,
+  /** Interface whose going ends a masqueraded connection (ifindex), 0 = none. */
+  NAT_IFINDEX = 29,
+  /** Time of the confirmation: seconds since 1970, unsigned. In limbo: the next entry there. */
+  START = 30,
+  /** Next in the list of connections by translated source, entry + 1. */
+  NEXT_SOURCE = 31,
+
+  /** The protocol's 14 words (tcp.ts, udp.ts, sctp.ts say what is in them). */
+  PROTO = 32,
+  /** Two directions of: correction position, offset before it, offset after it (nf_conntrack_seqadj.h). */
+  SEQADJ = 46,
+  SEQADJ_WORDS = 3,
+  /** Two directions of: packets low, packets high, bytes low, bytes high. */
+  COUNTERS = 52,
+  COUNTER_WORDS = 4,
+  LABELS = 60,
+}
+
+/** Who has the entry, in the high byte of Ct.STATUS: 0 the table, else a slot's cache or limbo, its scratch, nobody. */
+const PLACE_SHIFT = 24;
+const PLACE_MASK = 0xff << PLACE_SHIFT;
+const PLACE_SCRATCH = 0x80;
+const PLACE_FREE = 0x7f;
+/** The low bits of Ct.STATUS. */
+export const STATUS_MASK = 0xff_ffff;
+
+/** Words of the header. */
+const enum H {
+  MAGIC = 0,
+  VERSION = 1,
+  CAPACITY = 2,
+  BUCKETS = 3,
+  SLOTS = 4,
+  SEED = 5,
+  /** Counts up when a slot has something in limbo; see `quiesce`. */
+  EPOCH = 6,
+  FREE_LOCK = 7,
+  /** Entry + 1. */
+  FREE_HEAD = 8,
+  FREE_COUNT = 9,
+  /** Entries from here on were never used. */
+  FRESH = 10,
+  GC_CURSOR = 11,
+  /** The table was full: gc also drops what can be dropped early. */
+  GC_URGENT = 12,
+  EVENT_MASK = 13,
+  EXPECT_CAPACITY = 14,
+  EXPECT_LOCK = 15,
+  EXPECT_COUNT = 16,
+  EXPECT_FREE = 17,
+  WORKERS = 18,
+  SETTINGS = 32,
+}
+const HEADER_WORDS = 128;
+if (H.SETTINGS + SETTING_WORDS > HEADER_WORDS) throw new Error('header too small');
+const MAGIC = 0x48544354; // "HTCT"
+const VERSION = 1;
+
+/** Words of a slot; only its owner writes them. */
+const enum S {
+  LIFE = 0,
+  /** The epoch at the last batch edge. */
+  SEEN = 1,
+  ONLINE = 2,
+  /** What a recovery must look at: entry + 1 whose lock is held or being taken. */
+  HELD = 3,
+  /** Op under way, and its entry. */
+  OP = 4,
+  OP_ENTRY = 5,
+  CACHE_HEAD = 6,
+  CACHE_COUNT = 7,
+  /** Limbo: entries killed since the epoch last moved, then those waiting for WAIT_EPOCH to be over. */
+  LIMBO_HEAD = 8,
+  LIMBO_COUNT = 9,
+  WAIT_HEAD = 10,
+  WAIT_COUNT = 11,
+  WAIT_EPOCH = 12,
+  /** This slot's share of the number of connections; may be negative. */
+  COUNT = 13,
+  STATS = 16,
+}
+const SLOT_WORDS = 64;
+const MAX_SLOTS = 62;
+
+const enum Op {
+  NONE = 0,
+  INSERT = 1,
+  REMOVE = 2,
+}
+
+/** Statistics of a slot, as `conntrack -S` names them. */
+export const enum Stat {
+  FOUND = 0,
+  INVALID = 1,
+  INSERT = 2,
+  INSERT_FAILED = 3,
+  DROP = 4,
+  EARLY_DROP = 5,
+  ERROR = 6,
+  SEARCH_RESTART = 7,
+  CLASH_RESOLVE = 8,
+  CHAINTOOLONG = 9,
+  EXPECT_NEW = 10,
+  EXPECT_CREATE = 11,
+  EXPECT_DELETE = 12,
+}
+export const STAT_NAMES = [
+  'found',
+  'invalid',
+  'insert',
+  'insert_failed',
+  'drop',
+  'early_drop',
+  'error',
+  'search_restart',
+  'clash_resolve',
+  'chaintoolong',
+  'expect_new',
+  'expect_create',
+  'expect_delete',
+] as const;
+
+const STRIPES = 1024;
+const STRIPE_SHIFT = 4;
+
+const REFILL = 32;
+const CACHE_MAX = 2 * REFILL;
+/** The kernel's NF_CT_EVICTION_RANGE. */
+const EVICTION_RANGE = 8;
+/** The kernel drops a connection whose bucket has 50 to 80 tuples, chosen at random. */
+const MIN_CHAIN = 50;
+const MAX_CHAIN = 80;
+/** Time in which gc walks the whole table when there is no hurry; buckets a call at most. */
+const GC_PASS_MS = 10_000;
+const GC_STEP_MAX = 2048;
+
+export const EXPECT_WORDS = 32;
+
+export interface TableOptions {
+  /** Connections at most (nf_conntrack_max), up to 8 million. */
+  readonly max: number;
+  /** Threads that see packets; the control thread has one more slot, number `workers`. */
+  readonly workers: number;
+  /** Expectations at most. */
+  readonly expectations?: number;
+  /** Seed of the hash; a random one by default. */
+  readonly seed?: number;
+}
+
+/** Links name a tuple: (entry + 1) << 1 | direction; 0 is none. */
+export const linkEntry = (link: number): number => (link >>> 1) - 1;
+export const linkDir = (link: number): number => link & 1;
+
+/** What `insert` did: INSERTED, or a link to the tuple that is in the way, or the reason. */
+export const enum Insert {
+  INSERTED = 0,
+  DYING = -1,
+  CHAIN_TOO_LONG = -2,
+}
+
+/** Told of what happens to connections when somebody listens (events.ts). */
+export interface EventSink {
+  record(type: number, entry: number, mask: number, table: ConntrackTable): void;
+}
+
+export class ConntrackTable {
+  readonly words: Int32Array;
+  readonly capacity: number;
+  /** True when a single worker sees packets: entries then need no locks. */
+  readonly solo: boolean;
+  readonly settings = H.SETTINGS;
+  /** Milliseconds, wrapping; set at each batch edge. */
+  now = 0;
+  /** Seconds since 1970, for the start of connections; set at each batch edge. */
+  clock = 0;
+  /** Type bits somebody listens for (events.ts); 0 = nobody. Fetched at each batch edge. */
+  eventMask = 0;
+  events: EventSink | null = null;
+  /** Changes to the packet's connection that the listeners haven't been told of (events.ts). */
+  pendingEvents = 0;
+  readonly expectBase: number;
+  readonly expectCapacity: number;
+  /** The expectations that die with a connection; set by expect.ts, which alone knows them. */
+  onRemove: ((table: ConntrackTable, entry: number) => void) | null = null;
+
+  private readonly seed: number;
+  private readonly mask: number;
+  private readonly buckets: number;
+  private readonly sources: number;
+  private readonly stripes: number;
+  /** Offset of the entry before entry 0, so that links need no subtraction. */
+  private readonly base: number;
+  private readonly slotAt: number;
+  private readonly owner: number;
+  private readonly workers: number;
+  private gcAt = 0;
+  private gcRest = 0;
+
+  /** Allocates a table. Its views are made by `attach`. */
+  static create(options: TableOptions): SharedArrayBuffer {
+    const { max, workers } = options;
+    if (!Number.isInteger(max) || max < 1 || max > 0x7f_ffff)
+      throw new RangeError(`conntrack max ${max}: 1 to 8388607`);
+    if (!Number.isInteger(workers) || workers < 1 || workers >= MAX_SLOTS) {
+      throw new RangeError(`conntrack workers ${workers}: 1 to ${MAX_SLOTS - 1}`);
+    }
+    const slots = workers + 1;
+    // Beyond the maximum: what may sit in caches, and in limbo for a batch or two.
+    const capacity = max + slots * CACHE_MAX + Math.min(4096, max);
+    let buckets = 16;
+    while (buckets < max && buckets < 1 << 24) buckets *= 2;
+    const expectations = options.expectations ?? 4096;
+    const at = layout(slots, buckets, expectations);
+    const shared = new SharedArrayBuffer((at.entries + capacity * ENTRY_WORDS) * 4);
+    const words = new Int32Array(shared);
+    words[H.VERSION] = VERSION;
+    words[H.CAPACITY] = capacity;
+    words[H.BUCKETS] = buckets;
+    words[H.SLOTS] = slots;
+    words[H.WORKERS] = workers;
+    words[H.SEED] = options.seed ?? (Math.random() * 0x1_0000_0000) | 0;
+    words[H.EXPECT_CAPACITY] = expectations;
+    initSettings(words, H.SETTINGS);
+    words[H.SETTINGS + Setting.MAX] = max;
+    words[H.SETTINGS + Setting.EXPECT_MAX] = expectations;
+    Atomics.store(words, H.MAGIC, MAGIC);
+    return shared;
+  }
+
+  /**
+   * A thread's view. A slot has one thread at a time; when one died, `recover` its slot before the next attaches.
+   * @throws Error when the memory holds no table or the slot doesn't exist.
+   */
+  static attach(shared: SharedArrayBuffer, slot: number): ConntrackTable {
+    return new ConntrackTable(shared, slot);
+  }
+
+  private constructor(
+    readonly shared: SharedArrayBuffer,
+    readonly slot: number,
+  ) {
+    const words = new Int32Array(shared);
+    this.words = words;
+    if (Atomics.load(words, H.MAGIC) !== MAGIC || words[H.VERSION] !== VERSION) throw new Error('no connection table');
+    const slots = words[H.SLOTS]!;
+    if (!Number.isInteger(slot) || slot < 0 || slot >= slots) throw new Error(`connection table has no slot ${slot}`);
+    const buckets = words[H.BUCKETS]!;
+    const at = layout(slots, buckets, words[H.EXPECT_CAPACITY]!);
+    this.capacity = words[H.CAPACITY]!;
+    this.workers = words[H.WORKERS]!;
+    this.solo = this.workers === 1;
+    this.seed = words[H.SEED]!;
+    this.mask = buckets - 1;
+    this.stripes = at.stripes;
+    this.buckets = at.buckets;
+    this.sources = at.sources;
+    this.expectBase = at.expectations;
+    this.expectCapacity = words[H.EXPECT_CAPACITY]!;
+    this.base = at.entries - ENTRY_WORDS;
+    this.slotAt = HEADER_WORDS + slot * SLOT_WORDS;
+    this.owner = ownerWord(slot, Atomics.add(words, this.slotAt + S.LIFE, 1) + 1);
+    this.eventMask = Atomics.load(words, H.EVENT_MASK);
+  }
+
+  // ---- entries and their fields -----------------------------------------------------------------------------------
+
+  /** Offset in `words` of an entry's first word; add a Ct. */
+  at(entry: number): number {
+    return this.base + ((entry + 1) << ENTRY_SHIFT);
+  }
+
+  status(entry: number): number {
+    return this.words[this.at(entry) + Ct.STATUS]! & STATUS_MASK;
+  }
+  /** Sets bits; true when all of them were set before. */
+  setStatus(entry: number, bits: number): boolean {
+    return (Atomics.or(this.words, this.at(entry) + Ct.STATUS, bits) & bits) === bits;
+  }
+  clearStatus(entry: number, bits: number): void {
+    Atomics.and(this.words, this.at(entry) + Ct.STATUS, ~bits);
+  }
+  isConfirmed(entry: number): boolean {
+    return (this.words[this.at(entry) + Ct.STATUS]! & Status.CONFIRMED) !== 0;
+  }
+
+  src(entry: number, dir: number): number {
+    return this.words[this.at(entry) + dir * Ct.TUPLE_WORDS + Ct.SRC]!;
+  }
+  dst(entry: number, dir: number): number {
+    return this.words[this.at(entry) + dir * Ct.TUPLE_WORDS + Ct.DST]!;
+  }
+  ports(entry: number, dir: number): number {
+    return this.words[this.at(entry) + dir * Ct.TUPLE_WORDS + Ct.PORTS]!;
+  }
+  key(entry: number, dir: number): number {
+    return this.words[this.at(entry) + dir * Ct.TUPLE_WORDS + Ct.KEY]!;
+  }
+  protocol(entry: number): number {
+    return keyProtocol(this.words[this.at(entry) + Ct.KEY]!);
+  }
+  zone(entry: number, dir: number): number {
+    return this.key(entry, dir) >>> 16;
+  }
+
+  mark(entry: number): number {
+    return this.words[this.at(entry) + Ct.MARK]!;
+  }
+  setMark(entry: number, mark: number): void {
+    this.words[this.at(entry) + Ct.MARK] = mark;
+  }
+  generation(entry: number): number {
+    return this.words[this.at(entry) + Ct.GENERATION]!;
+  }
+
+  /** The connection that expected this one, −1 when there is none or it is gone. */
+  master(entry: number): number {
+    const word = this.words[this.at(entry) + Ct.MASTER]!;
+    if (word === 0) return -1;
+    const master = (word & 0xff_ffff) - 1;
+    const m = this.at(master);
+    if ((this.words[m + Ct.GENERATION]! & 0xff) !== word >>> 24) return -1;
+    return (this.words[m + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED ? master : -1;
+  }
+  /** Whether it was expected by another connection, gone or not. */
+  hasMaster(entry: number): boolean {
+    return this.words[this.at(entry) + Ct.MASTER] !== 0;
+  }
+  setMaster(entry: number, master: number): void {
+    const e = this.at(entry);
+    const m = this.at(master);
+    this.words[e + Ct.MASTER] = (master + 1) | (this.words[m + Ct.GENERATION]! << 24);
+    this.words[e + Ct.HELPER] = (this.words[e + Ct.HELPER]! & ~0xff00) | ((this.words[m + Ct.HELPER]! & 0xff) << 8);
+  }
+  /** Number of the helper, 0 = none. */
+  helper(entry: number): number {
+    return this.words[this.at(entry) + Ct.HELPER]! & 0xff;
+  }
+  /** Number of the helper of the connection that expected this one, also when that one is gone; 0 = none. */
+  masterHelper(entry: number): number {
+    return (this.words[this.at(entry) + Ct.HELPER]! >> 8) & 0xff;
+  }
+  setHelper(entry: number, helper: number): void {
+    const o = this.at(entry) + Ct.HELPER;
+    this.words[o] = (this.words[o]! & ~0xff) | helper;
+  }
+
+  /** 0 to 2^53 − 1. */
+  packets(entry: number, dir: number): number {
+    return this.counter(entry, dir, 0);
+  }
+  bytes(entry: number, dir: number): number {
+    return this.counter(entry, dir, 2);
+  }
+  private counter(entry: number, dir: number, which: number): number {
+    const o = this.at(entry) + Ct.COUNTERS + dir * Ct.COUNTER_WORDS + which;
+    return (this.words[o + 1]! >>> 0) * 0x1_0000_0000 + (this.words[o]! >>> 0);
+  }
+  /** Counts `packets` of `bytes` altogether. The caller holds the entry's lock where one is needed. */
+  account(entry: number, dir: number, packets: number, bytes: number): void {
+    const w = this.words;
+    const o = this.at(entry) + Ct.COUNTERS + dir * Ct.COUNTER_WORDS;
+    const p = (w[o]! + packets) | 0;
+    w[o] = p;
+    if (p >>> 0 < packets) w[o + 1] = w[o + 1]! + 1;
+    const b = (w[o + 2]! + bytes) | 0;
+    w[o + 2] = b;
+    if (b >>> 0 < bytes) w[o + 3] = w[o + 3]! + 1;
+  }
+
+  /** Bit 0 to 127. */
+  label(entry: number, bit: number): boolean {
+    return ((this.words[this.at(entry) + Ct.LABELS + (bit >> 5)]! >>> (bit & 31)) & 1) !== 0;
+  }
+  setLabel(entry: number, bit: number): void {
+    Atomics.or(this.words, this.at(entry) + Ct.LABELS + (bit >> 5), 1 << (bit & 31));
+  }
+
+  /** The connection lives for `ms` from now on (nf_ct_refresh). */
+  refresh(entry: number, ms: number): void {
+    const e = this.at(entry);
+    const status = this.words[e + Ct.STATUS]!;
+    if ((status & Status.FIXED_TIMEOUT) !== 0) return;
+    this.words[e + Ct.TIMEOUT] = (status & Status.CONFIRMED) !== 0 ? (ms + this.now) | 0 : ms;
+  }
+  /** Milliseconds the connection has left, 0 when it is over. */
+  expires(entry: number): number {
+    const e = this.at(entry);
+    const timeout = this.words[e + Ct.TIMEOUT]!;
+    if ((this.words[e + Ct.STATUS]! & Status.CONFIRMED) === 0) return timeout;
+    return Math.max((timeout - this.now) | 0, 0);
+  }
+
+  /** A setting by its word, in the word's unit (milliseconds for timeouts). */
+  setting(word: number): number {
+    return this.words[H.SETTINGS + word]!;
+  }
+  /** @throws RangeError, see settings.ts; a maximum above what the memory was made for is one, too. */
+  writeSetting(name: string, value: number): void {
+    if (name === 'nf_conntrack_max' && value > this.capacity - this.words[H.SLOTS]! * CACHE_MAX) {
+      throw new RangeError(`${name}: the table was made for ${this.capacity - this.words[H.SLOTS]! * CACHE_MAX}`);
+    }
+    writeSetting(this.words, H.SETTINGS, name, value);
+  }
+  readSetting(name: string): number {
+    return readSetting(this.words, H.SETTINGS, name);
+  }
+
+  /** Takes the lock of an entry's protocol state; nothing to do when there is one worker only. */
+  lockEntry(entry: number): void {
+    if (this.solo) return;
+    this.words[this.slotAt + S.HELD] = entry + 1;
+    lock(this.words, this.at(entry) + Ct.LOCK, this.owner);
+  }
+  unlockEntry(entry: number): void {
+    if (this.solo) return;
+    unlock(this.words, this.at(entry) + Ct.LOCK);
+    this.words[this.slotAt + S.HELD] = 0;
+  }
+
+  lockExpectations(): void {
+    lock(this.words, H.EXPECT_LOCK, this.owner);
+  }
+  unlockExpectations(): void {
+    unlock(this.words, H.EXPECT_LOCK);
+  }
+
+  // ---- lookup -----------------------------------------------------------------------------------------------------
+
+  /**
+   * The live, confirmed connection that has this IPv4 tuple in a direction: a link (`linkEntry`, `linkDir`), or 0.
+   * @param keyOriginal key word an original tuple must have (packKey with the packet's zone for that direction)
+   * @param keyReply the same for a reply tuple; the two differ only by zones with a direction
+   */
+  find(src: number, dst: number, ports: number, keyOriginal: number, keyReply: number): number {
+    const hash = hashTuple(this.seed, src, dst, ports, keyOriginal);
+    const link = this.findIn(hash, src, dst, ports, keyOriginal, keyReply, -1);
+    if (link !== 0 || keyOriginal === keyReply) return link;
+    return this.findIn(hashTuple(this.seed, src, dst, ports, keyReply), src, dst, ports, keyOriginal, keyReply, -1);
+  }
+
+  private findIn(
+    hash: number,
+    src: number,
+    dst: number,
+    ports: number,
+    keyOriginal: number,
+    keyReply: number,
+    except: number,
+  ): number {
+    const w = this.words;
+    let link = Atomics.load(w, this.buckets + (hash & this.mask));
+    while (link !== 0) {
+      const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
+      const o = e + ((link & 1) << 4);
+      if (
+        w[o + Ct.PORTS] === ports &&
+        w[o + Ct.SRC] === src &&
+        w[o + Ct.DST] === dst &&
+        w[o + Ct.KEY] === ((link & 1) === 0 ? keyOriginal : keyReply) &&
+        linkEntry(link) !== except &&
+        (w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED
+      ) {
+        if (((w[e + Ct.TIMEOUT]! - this.now) | 0) > 0) return link;
+        this.kill(linkEntry(link));
+      }
+      link = w[o + Ct.NEXT]!;
+    }
+    return 0;
+  }
+
+  /**
+   * Whether another connection than `entry` has this tuple, as NAT must know before it gives the tuple to `entry` as
+   * its reply (nf_conntrack_tuple_taken). One with the same original tuple doesn't count: it is the same flow, which
+   * `confirm` sorts out.
+   */
+  taken(entry: number, src: number, dst: number, ports: number): boolean {
+    const w = this.words;
+    const me = this.at(entry);
+    const keyOriginal = w[me + Ct.KEY]!;
+    const keyReply = w[me + Ct.REPLY_KEY]!;
+    // The kernel looks in the bucket of the reply's zone only.
+    const hash = hashTuple(this.seed, src, dst, ports, keyReply);
+    let link = Atomics.load(w, this.buckets + (hash & this.mask));
+    while (link !== 0) {
+      const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
+      const o = e + ((link & 1) << 4);
+      if (
+        e !== me &&
+        w[o + Ct.PORTS] === ports &&
+        w[o + Ct.SRC] === src &&
+        w[o + Ct.DST] === dst &&
+        w[o + Ct.KEY] === ((link & 1) === 0 ? keyOriginal : keyReply) &&
+        (w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED &&
+        ((w[e + Ct.TIMEOUT]! - this.now) | 0) > 0 &&
+        !this.sameTuple(e, me)
+      ) {
+        this.count(Stat.FOUND);
+        return true;
+      }
+      link = w[o + Ct.NEXT]!;
+    }
+    return false;
+  }
+
+  /** Whether the tuples at two offsets are equal, zones included. */
+  sameTuple(a: number, b: number): boolean {
+    const w = this.words;
+    return (
+      w[a + Ct.SRC] === w[b + Ct.SRC] &&
+      w[a + Ct.DST] === w[b + Ct.DST] &&
+      w[a + Ct.PORTS] === w[b + Ct.PORTS] &&
+      w[a + Ct.KEY] === w[b + Ct.KEY]
+    );
+  }
+
+  /**
+   * Connections whose original source is this one, most recent first, among those that NAT has handled; for choosing the
+   * translation that the source has already (nf_nat_core.c, find_appropriate_src). `after` = −1 begins; −1 is the end.
+   */
+  nextBySource(after: number, src: number, sport: number, protocol: number, zone: number): number {
+    const w = this.words;
+    const key = packKey(protocol, zone);
+    let link =
+      after < 0
+        ? Atomics.load(w, this.sources + (hashTuple(this.seed, src, 0, sport, key) & this.mask))
+        : w[this.at(after) + Ct.NEXT_SOURCE]!;
+    while (link !== 0) {
+      const e = this.base + (link << ENTRY_SHIFT);
+      if (
+        w[e + Ct.SRC] === src &&
+        w[e + Ct.PORTS]! >>> 16 === sport &&
+        w[e + Ct.KEY] === key &&
+        (w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED &&
+        ((w[e + Ct.TIMEOUT]! - this.now) | 0) > 0
+      ) {
+        return link - 1;
+      }
+      link = w[e + Ct.NEXT_SOURCE]!;
+    }
+    return -1;
+  }
+
+  // ---- life -------------------------------------------------------------------------------------------------------
+
+  /**
+   * A scratch entry with this original tuple and its inversion as reply tuple, everything else 0; only this thread
+   * knows it until `insert`. −1 when the table is full and nothing can be dropped for it.
+   * @param ports invertible for the protocol (key.ts)
+   */
+  create(src: number, dst: number, ports: number, protocol: number, zoneOriginal: number, zoneReply: number): number {
+    const w = this.words;
+    const key = packKey(protocol, zoneOriginal);
+    if (this.total() >= w[H.SETTINGS + Setting.MAX]! && !this.earlyDrop(hashTuple(this.seed, src, dst, ports, key))) {
+      Atomics.store(w, H.GC_URGENT, 1);
+      return -1;
+    }
+    const entry = this.take();
+    if (entry < 0) return -1;
+    const e = this.at(entry);
+    const generation = (w[e + Ct.GENERATION]! + 1) | 0;
+    w.fill(0, e, e + Ct.STATUS);
+    w.fill(0, e + Ct.STATUS + 1, e + ENTRY_WORDS);
+    w[e + Ct.GENERATION] = generation;
+    w[e + Ct.SRC] = src;
+    w[e + Ct.DST] = dst;
+    w[e + Ct.PORTS] = ports;
+    w[e + Ct.KEY] = key;
+    w[e + Ct.REPLY_SRC] = dst;
+    w[e + Ct.REPLY_DST] = src;
+    w[e + Ct.REPLY_PORTS] = invertPorts(protocol, ports);
+    w[e + Ct.REPLY_KEY] = packKey(protocol, zoneReply);
+    return entry;
+  }
+
+  /** Gives a scratch entry another reply tuple (nf_conntrack_alter_reply): for NAT, before the confirmation. */
+  alterReply(entry: number, src: number, dst: number, ports: number): void {
+    const e = this.at(entry);
+    this.words[e + Ct.REPLY_SRC] = src;
+    this.words[e + Ct.REPLY_DST] = dst;
+    this.words[e + Ct.REPLY_PORTS] = ports;
+  }
+
+  /** Frees a scratch entry. */
+  discard(entry: number): void {
+    this.give(entry);
+  }
+
+  /**
+   * Puts a scratch entry into the table. Returns Insert.INSERTED; or a link to the live tuple that equals one of the
+   * entry's and is in the way; or a negative Insert. Unless inserted, the entry stays scratch.
+   */
+  insert(entry: number): number {
+    const w = this.words;
+    const e = this.at(entry);
+    const original = this.bucketOf(e);
+    const reply = this.bucketOf(e + Ct.TUPLE_WORDS);
+    this.begin(Op.INSERT, entry);
+    this.lockPair(original, reply);
+    let result: number = Insert.INSERTED;
+    if ((w[e + Ct.STATUS]! & Status.DYING) !== 0) {
+      result = Insert.DYING;
+    } else {
+      result = this.clash(original, e, e);
+      if (result === 0) result = this.clash(reply, e + Ct.TUPLE_WORDS, e);
+      if (result === Insert.INSERTED) {
+        w[e + Ct.TIMEOUT] = (w[e + Ct.TIMEOUT]! + this.now) | 0;
+        w[e + Ct.START] = this.clock;
+        // From scratch into the table.
+        Atomics.store(w, e + Ct.STATUS, (w[e + Ct.STATUS]! & STATUS_MASK) | Status.CONFIRMED);
+        const link = (entry + 1) << 1;
+        w[e + Ct.TUPLE_WORDS + Ct.NEXT] = w[reply]!;
+        Atomics.store(w, reply, link | 1);
+        w[e + Ct.NEXT] = w[original]!;
+        Atomics.store(w, original, link);
+      }
+    }
+    this.unlockPair(original, reply);
+    if (result === Insert.INSERTED && (w[e + Ct.STATUS]! & Status.SRC_NAT_DONE) !== 0) this.linkSource(entry);
+    this.end();
+    return result;
+  }
+
+  /**
+   * Puts a scratch entry into the table by its reply tuple only, for a second at most: what the kernel does with the
+   * loser of a clash whose reply tuple is free (nf_ct_resolve_clash_harder). Results as `insert`'s.
+   */
+  insertReplyOnly(entry: number): number {
+    const w = this.words;
+    const e = this.at(entry);
+    const reply = this.bucketOf(e + Ct.TUPLE_WORDS);
+    this.begin(Op.INSERT, entry);
+    this.lockPair(reply, reply);
+    const result = this.clash(reply, e + Ct.TUPLE_WORDS, e);
+    if (result === Insert.INSERTED) {
+      w[e + Ct.TIMEOUT] = (this.now + 1000) | 0;
+      w[e + Ct.START] = this.clock;
+      const bits = Status.FIXED_TIMEOUT | Status.NAT_CLASH | Status.CONFIRMED;
+      Atomics.store(w, e + Ct.STATUS, (w[e + Ct.STATUS]! & STATUS_MASK) | bits);
+      w[e + Ct.TUPLE_WORDS + Ct.NEXT] = w[reply]!;
+      Atomics.store(w, reply, ((entry + 1) << 1) | 1);
+    }
+    this.unlockPair(reply, reply);
+    this.end();
+    return result;
+  }
+
+  /** A link to a live tuple in the bucket that equals the one at `tuple`, 0, or CHAIN_TOO_LONG. The stripe is locked. */
+  private clash(bucket: number, tuple: number, me: number): number {
+    const w = this.words;
+    const keyOriginal = w[me + Ct.KEY]!;
+    const keyReply = w[me + Ct.REPLY_KEY]!;
+    const limit = MIN_CHAIN + (((w[me + Ct.GENERATION]! ^ this.now) & 0x7fff_ffff) % (MAX_CHAIN - MIN_CHAIN));
+    let length = 0;
+    for (let link = w[bucket]!; link !== 0;) {
+      const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
+      const o = e + ((link & 1) << 4);
+      if (
+        w[o + Ct.PORTS] === w[tuple + Ct.PORTS] &&
+        w[o + Ct.SRC] === w[tuple + Ct.SRC] &&
+        w[o + Ct.DST] === w[tuple + Ct.DST] &&
+        w[o + Ct.KEY] === ((link & 1) === 0 ? keyOriginal : keyReply) &&
+        (w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED &&
+        ((w[e + Ct.TIMEOUT]! - this.now) | 0) > 0
+      ) {
+        return link;
+      }
+      if (length++ > limit) return Insert.CHAIN_TOO_LONG;
+      link = w[o + Ct.NEXT]!;
+    }
+    return 0;
+  }
+
+  /**
+   * Takes a connection out of the table (nf_ct_delete): lookups don't find it from now on, others may go on reading it
+   * until their batch ends. False when somebody else has done so. A scratch entry is only marked: it will not be inserted.
+   */
+  kill(entry: number): boolean {
+    const w = this.words;
+    const e = this.at(entry);
+    const status = Atomics.or(w, e + Ct.STATUS, Status.DYING);
+    if ((status & Status.DYING) !== 0) return false;
+    if ((status & Status.CONFIRMED) === 0) return true;
+    if (this.eventMask !== 0) this.events?.record(EVENT_DESTROY, entry, 0, this);
+    this.begin(Op.REMOVE, entry);
+    this.onRemove?.(this, entry);
+    this.remove(entry);
+    this.retire(entry);
+    this.end();
+    return true;
+  }
+
+  private remove(entry: number): void {
+    const w = this.words;
+    const e = this.at(entry);
+    const link = (entry + 1) << 1;
+    const original = this.bucketOf(e);
+    const reply = this.bucketOf(e + Ct.TUPLE_WORDS);
+    this.lockPair(original, reply);
+    this.unlink(original, link);
+    this.unlink(reply, link | 1);
+    this.unlockPair(original, reply);
+    if ((w[e + Ct.STATUS]! & Status.SRC_NAT_DONE) !== 0) this.unlinkSource(entry);
+  }
+
+  private unlink(bucket: number, link: number): void {
+    const w = this.words;
+    let at = bucket;
+    for (let next = w[at]!; next !== 0; next = w[at]!) {
+      const o = this.base + ((next & ~1) << (ENTRY_SHIFT - 1)) + ((next & 1) << 4);
+      if (next === link) {
+        Atomics.store(w, at, w[o + Ct.NEXT]!);
+        return;
+      }
+      at = o + Ct.NEXT;
+    }
+  }
+
+  private linkSource(entry: number): void {
+    const w = this.words;
+    const e = this.at(entry);
+    const bucket = this.sourceBucketOf(e);
+    const stripe = this.stripeOf(bucket);
+    lock(w, stripe, this.owner);
+    w[e + Ct.NEXT_SOURCE] = w[bucket]!;
+    Atomics.store(w, bucket, entry + 1);
+    unlock(w, stripe);
+  }
+
+  private unlinkSource(entry: number): void {
+    const w = this.words;
+    const bucket = this.sourceBucketOf(this.at(entry));
+    const stripe = this.stripeOf(bucket);
+    lock(w, stripe, this.owner);
+    let at = bucket;
+    for (let next = w[at]!; next !== 0; next = w[at]!) {
+      const o = this.base + (next << ENTRY_SHIFT) + Ct.NEXT_SOURCE;
+      if (next === entry + 1) {
+        Atomics.store(w, at, w[o]!);
+        break;
+      }
+      at = o;
+    }
+    unlock(w, stripe);
+  }
+
+  private bucketOf(tuple: number): number {
+    const w = this.words;
+    const hash = hashTuple(this.seed, w[tuple + Ct.SRC]!, w[tuple + Ct.DST]!, w[tuple + Ct.PORTS]!, w[tuple + Ct.KEY]!);
+    return this.buckets + (hash & this.mask);
+  }
+  private sourceBucketOf(e: number): number {
+    const w = this.words;
+    const hash = hashTuple(this.seed, w[e + Ct.SRC]!, 0, w[e + Ct.PORTS]! >>> 16, w[e + Ct.KEY]!);
+    return this.sources + (hash & this.mask);
+  }
+  private stripeOf(bucket: number): number {
+    return this.stripes + ((bucket & (STRIPES - 1)) << STRIPE_SHIFT);
+  }
+  /** Locks the stripes of two buckets, the lower first, so that nobody waits in a circle. */
+  private lockPair(a: number, b: number): void {
+    const x = this.stripeOf(a);
+    const y = this.stripeOf(b);
+    lock(this.words, x < y ? x : y, this.owner);
+    if (x !== y) lock(this.words, x < y ? y : x, this.owner);
+  }
+  private unlockPair(a: number, b: number): void {
+    const x = this.stripeOf(a);
+    const y = this.stripeOf(b);
+    unlock(this.words, x);
+    if (x !== y) unlock(this.words, y);
+  }
+  private begin(op: number, entry: number): void {
+    const s = this.slotAt;
+    this.words[s + S.OP_ENTRY] = entry;
+    this.words[s + S.OP] = op;
+  }
+  private end(): void {
+    this.words[this.slotAt + S.OP] = Op.NONE;
+  }
+
+  // ---- full table -------------------------------------------------------------------------------------------------
+
+  /** Drops the connections that aren't assured in the first bucket near `hash` that has any; false when none has. */
+  private earlyDrop(hash: number): boolean {
+    const w = this.words;
+    for (let i = 0; i < EVICTION_RANGE; i++) {
+      let drops = 0;
+      let link = Atomics.load(w, this.buckets + ((hash + i) & this.mask));
+      while (link !== 0) {
+        const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
+        const status = w[e + Ct.STATUS]!;
+        const live = (status & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED;
+        if (live && ((w[e + Ct.TIMEOUT]! - this.now) | 0) <= 0) this.kill(linkEntry(link));
+        else if (live && (status & Status.ASSURED) === 0 && this.kill(linkEntry(link))) drops++;
+        link = w[e + ((link & 1) << 4) + Ct.NEXT]!;
+      }
+      if (drops > 0) {
+        this.count(Stat.EARLY_DROP, drops);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  private canDropEarly(e: number): boolean {
+    const w = this.words;
+    if ((w[e + Ct.STATUS]! & Status.ASSURED) === 0) return true;
+    if (keyProtocol(w[e + Ct.KEY]!) !== 6) return false;
+    const state = w[e + Ct.PROTO]! & 0xff;
+    return state >= TcpState.FIN_WAIT && state <= TcpState.CLOSE;
+  }
+
+  /** Walks some buckets and removes what is over; `buckets` bounds the work. */
+  gc(buckets: number): void {
+    const w = this.words;
+    const limit =
+      Atomics.load(w, H.GC_URGENT) !== 0 ? Math.floor((w[H.SETTINGS + Setting.MAX]! * 95) / 100) : 0x7fff_ffff;
+    const from = Atomics.add(w, H.GC_CURSOR, buckets);
+    for (let i = 0; i < buckets; i++) {
+      const bucket = (from + i) & this.mask;
+      if (bucket === 0 && limit !== 0x7fff_ffff && this.total() < limit) Atomics.store(w, H.GC_URGENT, 0);
+      let link = w[this.buckets + bucket]!;
+      while (link !== 0) {
+        const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
+        if ((w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED) {
+          if (((w[e + Ct.TIMEOUT]! - this.now) | 0) <= 0) this.kill(linkEntry(link));
+          else if (limit !== 0x7fff_ffff && this.total() >= limit && this.canDropEarly(e)) this.kill(linkEntry(link));
+        }
+        link = w[e + ((link & 1) << 4) + Ct.NEXT]!;
+      }
+    }
+  }
+
+  // ---- batch edges ------------------------------------------------------------------------------------------------
+
+  /**
+   * A worker's batch edge: takes the time, frees what nobody can be reading any more, does its share of gc. The caller
+   * keeps no entry index from before.
+   * @param now milliseconds, wrapping  @param clock seconds since 1970
+   */
+  edge(now: number, clock: number): void {
+    this.now = now;
+    this.clock = clock;
+    this.eventMask = Atomics.load(this.words, H.EVENT_MASK);
+    this.quiesce();
+    const elapsed = (now - this.gcAt) | 0;
+    if (elapsed <= 0) return;
+    this.gcAt = now;
+    const urgent = Atomics.load(this.words, H.GC_URGENT) !== 0;
+    const due = this.gcRest + ((this.mask + 1) * Math.min(elapsed, GC_PASS_MS)) / (this.workers * GC_PASS_MS);
+    const step = Math.min(urgent ? GC_STEP_MAX : Math.floor(due), GC_STEP_MAX);
+    this.gcRest = Math.min(due - step, GC_STEP_MAX);
+    if (step > 0) this.gc(step);
+  }
+
+  /** Begins to look at the table, after `offline` or `attach`. */
+  online(): void {
+    const s = this.slotAt;
+    Atomics.store(this.words, s + S.SEEN, Atomics.load(this.words, H.EPOCH));
+    Atomics.store(this.words, s + S.ONLINE, 1);
+    // The epoch may have moved before ONLINE was seen.
+    Atomics.store(this.words, s + S.SEEN, Atomics.load(this.words, H.EPOCH));
+  }
+  /** Says that this thread keeps no index and will look at nothing until `online`: before it waits for packets. */
+  offline(): void {
+    this.quiesce();
+    Atomics.store(this.words, this.slotAt + S.ONLINE, 0);
+  }
+
+  /** Says that this thread keeps no index of an entry, and frees what all threads have said so about. */
+  quiesce(): void {
+    const w = this.words;
+    const s = this.slotAt;
+    if (w[s + S.WAIT_HEAD] === 0 && w[s + S.LIMBO_HEAD] === 0) {
+      Atomics.store(w, s + S.SEEN, Atomics.load(w, H.EPOCH));
+      return;
+    }
+    if (w[s + S.WAIT_HEAD] === 0) this.closeLimbo();
+    Atomics.store(w, s + S.SEEN, Atomics.load(w, H.EPOCH));
+    if (!this.allPast(w[s + S.WAIT_EPOCH]!)) return;
+    let next = w[s + S.WAIT_HEAD]!;
+    while (next !== 0) {
+      const entry = next - 1;
+      next = w[this.at(entry) + Ct.START]!;
+      this.free(entry);
+    }
+    w[s + S.WAIT_HEAD] = 0;
+    w[s + S.WAIT_COUNT] = 0;
+    if (w[s + S.LIMBO_HEAD] !== 0) {
+      this.closeLimbo();
+      Atomics.store(w, s + S.SEEN, Atomics.load(w, H.EPOCH));
+    }
+  }
+
+  private closeLimbo(): void {
+    const w = this.words;
+    const s = this.slotAt;
+    w[s + S.WAIT_EPOCH] = Atomics.add(w, H.EPOCH, 1);
+    w[s + S.WAIT_COUNT] = w[s + S.LIMBO_COUNT]!;
+    w[s + S.WAIT_HEAD] = w[s + S.LIMBO_HEAD]!;
+    w[s + S.LIMBO_HEAD] = 0;
+    w[s + S.LIMBO_COUNT] = 0;
+  }
+
+  private allPast(epoch: number): boolean {
+    const w = this.words;
+    for (let slot = 0; slot <= this.workers; slot++) {
+      const s = HEADER_WORDS + slot * SLOT_WORDS;
+      if (Atomics.load(w, s + S.ONLINE) !== 0 && ((Atomics.load(w, s + S.SEEN) - epoch) | 0) <= 0) return false;
+    }
+    return true;
+  }
+
+  private retire(entry: number): void {
+    const w = this.words;
+    const s = this.slotAt;
+    const e = this.at(entry);
+    w[e + Ct.START] = w[s + S.LIMBO_HEAD]!;
+    w[s + S.LIMBO_HEAD] = entry + 1;
+    w[s + S.LIMBO_COUNT] = w[s + S.LIMBO_COUNT]! + 1;
+    Atomics.or(w, e + Ct.STATUS, (this.slot + 1) << PLACE_SHIFT);
+    w[s + S.COUNT] = w[s + S.COUNT]! - 1;
+  }
+
+  // ---- free entries -----------------------------------------------------------------------------------------------
+
+  /** An entry from the cache, marked as this slot's scratch; −1 when there is none. */
+  private take(): number {
+    const w = this.words;
+    const s = this.slotAt;
+    if (w[s + S.CACHE_HEAD] === 0 && !this.refill()) return -1;
+    const entry = w[s + S.CACHE_HEAD]! - 1;
+    const e = this.at(entry);
+    w[s + S.CACHE_HEAD] = w[e + Ct.NEXT]!;
+    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! - 1;
+    w[s + S.COUNT] = w[s + S.COUNT]! + 1;
+    Atomics.store(w, e + Ct.STATUS, (PLACE_SCRATCH | (this.slot + 1)) << PLACE_SHIFT);
+    return entry;
+  }
+
+  private give(entry: number): void {
+    const s = this.slotAt;
+    this.words[s + S.COUNT] = this.words[s + S.COUNT]! - 1;
+    this.free(entry);
+  }
+
+  private free(entry: number): void {
+    const w = this.words;
+    const s = this.slotAt;
+    const e = this.at(entry);
+    Atomics.store(w, e + Ct.STATUS, (this.slot + 1) << PLACE_SHIFT);
+    w[e + Ct.NEXT] = w[s + S.CACHE_HEAD]!;
+    w[s + S.CACHE_HEAD] = entry + 1;
+    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! + 1;
+    if (w[s + S.CACHE_COUNT]! > CACHE_MAX) this.flushCache();
+  }
+
+  private refill(): boolean {
+    const w = this.words;
+    const s = this.slotAt;
+    lock(w, H.FREE_LOCK, this.owner);
+    let n = 0;
+    while (n < REFILL) {
+      let entry = w[H.FREE_HEAD]! - 1;
+      if (entry >= 0) {
+        w[H.FREE_HEAD] = w[this.at(entry) + Ct.NEXT]!;
+        w[H.FREE_COUNT] = w[H.FREE_COUNT]! - 1;
+      } else {
+        entry = w[H.FRESH]!;
+        if (entry >= this.capacity) break;
+        w[H.FRESH] = entry + 1;
+      }
+      const e = this.at(entry);
+      w[e + Ct.STATUS] = (this.slot + 1) << PLACE_SHIFT;
+      w[e + Ct.NEXT] = w[s + S.CACHE_HEAD]!;
+      w[s + S.CACHE_HEAD] = entry + 1;
+      n++;
+    }
+    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! + n;
+    unlock(w, H.FREE_LOCK);
+    return n > 0;
+  }
+
+  /** Gives half of the cache back to all. */
+  private flushCache(): void {
+    const w = this.words;
+    const s = this.slotAt;
+    lock(w, H.FREE_LOCK, this.owner);
+    for (let n = 0; n < REFILL; n++) {
+      const entry = w[s + S.CACHE_HEAD]! - 1;
+      const e = this.at(entry);
+      w[s + S.CACHE_HEAD] = w[e + Ct.NEXT]!;
+      w[e + Ct.STATUS] = PLACE_FREE << PLACE_SHIFT;
+      w[e + Ct.NEXT] = w[H.FREE_HEAD]!;
+      w[H.FREE_HEAD] = entry + 1;
+    }
+    w[H.FREE_COUNT] = w[H.FREE_COUNT]! + REFILL;
+    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! - REFILL;
+    unlock(w, H.FREE_LOCK);
+  }
+
+  // ---- listing ----------------------------------------------------------------------------------------------------
+
+  /** The next confirmed, live connection after entry `after` (−1 begins), −1 at the end. */
+  next(after: number): number {
+    const w = this.words;
+    const end = Math.min(Atomics.load(w, H.FRESH), this.capacity);
+    for (let entry = after + 1; entry < end; entry++) {
+      const e = this.at(entry);
+      if (
+        (w[e + Ct.STATUS]! & (PLACE_MASK | Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED &&
+        ((w[e + Ct.TIMEOUT]! - this.now) | 0) > 0
+      ) {
+        return entry;
+      }
+    }
+    return -1;
+  }
+
+  /** Copies an entry's words for printing; false when its connection went while they were copied. */
+  snapshot(entry: number, out: Int32Array): boolean {
+    const e = this.at(entry);
+    const generation = Atomics.load(this.words, e + Ct.GENERATION);
+    for (let i = 0; i < ENTRY_WORDS; i++) out[i] = this.words[e + i]!;
+    const status = Atomics.load(this.words, e + Ct.STATUS);
+    return (
+      (status & (PLACE_MASK | Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED &&
+      Atomics.load(this.words, e + Ct.GENERATION) === generation
+    );
+  }
+
+  /** Kills the connections that `wanted` picks; returns how many. Online, or called between `online` and `offline`. */
+  killWhere(wanted: (table: ConntrackTable, entry: number) => boolean): number {
+    let killed = 0;
+    for (let entry = this.next(-1); entry >= 0; entry = this.next(entry)) {
+      if (wanted(this, entry) && this.kill(entry)) killed++;
+    }
+    return killed;
+  }
+
+  /** Kills every connection; returns how many. */
+  flush(): number {
+    return this.killWhere(() => true);
+  }
+
+  /** Connections, unconfirmed ones included (nf_conntrack_count). */
+  total(): number {
+    let sum = 0;
+    for (let slot = 0; slot <= this.workers; slot++) sum += this.words[HEADER_WORDS + slot * SLOT_WORDS + S.COUNT]!;
+    return sum;
+  }
+
+  count(stat: number, by = 1): void {
+    const o = this.slotAt + S.STATS + stat;
+    this.words[o] = (this.words[o]! + by) | 0;
+  }
+  /** A statistic of a slot; wraps at 2^32. */
+  stat(slot: number, stat: number): number {
+    return this.words[HEADER_WORDS + slot * SLOT_WORDS + S.STATS + stat]! >>> 0;
+  }
+
+  /** Tells every view (at its next batch edge) which event types somebody listens for. */
+  listen(mask: number): void {
+    Atomics.store(this.words, H.EVENT_MASK, mask);
+  }
+
+  // ---- when a thread dies -----------------------------------------------------------------------------------------
+
+  /**
+   * Mends what the dead owner of a slot left: releases its locks, finishes its removal, undoes its insertion, and takes
+   * its scratch, cache and limbo over. Call it before the slot is attached again; `life` is the dead view's.
+   */
+  recover(slot: number, life = this.words[HEADER_WORDS + slot * SLOT_WORDS + S.LIFE]!): void {
+    const w = this.words;
+    const s = HEADER_WORDS + slot * SLOT_WORDS;
+    const dead = ownerWord(slot, life);
+    Atomics.store(w, s + S.ONLINE, 0);
+    const op = w[s + S.OP]!;
+    const opEntry = w[s + S.OP_ENTRY]!;
+    const held = w[s + S.HELD]!;
+    if (held !== 0) Atomics.compareExchange(w, this.at(held - 1) + Ct.LOCK, dead, 0);
+    for (let i = 0; i < STRIPES; i++) Atomics.compareExchange(w, this.stripes + (i << STRIPE_SHIFT), dead, 0);
+    if (op !== Op.NONE) {
+      const e = this.at(opEntry);
+      const place = w[e + Ct.STATUS]! & PLACE_MASK;
+      const mine = place >>> PLACE_SHIFT === slot + 1 || place >>> PLACE_SHIFT === (PLACE_SCRATCH | (slot + 1));
+      Atomics.or(w, e + Ct.STATUS, Status.DYING);
+      this.onRemove?.(this, opEntry);
+      this.remove(opEntry);
+      // An entry that bears the dead slot's mark is found below.
+      if (!mine) this.retire(opEntry);
+    }
+    const freeBroken = Atomics.load(w, H.FREE_LOCK) === dead;
+    if (!freeBroken) lock(w, H.FREE_LOCK, this.owner);
+    else Atomics.store(w, H.FREE_LOCK, this.owner);
+    if (freeBroken) {
+      w[H.FREE_HEAD] = 0;
+      w[H.FREE_COUNT] = 0;
+    }
+    const end = Math.min(w[H.FRESH]!, this.capacity);
+    for (let entry = 0; entry < end; entry++) {
+      const e = this.at(entry);
+      const place = (w[e + Ct.STATUS]! & PLACE_MASK) >>> PLACE_SHIFT;
+      if (place === PLACE_FREE && freeBroken) {
+        w[e + Ct.NEXT] = w[H.FREE_HEAD]!;
+        w[H.FREE_HEAD] = entry + 1;
+        w[H.FREE_COUNT] = w[H.FREE_COUNT]! + 1;
+      } else if (place === slot + 1 || place === (PLACE_SCRATCH | (slot + 1))) {
+        // Scratch was counted by the dead slot, retire() discounts it; the others were not.
+        if (place === slot + 1) w[this.slotAt + S.COUNT] = w[this.slotAt + S.COUNT]! + 1;
+        Atomics.and(w, e + Ct.STATUS, STATUS_MASK);
+        this.retire(entry);
+      } else if (place === 0 && w[e + Ct.STATUS] === 0 && freeBroken) {
+        // Taken from FRESH, not yet marked.
+        w[this.slotAt + S.COUNT] = w[this.slotAt + S.COUNT]! + 1;
+        this.retire(entry);
+      }
+    }
+    unlock(w, H.FREE_LOCK);
+    w.fill(0, s + S.HELD, s + S.COUNT);
+    w[s + S.OP] = Op.NONE;
+    Atomics.compareExchange(w, H.EXPECT_LOCK, dead, 0);
+  }
+
+  /** The life of the thread in this slot, for `recover`. */
+  get life(): number {
+    return this.owner >>> 8;
+  }
+}
+
+/** The DESTROY bit of events.ts. */
+const EVENT_DESTROY = 2;
+
+interface Layout {
+  readonly stripes: number;
+  readonly buckets: number;
+  readonly sources: number;
+  readonly expectations: number;
+  readonly entries: number;
+}
+
+function layout(slots: number, buckets: number, expectations: number): Layout {
+  const stripes = HEADER_WORDS + slots * SLOT_WORDS;
+  const at = stripes + (STRIPES << STRIPE_SHIFT);
+  const sources = at + buckets;
+  const expect = sources + buckets;
+  return { stripes, buckets: at, sources, expectations: expect, entries: expect + expectations * EXPECT_WORDS };
+}
