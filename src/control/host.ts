@@ -67,6 +67,7 @@ export function examineQueues(listing: string, { queueBase, workers }: HostQuest
     ];
   const taken = listing
     .split('\n')
+    .filter((line) => line.trim() !== '')
     .map((line) => line.trim().split(/\s+/).map(Number))
     .filter(([queue]) => queue! >= queueBase && queue! < queueBase + workers);
   return taken.map(([queue, port]) =>

@@ -37,7 +37,7 @@ const ICMP_HEADER = 8;
 const AH_HEADER = 12;
 const ESP_HEADER = 8;
 
-/** The line of one record, without the line feed. */
+/** The line of one record, without the line feed; each character is one byte (Latin-1), whatever the prefix holds. */
 export function formatLogRecord(record: Uint8Array, find: FindInterface): string {
   const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
   const word = (index: LogRecord): number => view.getInt32(index * 4, true);
@@ -242,7 +242,7 @@ export function openLog(path: string): (line: string) => void {
   const fd = path === '-' ? 2 : openSync(path, 'a', 0o640);
   return (line) => {
     try {
-      writeSync(fd, line + '\n');
+      writeSync(fd, line + '\n', null, 'latin1');
     } catch (error) {
       // A full disk or a closed terminal must not stop the router.
       if ((error as NodeJS.ErrnoException).code === undefined) throw error;

@@ -1,0 +1,119 @@
+/**
+ * The client's side of the control socket, for commands that must start fast: it imports nothing but node:net and
+ * node:fs. A command is one request, a line of JSON; the answer is lines of JSON, each with text for stdout or stderr,
+ * the last with the exit code. A client that goes away ends its request.
+ */
+import { readFileSync, writeSync } from 'node:fs';
+import { connect } from 'node:net';
+
+/** What a client asks. */
+export interface Request {
+  /** `iptables`, `iptables-save`, `iptables-restore`, `conntrack`, `status`, … */
+  program: string;
+  argv: string[];
+  /** Standard input, for programs that read it. */
+  stdin?: string;
+}
+
+/** A line of the answer. */
+export interface Answer {
+  stdout?: string;
+  stderr?: string;
+  /** Present in the last line only. */
+  code?: number;
+}
+
+export const DEFAULT_CONTROL_PATH = '/run/hutter/control.sock';
+/** Exit code when no router answers: iptables' "resource problem". */
+export const NO_ROUTER = 4;
+
+/** Takes `--control PATH` or `--control=PATH` out of the arguments; else HUTTER_CONTROL, else the default. */
+export function takeControl(argv: readonly string[]): { path: string; rest: string[] } {
+  let path = process.env['HUTTER_CONTROL'] || DEFAULT_CONTROL_PATH;
+  const rest: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i]!;
+    if (arg === '--control' && i + 1 < argv.length) path = argv[++i]!;
+    else if (arg.startsWith('--control=')) path = arg.slice('--control='.length);
+    else rest.push(arg);
+  }
+  return { path, rest };
+}
+
+/** Writes all of it, waiting where the other end of a pipe is slow; a reader that has gone ends the process quietly. */
+export function write(fd: number, text: string): void {
+  const bytes = Buffer.from(text, 'utf8');
+  let done = 0;
+  while (done < bytes.length)
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') process.exit(141);
+      if (code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
+    }
+}
+
+/** Standard input to its end. */
+export function readStdin(): string {
+  for (;;)
+    try {
+      return readFileSync(0, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+}
+
+/** Sends one request, gives each part of the answer to `on`, and returns the exit code through `done`. */
+export function ask(path: string, request: Request, on: (answer: Answer) => void, done: (code: number) => void): void {
+  const socket = connect(path);
+  let pending = '';
+  let code: number | undefined;
+  let failure: NodeJS.ErrnoException | undefined;
+  socket.setEncoding('utf8');
+  socket.on('data', (text: string) => {
+    pending += text;
+    for (let end = pending.indexOf('\n'); end >= 0; end = pending.indexOf('\n')) {
+      const answer = JSON.parse(pending.slice(0, end)) as Answer;
+      pending = pending.slice(end + 1);
+      if (answer.code !== undefined) code = answer.code;
+      on(answer);
+      if (code !== undefined) socket.destroy();
+    }
+  });
+  socket.on('error', (error) => (failure = error));
+  socket.on('close', () => {
+    if (code === undefined) on({ stderr: trouble(path, failure) });
+    done(code ?? NO_ROUTER);
+  });
+  socket.write(JSON.stringify(request) + '\n');
+}
+
+function trouble(path: string, failure: NodeJS.ErrnoException | undefined): string {
+  switch (failure?.code) {
+    case 'ENOENT':
+    case 'ECONNREFUSED':
+      return `hutter isn't running: nobody listens at ${path}; start it with \`hutter up\`, or name its socket with --control or HUTTER_CONTROL\n`;
+    case 'EACCES':
+      return `no permission to speak to the router at ${path}: you must be root\n`;
+    case undefined:
+      return `the router at ${path} ended before it answered\n`;
+    default:
+      return `can't speak to the router at ${path}: ${failure!.message}\n`;
+  }
+}
+
+/** Runs one request as a whole command: the answer's text out, its code as the process's own. */
+export function run(path: string, request: Request): void {
+  ask(
+    path,
+    request,
+    ({ stdout, stderr }) => {
+      if (stdout) write(1, stdout);
+      if (stderr) write(2, stderr);
+    },
+    (code) => (process.exitCode = code),
+  );
+}

@@ -1,0 +1,65 @@
+/** What each thin client sends; shared by `hutter NAME …` and the commands of their own. */
+import { readFileSync } from 'node:fs';
+import { readStdin, run, takeControl, write, type Request } from './client.js';
+
+export function iptables(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  run(path, { program: 'iptables', argv: rest });
+}
+
+export function iptablesSave(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  run(path, { program: 'iptables-save', argv: rest });
+}
+
+/** iptables-restore's options that take a value in the next argument; `-w` and `-W` take one only when it is a number. */
+const WITH_VALUE = /^(-[a-zA-Z]*[tTM]|--table|--modprobe)$/;
+const WITH_NUMBER = /^(-[wW]|--wait|--wait-interval)$/;
+
+/** The rules come from the file that is named, or from standard input. */
+export function iptablesRestore(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  const request: Request = { program: 'iptables-restore', argv: rest };
+  const help = rest.some((arg) => /^(-h|-V|--help|--version)$/.test(arg));
+  if (!help) {
+    const file = positional(rest);
+    try {
+      request.stdin = file === undefined ? readStdin() : readFileSync(file, 'utf8');
+    } catch (error) {
+      write(2, `Can't open ${file ?? 'standard input'}: ${strerror(error)}\n`);
+      process.exitCode = 1;
+      return;
+    }
+  }
+  run(path, request);
+}
+
+function positional(argv: readonly string[]): string | undefined {
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i]!;
+    if (arg === '--') return argv[i + 1];
+    if (WITH_VALUE.test(arg) || (WITH_NUMBER.test(arg) && /^\d+$/.test(argv[i + 1] ?? ''))) i++;
+    else if (!arg.startsWith('-')) return arg;
+  }
+  return undefined;
+}
+
+const strerror = (error: unknown): string => {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const texts: Record<string, string> = {
+    ENOENT: 'No such file or directory',
+    EACCES: 'Permission denied',
+    EISDIR: 'Is a directory',
+  };
+  return texts[code ?? ''] ?? message;
+};
+
+export function conntrack(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  run(path, { program: 'conntrack', argv: rest });
+}
+
+export function status(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  run(path, { program: 'status', argv: rest });
+}
