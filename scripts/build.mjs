@@ -25,6 +25,7 @@ const programs = {
   'hutter-iptables.cjs': 'src/control/cli/iptables.ts',
   'hutter-iptables-save.cjs': 'src/control/cli/iptables-save.ts',
   'hutter-iptables-restore.cjs': 'src/control/cli/iptables-restore.ts',
+  '../bench/inprocess.mjs': 'bench/inprocess.ts',
 };
 
 rmSync('dist', { recursive: true, force: true });

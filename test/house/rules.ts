@@ -21,12 +21,14 @@ const at = (file: SourceFile, position: number, message: string): Violation =>
 const LAYERS = [
   'worker',
   'pipeline',
+  'answer',
   'program',
   'nat',
   'conntrack',
   'route',
   'packet',
   'io',
+  'interfaces',
   'shared',
   'wire',
   'names',
@@ -37,7 +39,16 @@ const LAYERS = [
  * kernel. Never what happens to a packet (`packet`, `pipeline`, `nat`) nor the worker itself, which is a thread's
  * entry and is started by its path.
  */
-const CONTROL_MAY_IMPORT: readonly string[] = ['program', 'conntrack', 'route', 'io', 'shared', 'wire', 'names'];
+const CONTROL_MAY_IMPORT: readonly string[] = [
+  'program',
+  'conntrack',
+  'route',
+  'io',
+  'interfaces',
+  'shared',
+  'wire',
+  'names',
+];
 
 /** The layer of a file under src/dataplane/, undefined elsewhere. */
 function layerOf(name: string): string | undefined {

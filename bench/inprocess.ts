@@ -1,0 +1,155 @@
+/**
+ * Benches inside one process, by benny: each case runs a whole trace of packets and returns a checksum of what came out,
+ * which must be the same every time, so that nothing can be optimised away and no answer can be wrong unnoticed.
+ * Bundled by scripts/build.mjs like the programs, as constants inlined across files are part of what is measured.
+ */
+import benny from 'benny';
+import { Packet } from '../src/dataplane/packet.js';
+import { setU16, setU32 } from '../src/dataplane/wire/bytes.js';
+import { headerChecksum, sum, update32 } from '../src/dataplane/wire/checksum.js';
+import type { Options } from './main.js';
+import { table } from './stats.js';
+
+export interface Case {
+  readonly name: string;
+  /** Packets (or calls) that one run handles. */
+  readonly packets: number;
+  /** Handles the trace once and returns a checksum of the results. */
+  readonly run: () => number;
+}
+
+/** xorshift32: the same trace on every machine. */
+export function seeded(seed: number): () => number {
+  let x = seed;
+  return () => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return x >>> 0;
+  };
+}
+
+const SLOT = 128;
+
+/** `count` packets of 60 bytes in slots of SLOT bytes: TCP, UDP and ICMP mixed, some with options, some fragments. */
+export function makeTrace(count: number, seed: number): Uint8Array {
+  const random = seeded(seed);
+  const bytes = new Uint8Array(count * SLOT);
+  for (let i = 0; i < count; i++) {
+    const start = i * SLOT;
+    for (let o = 0; o < 60; o++) bytes[start + o] = random();
+    const words = random() % 8 === 0 ? 6 : 5;
+    bytes[start] = 0x40 | words;
+    setU16(bytes, start + 2, 60);
+    setU16(bytes, start + 6, random() % 64 === 0 ? 0x2001 : 0x4000);
+    bytes[start + 8] = 64;
+    bytes[start + 9] = [6, 6, 17, 17, 1][random() % 5]!;
+    setU32(bytes, start + 12, 0xc0a84900 | (random() & 0xff));
+    setU32(bytes, start + 16, random() | 0);
+    setU16(bytes, start + 10, headerChecksum(bytes, start, words * 4));
+  }
+  return bytes;
+}
+
+function parsing(): Case {
+  const count = 4096;
+  const trace = makeTrace(count, 1);
+  const packet = new Packet();
+  return {
+    name: 'parse, 60-byte packets',
+    packets: count,
+    run() {
+      let check = 0;
+      for (let i = 0; i < count; i++) {
+        check = (check * 31 + packet.parse(trace, i * SLOT, i * SLOT + 60)) | 0;
+        check = (check * 31 + packet.src + packet.dport + packet.tcpFlags + packet.icmpType) | 0;
+      }
+      return check;
+    },
+  };
+}
+
+function summing(length: number): Case {
+  const count = 64;
+  const random = seeded(length);
+  const bytes = Uint8Array.from({ length: length + count }, () => random());
+  return {
+    name: `checksum, ${length} bytes`,
+    packets: count,
+    run() {
+      let check = 0;
+      for (let i = 0; i < count; i++) check = (check * 31 + sum(bytes, i, i + length)) | 0;
+      return check;
+    },
+  };
+}
+
+function updating(): Case {
+  const count = 4096;
+  const random = seeded(3);
+  const addresses = Int32Array.from({ length: count }, () => random());
+  return {
+    name: 'checksum update, one address',
+    packets: count,
+    run() {
+      let check = 0xffff;
+      for (let i = 1; i < count; i++) check = update32(check, addresses[i - 1]!, addresses[i]!);
+      return check;
+    },
+  };
+}
+
+const CASES: readonly (() => Case)[] = [
+  parsing,
+  () => summing(64),
+  () => summing(1500),
+  () => summing(65535),
+  updating,
+];
+
+export interface CaseResult {
+  readonly name: string;
+  readonly nsPerPacket: number;
+  readonly marginPercent: number;
+  /** Bytes of garbage a packet, over some runs. */
+  readonly heapPerPacket: number;
+}
+
+/** Bytes that the heap grows by a packet: 0 where nothing is allocated. */
+function garbage({ run: handle, packets }: Case): number {
+  const runs = 50;
+  handle();
+  globalThis.gc?.();
+  const before = process.memoryUsage().heapUsed;
+  for (let i = 0; i < runs; i++) handle();
+  return Math.max(0, process.memoryUsage().heapUsed - before) / (runs * packets);
+}
+
+export async function run(options: Options): Promise<readonly CaseResult[]> {
+  const cases = CASES.map((make) => make());
+  const benches = cases.map((c) => {
+    const expected = c.run();
+    return benny.add(
+      c.name,
+      () => () => {
+        if (c.run() !== expected) throw new Error(`${c.name}: another answer than the first time`);
+      },
+      { minSamples: 20, maxTime: options.seconds },
+    );
+  });
+  const summary = await benny.suite('in process', ...benches);
+  const results = cases.map((c, i) => {
+    const { ops, margin } = summary.results[i]!;
+    return { name: c.name, nsPerPacket: 1e9 / (ops * c.packets), marginPercent: margin, heapPerPacket: garbage(c) };
+  });
+  if (!options.json) {
+    const rows = results.map((r) => [
+      r.name,
+      r.nsPerPacket.toFixed(1),
+      `±${r.marginPercent.toFixed(1)} %`,
+      r.heapPerPacket.toFixed(2),
+    ]);
+    console.log(table([['', 'ns a packet', '', 'heap bytes a packet'], ...rows]));
+  }
+  return results;
+}

@@ -1,0 +1,85 @@
+/**
+ * `npm run bench -- SCENARIO [options]`: one command for every bench. A scenario is a line of SCENARIOS; it gets the
+ * rest of the command line and returns what it measured, which --json prints. All compare within one run, interleaved,
+ * and check what came out before they quote how fast it was.
+ */
+import { availableParallelism, cpus, release } from 'node:os';
+import { parseArgs } from 'node:util';
+
+export interface Options {
+  /** Seconds a measurement. */
+  readonly seconds: number;
+  /** Interleaved rounds. */
+  readonly pairs: number;
+  readonly flows: number;
+  /** Whether progress and tables may be written to stdout. */
+  readonly json: boolean;
+}
+
+export interface Scenario {
+  readonly summary: string;
+  readonly load: () => Promise<{ run: (options: Options) => Promise<unknown> }>;
+}
+
+/** Benches of the hot loops are bundled like the programs; the compiler knows them by their sources only. */
+const bundled = (file: string) => async (): Promise<typeof import('./inprocess.js')> =>
+  (await import(new URL(file, import.meta.url).href)) as typeof import('./inprocess.js');
+
+const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  nfqueue: {
+    summary: 'packets a second through the kernel, C loops, npm nfqueue and hutter (root)',
+    load: () => import('./nfqueue.js'),
+  },
+  inprocess: { summary: 'parsing, checksums and rule walking without a kernel', load: bundled('inprocess.mjs') },
+};
+
+const usage = (): string =>
+  [
+    'usage: npm run bench -- SCENARIO [--seconds S] [--pairs N] [--flows N] [--json]',
+    ...Object.entries(SCENARIOS).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`),
+  ].join('\n');
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      seconds: { type: 'string', default: '3' },
+      pairs: { type: 'string', default: '5' },
+      flows: { type: 'string', default: '1' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const name = positionals[0] ?? '';
+  const scenario = Object.hasOwn(SCENARIOS, name) ? SCENARIOS[name] : undefined;
+  const options = {
+    seconds: Number(values.seconds),
+    pairs: Number(values.pairs),
+    flows: Number(values.flows),
+    json: values.json,
+  };
+  if (scenario === undefined || positionals.length > 1) {
+    console.error(usage());
+    return 2;
+  }
+  for (const key of ['seconds', 'pairs', 'flows'] as const) {
+    if (options[key] > 0) continue;
+    console.error(`--${key} ${values[key]}: a number above 0 is needed`);
+    return 2;
+  }
+  const result = await (await scenario.load()).run(options);
+  if (options.json) {
+    const machine = {
+      kernel: release(),
+      node: process.version,
+      cpu: cpus()[0]?.model ?? 'unknown',
+      cores: availableParallelism(),
+    };
+    console.log(JSON.stringify({ scenario: name, options, machine, result }, null, 2));
+  }
+  return 0;
+}
+
+process.exitCode = await main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  return 1;
+});
