@@ -1,0 +1,161 @@
+/**
+ * What network tests are written with: the article's network around a router run by either engine, captures, and the
+ * conditions to wait for. Needs root, network namespaces and /dev/net/tun, and fails (never skips) without them.
+ *
+ *     orlock ----- inside [ router ] outside ----- knock
+ *     192.168.73.4   .1             128.61.70.47   128.61.70.200 (and other addresses of the outside world)
+ */
+import { accessSync, constants } from 'node:fs';
+import type { Test } from 'tap';
+import { type Host, startHost } from '../../src/control/lab/hosts.js';
+import { Network, closeAllOnSignals, sweep, until } from '../../src/control/lab/netns.js';
+import { ENGINES, Engine, type EngineName, type HutterOptions } from './engine.js';
+import { type Ip, decodeFrame } from './frame.js';
+
+export { until };
+
+const PREFIX = 'hutter-test';
+
+export const ORLOCK = '192.168.73.4';
+export const KNOCK = '128.61.70.200';
+export const ROUTER_INSIDE = '192.168.73.1';
+export const ROUTER_OUTSIDE = '128.61.70.47';
+
+export interface TopologyOptions {
+  inside?: { dev: string; router: string; host: string };
+  outside?: { dev: string; router: string; host: string; more?: string[] };
+  mtu?: { inside?: number; outside?: number };
+  /** Whether devices may leave checksums and segmentation to the receiver, as they do by default. */
+  offload?: boolean;
+  /** Names that the router's processes know, to addresses. */
+  hosts?: Record<string, string>;
+  up?: HutterOptions;
+}
+
+export interface Topology {
+  network: Network;
+  /** The router's rules. */
+  fw: Engine;
+  orlock: Host;
+  /** Programs on the router itself. */
+  router: Host;
+  knock: Host;
+}
+
+let checked = false;
+
+/** Throws, saying what is missing, where network tests cannot run. */
+export function requireNetwork(): void {
+  if (checked) return;
+  if (process.getuid?.() !== 0) throw new Error('network tests need root: run them by sudo or in a privileged machine');
+  try {
+    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
+  } catch {
+    throw new Error('network tests need /dev/net/tun: load the tun module');
+  }
+  closeAllOnSignals();
+  sweep();
+  checked = true;
+}
+
+/** An empty network that goes when the test ends. */
+export function network(t: Test): Network {
+  requireNetwork();
+  const net = new Network(PREFIX);
+  t.teardown(() => net.close());
+  return net;
+}
+
+/** Builds the article's network around a router run by `engine`; it goes when the test ends. */
+export async function topology(t: Test, engine: EngineName, options: TopologyOptions = {}): Promise<Topology> {
+  const net = network(t);
+  const inside = options.inside ?? { dev: 'if0', router: `${ROUTER_INSIDE}/24`, host: `${ORLOCK}/24` };
+  const outside = options.outside ?? { dev: 'if1', router: `${ROUTER_OUTSIDE}/24`, host: `${KNOCK}/24` };
+  const at = { orlock: net.namespace('orlock'), router: net.namespace('router'), knock: net.namespace('knock') };
+  if (options.hosts) at.router.hosts(options.hosts);
+  net.link(
+    { at: at.router, dev: inside.dev, addresses: [inside.router] },
+    { at: at.orlock, dev: 'eth0', addresses: [inside.host] },
+    options.mtu?.inside,
+  );
+  net.link(
+    { at: at.router, dev: outside.dev, addresses: [outside.router] },
+    { at: at.knock, dev: 'eth0', addresses: [outside.host, ...(outside.more ?? [])] },
+    options.mtu?.outside,
+  );
+  at.orlock.ip(`route add default via ${inside.router.split('/')[0]}`);
+  at.knock.ip(`route add default via ${outside.router.split('/')[0]}`);
+  if (options.offload === false) {
+    for (const [ns, dev] of [
+      [at.router, inside.dev],
+      [at.router, outside.dev],
+      [at.orlock, 'eth0'],
+      [at.knock, 'eth0'],
+    ] as const) {
+      const result = await ns.run('ethtool', ['-K', dev, 'tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off']);
+      if (result.code !== 0) throw new Error(`ethtool: ${result.stderr}`);
+    }
+  }
+  const [orlock, router, knock, fw] = await Promise.all([
+    startHost(at.orlock),
+    startHost(at.router),
+    startHost(at.knock),
+    Engine.start(engine, net, at.router, options.up),
+  ]);
+  return { network: net, fw, orlock, router, knock };
+}
+
+/** Runs `body` once for each engine of this run as a subtest of its own, the kernel first. */
+export function onEachEngine(t: Test, body: (t: Test, engine: EngineName) => Promise<void>): void {
+  for (const engine of ENGINES) void t.test(engine, (t) => body(t, engine));
+}
+
+/** Forgets all rules and closes all programs' sockets: a clean table for the next case. */
+export async function clear({ fw, orlock, router, knock }: Topology): Promise<void> {
+  await Promise.all([fw.load(''), orlock.reset(), router.reset(), knock.reset()]);
+}
+
+/** A capture on a device of a host. */
+export class Capture {
+  private readonly seen: Ip[] = [];
+
+  private constructor(
+    private readonly host: Host,
+    private readonly id: number,
+  ) {}
+
+  /** Starts capturing IPv4 by a pcap filter; packets from the moment it resolves are seen. */
+  static async start(host: Host, device = 'eth0', filter = 'ip'): Promise<Capture> {
+    return new Capture(host, await host.capture({ device, filter }));
+  }
+
+  /** All packets seen so far. */
+  async packets(): Promise<Ip[]> {
+    for (const frame of await this.host.captured({ id: this.id, from: this.seen.length })) {
+      const ip = decodeFrame(frame);
+      if (ip) this.seen.push(ip);
+    }
+    return this.seen;
+  }
+
+  /** Waits for a packet that `wanted` accepts; `what` names it in the error. */
+  async until(what: string, wanted: (ip: Ip) => boolean): Promise<Ip> {
+    try {
+      return await until(what, async () => (await this.packets()).find(wanted));
+    } catch (error) {
+      const seen = this.seen.map((ip) => `  ${describe(ip)}`).join('\n');
+      throw new Error(`${(error as Error).message}; seen:\n${seen}`, { cause: error });
+    }
+  }
+}
+
+/** One line about a packet. */
+export function describe(ip: Ip): string {
+  const port = (value: number | undefined): string => (value === undefined ? '' : `:${value}`);
+  const detail = ip.tcp
+    ? `tcp ${ip.tcp.flags}`
+    : ip.icmp
+      ? `icmp ${ip.icmp.type}/${ip.icmp.code}`
+      : `proto ${ip.proto}`;
+  return `${ip.src}${port(ip.sport)} > ${ip.dst}${port(ip.dport)} ${detail} ttl ${ip.ttl} tos ${ip.tos} len ${ip.length}`;
+}
