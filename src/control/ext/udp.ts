@@ -1,0 +1,52 @@
+/** -m udp: ports. (libxt_udp.c, xt_tcpudp.c) */
+import { Proto } from '../../dataplane/names.js';
+import { portRange } from './args.js';
+import { ALL_PORTS, printPorts, savePorts } from './ports.js';
+import { defineMatch, option } from './record.js';
+
+export interface UdpData {
+  sport: [number, number];
+  dport: [number, number];
+  notSport: boolean;
+  notDport: boolean;
+}
+
+export const udp = defineMatch<UdpData>({
+  name: 'udp',
+  proto: Proto.UDP,
+  init: () => ({ sport: [0, ALL_PORTS], dport: [0, ALL_PORTS], notSport: false, notDport: false }),
+  options: [
+    option({
+      name: 'source-port',
+      aliases: ['sport'],
+      arg: portRange,
+      invert: true,
+      set: (data, range, { invert }) => {
+        data.sport = range;
+        data.notSport = invert;
+      },
+    }),
+    option({
+      name: 'destination-port',
+      aliases: ['dport'],
+      arg: portRange,
+      invert: true,
+      set: (data, range, { invert }) => {
+        data.dport = range;
+        data.notDport = invert;
+      },
+    }),
+  ],
+  save: (data) => savePorts('sport', data.sport, data.notSport) + savePorts('dport', data.dport, data.notDport),
+  print: (data, { numeric }) =>
+    ` udp${printPorts('spt', data.sport, data.notSport, 'udp', numeric)}` +
+    printPorts('dpt', data.dport, data.notDport, 'udp', numeric),
+  help: `udp match options:
+[!] --source-port port[:port]
+ --sport ...
+				match source port(s)
+[!] --destination-port port[:port]
+ --dport ...
+				match destination port(s)
+`,
+});

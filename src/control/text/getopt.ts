@@ -1,0 +1,118 @@
+/**
+ * getopt_long as glibc does it under an option string that begins with `-` (or not): clusters, values attached or
+ * apart, `--name=value`, unambiguous abbreviations, non-options in their place. The table of long options may grow
+ * between two calls, as extensions are loaded while the line is read. Errors are results, never messages.
+ */
+
+/** One long option. `code` tells options apart: two names with one code are no ambiguity. */
+export interface LongOption {
+  readonly name: string;
+  /** 0 none, 1 required, 2 optional (attached only). */
+  readonly argument: 0 | 1 | 2;
+  readonly code: unknown;
+}
+
+export type Got =
+  /** A short or long option; `code` is the character or the long option's code. */
+  | { readonly kind: 'option'; readonly code: unknown; readonly option?: LongOption; readonly arg: string | undefined }
+  /** A word that is no option (only with `inOrder`). */
+  | { readonly kind: 'word'; readonly arg: string }
+  /** A required argument is missing. */
+  | { readonly kind: 'missing' }
+  /** No such option, an ambiguous one, or an argument where none may be. */
+  | { readonly kind: 'unknown' };
+
+export class Getopt {
+  /** Index of the next word. */
+  index = 1;
+  /** What is left of a cluster of short options. */
+  private rest = '';
+  private readonly shorts = new Map<string, 0 | 1 | 2>();
+  /** Words that were passed over, when not in order. */
+  readonly words: string[] = [];
+
+  /**
+   * @param argv with the program's name first
+   * @param shorts as for getopt, without a leading `-` or `:`
+   * @param inOrder give words that are no options in their place; otherwise they are collected in `words`
+   */
+  constructor(
+    readonly argv: readonly string[],
+    shorts: string,
+    private readonly inOrder: boolean,
+  ) {
+    for (const found of shorts.matchAll(/([^:])(:{0,2})/g)) this.shorts.set(found[1]!, found[2]!.length as 0 | 1 | 2);
+  }
+
+  /** The word before the next: what the tool quotes when it complains. */
+  get last(): string {
+    return this.argv[this.index - 1] ?? '';
+  }
+
+  /** The next option, or undefined at the end. */
+  next(long: readonly LongOption[]): Got | undefined {
+    if (this.rest === '') {
+      for (;;) {
+        const word = this.argv[this.index];
+        if (word === undefined) return undefined;
+        if (word === '--') {
+          this.index++;
+          if (!this.inOrder) {
+            this.words.push(...this.argv.slice(this.index));
+            this.index = this.argv.length;
+          }
+          return undefined;
+        }
+        if (word.startsWith('-') && word !== '-') break;
+        this.index++;
+        if (this.inOrder) return { kind: 'word', arg: word };
+        this.words.push(word);
+      }
+      const word = this.argv[this.index]!;
+      if (word.startsWith('--')) return this.long(word.slice(2), long);
+      this.rest = word.slice(1);
+    }
+    return this.short();
+  }
+
+  private long(text: string, table: readonly LongOption[]): Got {
+    const equals = text.indexOf('=');
+    const name = equals < 0 ? text : text.slice(0, equals);
+    this.index++;
+    let option = table.find((each) => each.name === name);
+    if (!option) {
+      for (const each of table) {
+        if (!each.name.startsWith(name)) continue;
+        if (!option) option = each;
+        else if (each.argument !== option.argument || each.code !== option.code) return { kind: 'unknown' };
+      }
+    }
+    if (!option) return { kind: 'unknown' };
+    const { code } = option;
+    if (equals >= 0) {
+      if (option.argument === 0) return { kind: 'unknown' };
+      return { kind: 'option', code, option, arg: text.slice(equals + 1) };
+    }
+    if (option.argument !== 1) return { kind: 'option', code, option, arg: undefined };
+    if (this.index >= this.argv.length) return { kind: 'missing' };
+    return { kind: 'option', code, option, arg: this.argv[this.index++]! };
+  }
+
+  private short(): Got {
+    const letter = this.rest[0]!;
+    this.rest = this.rest.slice(1);
+    if (this.rest === '') this.index++;
+    const argument = this.shorts.get(letter);
+    if (argument === undefined) return { kind: 'unknown' };
+    if (argument === 0) return { kind: 'option', code: letter, arg: undefined };
+    if (this.rest !== '') {
+      const arg = this.rest;
+      this.rest = '';
+      this.index++;
+      return { kind: 'option', code: letter, arg };
+    }
+    if (argument === 2) return { kind: 'option', code: letter, arg: undefined };
+    if (this.index >= this.argv.length) return { kind: 'missing' };
+    return { kind: 'option', code: letter, arg: this.argv[this.index++]! };
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Numbers as the C library and libxtables read them: base found by prefix (0x, 0), leading blanks and a plus allowed,
+ * a minus refused, and either the whole text or a prefix of it taken. Byte strings; see problem.ts.
+ */
+
+const isBlank = (c: number): boolean => c === 32 || (c >= 9 && c <= 13);
+
+/** Value of a digit in the given base, −1 if it is none. */
+function digit(c: number, base: number): number {
+  const d = c >= 48 && c <= 57 ? c - 48 : c >= 97 && c <= 122 ? c - 87 : c >= 65 && c <= 90 ? c - 55 : 99;
+  return d < base ? d : -1;
+}
+
+/** What `strtoumax` finds: the value and the offset behind it. */
+export interface Scanned {
+  readonly value: bigint;
+  readonly end: number;
+}
+
+const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
+
+/** strtoumax(s, &end, base) without its errno; undefined where there is no number, too big a one, or a minus. */
+export function scanUnsigned(s: string, base: 0 | 10 | 16 = 0): Scanned | undefined {
+  let i = 0;
+  while (i < s.length && isBlank(s.charCodeAt(i))) i++;
+  if (s[i] === '-') return undefined;
+  if (s[i] === '+') i++;
+  let radix: number = base;
+  const hexPrefix = s[i] === '0' && (s[i + 1] === 'x' || s[i + 1] === 'X') && digit(s.charCodeAt(i + 2), 16) >= 0;
+  if (base === 0) radix = hexPrefix ? 16 : s[i] === '0' ? 8 : 10;
+  if (hexPrefix && radix === 16) i += 2;
+  const start = i;
+  let value = 0;
+  while (i < s.length) {
+    const d = digit(s.charCodeAt(i), radix);
+    if (d < 0) break;
+    i++;
+    value = value * radix + d;
+  }
+  if (i === start) return undefined;
+  if (value <= Number.MAX_SAFE_INTEGER) return { value: BigInt(value), end: i };
+  let exact = 0n;
+  for (let j = start; j < i; j++) exact = exact * BigInt(radix) + BigInt(digit(s.charCodeAt(j), radix));
+  return exact > UINT64_MAX ? undefined : { value: exact, end: i };
+}
+
+/** xtables_strtoul with an end pointer: a number of min..max at the start of `s`. A `max` of 0 is no limit. */
+export function prefixNumber(s: string, min = 0, max = 0xffffffff): { value: number; end: number } | undefined {
+  const found = scanUnsigned(s);
+  if (!found || found.value < BigInt(min) || (max !== 0 && found.value > BigInt(max))) return undefined;
+  return { value: Number(found.value), end: found.end };
+}
+
+/** xtables_strtoui without an end pointer: the whole of `s` is a number of min..max. */
+export function wholeNumber(s: string, min = 0, max = 0xffffffff): number | undefined {
+  const found = prefixNumber(s, min, max);
+  return found && found.end === s.length ? found.value : undefined;
+}
+
+/** `%d` or `%i` style atoi: digits in base 10 at the start, 0 where there are none; wraps as a C int does. */
+export function atoi(s: string): number {
+  const found = /^[ \t-\r]*([+-]?\d+)/.exec(s);
+  return found ? Number(BigInt.asIntN(32, BigInt(found[1]!.replace('+', '')))) : 0;
+}
+
+/** `0x%x` of an int32 or uint32. */
+export const hex = (value: number): string => `0x${(value >>> 0).toString(16)}`;
+
+/** `0x%02x` of a byte. */
+export const hex2 = (value: number): string => `0x${(value & 0xff).toString(16).padStart(2, '0')}`;

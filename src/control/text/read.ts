@@ -1,0 +1,817 @@
+/**
+ * Reads a command line of iptables into a Command: options in any order, extensions loaded as they are named, each
+ * complaint in the tool's words and in the order in which the tool would come to it (iptables/xshared.c, do_parse).
+ * Pure: nothing is looked up but names, nothing is changed. A line of iptables-restore is read by the same function.
+ */
+import { matchNamed, targetNamed } from '../ext/registry.js';
+import type { Extension, Names, Option, OptionCall, RuleHead, Use } from '../ext/record.js';
+import { type Counters, type RuleSpec } from '../model.js';
+import { parseProtocol, protocolName } from '../protocols.js';
+import { looseAddress, prefixMask, type Network } from './address.js';
+import { Getopt, type LongOption } from './getopt.js';
+import { helpText } from './help.js';
+import { wholeNumber } from './numbers.js';
+import { Exit, problem, ToolError } from './problem.js';
+
+export const VERSION = '1.8.9';
+
+/** Commands, as the tool's bits (CMD_*): -L and -S may stand with -Z. */
+export const enum Do {
+  NONE = 0,
+  INSERT = 1 << 0,
+  DELETE = 1 << 1,
+  DELETE_NUMBER = 1 << 2,
+  REPLACE = 1 << 3,
+  APPEND = 1 << 4,
+  LIST = 1 << 5,
+  FLUSH = 1 << 6,
+  ZERO = 1 << 7,
+  NEW_CHAIN = 1 << 8,
+  DELETE_CHAIN = 1 << 9,
+  SET_POLICY = 1 << 10,
+  RENAME_CHAIN = 1 << 11,
+  LIST_RULES = 1 << 12,
+  ZERO_NUMBER = 1 << 13,
+  CHECK = 1 << 14,
+}
+const COMMAND_LETTERS = 'IDDRALFZNXPESZC';
+
+/** Options that every command knows, as the tool's bits (OPT_*); OPTION_LETTERS has their letters. */
+const enum Opt {
+  NUMERIC = 1 << 0,
+  SOURCE = 1 << 1,
+  DESTINATION = 1 << 2,
+  PROTOCOL = 1 << 3,
+  JUMP = 1 << 4,
+  VERBOSE = 1 << 5,
+  EXACT = 1 << 6,
+  IN = 1 << 7,
+  OUT = 1 << 8,
+  LINE_NUMBERS = 1 << 9,
+  COUNTERS = 1 << 10,
+  FRAGMENT = 1 << 11,
+}
+const OPTION_LETTERS = 'nsdpjvxio0cf';
+const INVERTIBLE = Opt.SOURCE | Opt.DESTINATION | Opt.PROTOCOL | Opt.IN | Opt.OUT | Opt.FRAGMENT;
+const RULE_OPTIONS =
+  Opt.SOURCE | Opt.DESTINATION | Opt.PROTOCOL | Opt.JUMP | Opt.IN | Opt.OUT | Opt.COUNTERS | Opt.FRAGMENT;
+const LISTING = Opt.NUMERIC | Opt.EXACT | Opt.LINE_NUMBERS;
+
+/** Options that a command does not take, by the position of the command's bit. */
+const ILLEGAL: readonly number[] = [
+  /* INSERT */ LISTING,
+  /* DELETE */ LISTING | Opt.COUNTERS,
+  /* DELETE_NUMBER */ LISTING | RULE_OPTIONS,
+  /* REPLACE */ LISTING,
+  /* APPEND */ LISTING,
+  /* LIST */ RULE_OPTIONS,
+  /* FLUSH */ LISTING | RULE_OPTIONS,
+  /* ZERO */ LISTING | RULE_OPTIONS,
+  /* NEW_CHAIN */ LISTING | RULE_OPTIONS,
+  /* DELETE_CHAIN */ LISTING | RULE_OPTIONS,
+  /* SET_POLICY */ LISTING | (RULE_OPTIONS & ~Opt.COUNTERS),
+  /* RENAME_CHAIN */ LISTING | RULE_OPTIONS,
+  /* LIST_RULES */ LISTING | RULE_OPTIONS,
+  /* ZERO_NUMBER */ LISTING | RULE_OPTIONS,
+  /* CHECK */ LISTING | Opt.COUNTERS,
+];
+
+const SHORTS = 'A:C:D:E:F::I:L::M:N:P:VX::Z::c:d:i:j:o:p:s:t:R:S::W::46bfg:h::m:nvw::x';
+const long = (name: string, argument: 0 | 1 | 2, code: string): LongOption => ({ name, argument, code });
+const LONGS: readonly LongOption[] = [
+  long('append', 1, 'A'),
+  long('delete', 1, 'D'),
+  long('check', 1, 'C'),
+  long('insert', 1, 'I'),
+  long('replace', 1, 'R'),
+  long('list', 2, 'L'),
+  long('list-rules', 2, 'S'),
+  long('flush', 2, 'F'),
+  long('zero', 2, 'Z'),
+  long('new-chain', 1, 'N'),
+  long('delete-chain', 2, 'X'),
+  long('rename-chain', 1, 'E'),
+  long('policy', 1, 'P'),
+  long('source', 1, 's'),
+  long('destination', 1, 'd'),
+  long('src', 1, 's'),
+  long('dst', 1, 'd'),
+  long('protocol', 1, 'p'),
+  long('in-interface', 1, 'i'),
+  long('jump', 1, 'j'),
+  long('table', 1, 't'),
+  long('match', 1, 'm'),
+  long('numeric', 0, 'n'),
+  long('out-interface', 1, 'o'),
+  long('verbose', 0, 'v'),
+  long('wait', 2, 'w'),
+  long('wait-interval', 2, 'W'),
+  long('exact', 0, 'x'),
+  long('fragments', 0, 'f'),
+  long('version', 0, 'V'),
+  long('help', 2, 'h'),
+  long('line-numbers', 0, '0'),
+  long('modprobe', 1, 'M'),
+  long('set-counters', 1, 'c'),
+  long('goto', 1, 'g'),
+  long('ipv4', 0, '4'),
+  long('ipv6', 0, '6'),
+];
+
+/** Longest name of a chain, match or target, in bytes (XT_EXTENSION_MAXNAMELEN − 1). */
+export const MAX_NAME = 28;
+
+/** What a reading needs from around it. */
+export interface ReadContext {
+  /** `iptables` or `iptables-restore`: named in messages. */
+  readonly program: string;
+  /** A line of iptables-restore. */
+  readonly restore: boolean;
+  /** Table if the line names none. */
+  readonly table: string;
+  readonly names: Names;
+  /** Names that are chains even though a target is called so (declared in the file that is read). */
+  readonly announced?: ReadonlySet<string>;
+  /** Takes a line for stderr. */
+  warn(text: string): void;
+}
+
+/** A command line, read. */
+export interface Command {
+  /** Do bits. */
+  readonly command: number;
+  readonly table: string;
+  /** undefined: all chains. */
+  readonly chain: string | undefined;
+  /** 1 = first; 0 = none given. */
+  readonly ruleNumber: number;
+  readonly newName: string | undefined;
+  readonly policy: string | undefined;
+  /** How often -v was given. */
+  readonly verbose: number;
+  readonly numeric: boolean;
+  readonly exact: boolean;
+  readonly lineNumbers: boolean;
+  /** -c; undefined if not given. */
+  readonly counters: Counters | undefined;
+  /** Seconds of -w: 0 not given, −1 for ever. */
+  readonly wait: number;
+  /** The rule without addresses and target; it stands for one rule for each pair of `sources` and `destinations`. */
+  readonly rule: Omit<RuleSpec, 'src' | 'dst' | 'target'>;
+  readonly sources: readonly Network[];
+  readonly destinations: readonly Network[];
+  /** What -j or -g names; '' = nothing. Whether that is a chain only the table knows. */
+  readonly jump: string;
+  readonly goto: boolean;
+  /** The extension of that name, if there is one. */
+  readonly target: Use | undefined;
+  /** Print this and end well: -h and -V. */
+  readonly output: string | undefined;
+}
+
+/** An extension whose options are being read. `extension` is the record as named, an alias perhaps. */
+interface Loading {
+  readonly extension: Extension;
+  readonly data: unknown;
+  readonly seen: Set<string>;
+  /** A later use of the same name takes the options now. */
+  completed: boolean;
+}
+
+interface OptionCode {
+  readonly extension: Extension;
+  readonly option: Option<unknown>;
+}
+
+const longsOf = new WeakMap<Extension, readonly LongOption[]>();
+/** The long options of an extension; all names of one option share a code. */
+function extensionLongs(extension: Extension): readonly LongOption[] {
+  let longs = longsOf.get(extension);
+  if (!longs) {
+    longs = extension.options.flatMap((option): LongOption[] => {
+      const code: OptionCode = { extension, option };
+      return option.names.map((name) => ({ name, argument: option.arg ? 1 : 0, code }));
+    });
+    longsOf.set(extension, longs);
+  }
+  return longs;
+}
+
+const DEPRECATED_NOT =
+  'Using intrapositioned negation (`--option ! this`) is deprecated in favor of extrapositioned (`! --option this`).\n';
+
+/** Reads `argv` (with the program's name first). Throws ToolError, or Unresolved from `names`. */
+export function readCommand(argv: readonly string[], context: ReadContext): Command {
+  return new Reader(argv, context).read();
+}
+
+class Reader {
+  private readonly getopt: Getopt;
+  private longs: readonly LongOption[] = LONGS;
+  private command: number = Do.NONE;
+  private options = 0;
+  private inverted = 0;
+  private invert = false;
+  private table: string;
+  private tableSet = false;
+  private chain: string | undefined;
+  private ruleNumber = 0;
+  private newName: string | undefined;
+  private policy: string | undefined;
+  private verbose = 0;
+  private wait = 0;
+  private waitInterval = false;
+  private protocolName: string | undefined;
+  private protocolUsed = false;
+  private source: string | undefined;
+  private destination: string | undefined;
+  private in = '';
+  private out = '';
+  private packets = 0n;
+  private bytes = 0n;
+  private jump = '';
+  private goto = false;
+  private readonly matches: Loading[] = [];
+  private target: Loading | undefined;
+  private readonly helped: Extension[] = [];
+  private head: RuleHead = { proto: 0, notProto: false };
+
+  constructor(
+    private readonly argv: readonly string[],
+    private readonly context: ReadContext,
+  ) {
+    this.getopt = new Getopt(argv, SHORTS, true);
+    this.table = context.table;
+  }
+
+  read(): Command {
+    for (;;) {
+      const got = this.getopt.next(this.longs);
+      if (got === undefined) break;
+      if (got.kind === 'word') {
+        this.word(got.arg);
+        continue;
+      }
+      if (got.kind !== 'option') {
+        this.notAnOption(got.kind);
+        continue;
+      }
+      if (typeof got.code === 'object') {
+        this.extensionOption(got.code as OptionCode, got.arg);
+      } else {
+        const output = this.coreOption(got.code as string, got.arg);
+        if (output !== undefined) return this.result([], [], output);
+      }
+      this.invert = false;
+    }
+    return this.finish();
+  }
+
+  private word(arg: string): void {
+    if (arg !== '!') throw new ToolError(Exit.PARAMETER, `Bad argument \`${arg}'\n`, true);
+    if (this.invert) problem('multiple consecutive ! not allowed');
+    this.invert = true;
+  }
+
+  /** Perhaps it is an option of the protocol's match, which -p implies. */
+  private notAnOption(kind: 'missing' | 'unknown'): void {
+    const implied = this.impliedMatch();
+    if (implied) {
+      this.protocolUsed = true;
+      this.load(implied, this.matches);
+      this.longs = [...LONGS, ...extensionLongs(implied), ...this.longs.slice(LONGS.length)];
+      this.getopt.index--;
+      return;
+    }
+    problem(
+      kind === 'missing' ? `option "${this.getopt.last}" requires an argument` : `unknown option "${this.getopt.last}"`,
+    );
+  }
+
+  private impliedMatch(): Extension | undefined {
+    if (this.protocolName === undefined || this.protocolUsed) return undefined;
+    const number = wholeNumber(this.protocolName, 0, 255);
+    const name = number === undefined ? this.protocolName : protocolName(number, (this.options & Opt.NUMERIC) !== 0);
+    return name === undefined ? undefined : matchNamed(name);
+  }
+
+  /** A fresh use at the end of `uses`; options go to the last of a name. */
+  private load(extension: Extension, uses: Loading[]): Loading {
+    for (const earlier of uses) if (earlier.extension.name === extension.name) earlier.completed = true;
+    const loading: Loading = { extension, data: extension.init(), seen: new Set(), completed: false };
+    uses.push(loading);
+    return loading;
+  }
+
+  private merge(extension: Extension): void {
+    this.longs = [...LONGS, ...extensionLongs(extension), ...this.longs.slice(LONGS.length)];
+  }
+
+  private extensionOption({ extension, option }: OptionCode, given: string | undefined): void {
+    const loading =
+      extension.kind === 'target'
+        ? this.target
+        : this.matches.find((each) => each.extension === extension && !each.completed);
+    if (!loading) problem(`Unknown arg "${given ?? '(null)'}"`);
+    const id = option.names[0];
+    const { name } = extension;
+    let { invert } = this;
+    let arg = given ?? '';
+    if (option.arg && option.invert && arg === '!' && this.takeOldNot(invert)) {
+      invert = true;
+      arg = this.argv[this.getopt.index++]!;
+    }
+    if (!extension.plain) {
+      if ((!option.multi || option.excl.includes(id)) && loading.seen.has(id))
+        problem(`${name}: option "--${id}" can only be used once.\n`);
+      if (invert && !option.invert) problem(`${name}: option "--${id}" cannot be inverted.\n`);
+    }
+    const call: OptionCall<unknown> = {
+      arg,
+      invert,
+      option: id,
+      extension: name,
+      data: loading.data,
+      rule: this.head,
+      names: this.context.names,
+      seen: loading.seen,
+      nextWord: () => {
+        const word = this.argv[this.getopt.index];
+        if (word === undefined || word.startsWith('-') || word.startsWith('!')) return undefined;
+        this.getopt.index++;
+        return word;
+      },
+      warn: (text) => {
+        this.context.warn(text);
+      },
+    };
+    const value = option.arg ? option.arg.parse(call as OptionCall<never>) : true;
+    option.set(loading.data, value, call);
+    loading.seen.add(id);
+  }
+
+  /** The old place of `!`, between option and argument. 1.8.9 reads it no more; the rulesets that have it still do. */
+  private takeOldNot(already: boolean): boolean {
+    const next = this.argv[this.getopt.index];
+    if (next === undefined || next.startsWith('-') || next === '!') return false;
+    this.context.warn(DEPRECATED_NOT);
+    if (already) problem("Multiple `!' flags not allowed");
+    return true;
+  }
+
+  /** xs_has_arg: a word follows that is neither option nor negation. */
+  private follows(): boolean {
+    const next = this.argv[this.getopt.index];
+    return next !== undefined && !next.startsWith('-') && !next.startsWith('!');
+  }
+
+  private addCommand(command: number, beside: number = Do.NONE): void {
+    if (this.invert) problem("unexpected '!' flag");
+    const clash = this.command & ~beside;
+    if (clash) problem(`Cannot use -${letter(COMMAND_LETTERS, command)} with -${letter(COMMAND_LETTERS, clash)}`);
+    this.command |= command;
+  }
+
+  private setOption(option: number): void {
+    if (this.options & option) problem(`multiple -${letter(OPTION_LETTERS, option)} flags not allowed`);
+    this.options |= option;
+    if (this.invert) {
+      if (!(option & INVERTIBLE)) problem(`cannot have ! before -${letter(OPTION_LETTERS, option)}`);
+      this.inverted |= option;
+    }
+  }
+
+  /** Argument of an option of the core that can be negated, the old way, too. */
+  private negatable(arg: string): string {
+    if (arg !== '!' || !this.takeOldNot(this.invert)) return arg;
+    this.invert = true;
+    return this.argv[this.getopt.index++]!;
+  }
+
+  private rulePosition(): number {
+    const word = this.argv[this.getopt.index++]!;
+    return wholeNumber(word, 1, 0x7fffffff) ?? problem(`Invalid rule number \`${word}'`);
+  }
+
+  private optionalChain(attached: string | undefined): void {
+    if (attached !== undefined) this.chain = attached;
+    else if (this.follows()) this.chain = this.argv[this.getopt.index++]!;
+  }
+
+  /** Reads an option of the core; text to print if the command ends with it. */
+  private coreOption(code: string, optional: string | undefined): string | undefined {
+    const arg = optional ?? '';
+    switch (code) {
+      case 'A':
+        this.addCommand(Do.APPEND);
+        this.chain = arg;
+        break;
+      case 'C':
+        this.addCommand(Do.CHECK);
+        this.chain = arg;
+        break;
+      case 'D':
+        this.addCommand(Do.DELETE);
+        this.chain = arg;
+        if (this.follows()) {
+          this.ruleNumber = this.rulePosition();
+          this.command = Do.DELETE_NUMBER;
+        }
+        break;
+      case 'R':
+        this.addCommand(Do.REPLACE);
+        this.chain = arg;
+        if (!this.follows()) problem('-R requires a rule number');
+        this.ruleNumber = this.rulePosition();
+        break;
+      case 'I':
+        this.addCommand(Do.INSERT);
+        this.chain = arg;
+        this.ruleNumber = this.follows() ? this.rulePosition() : 1;
+        break;
+      case 'L':
+      case 'S':
+        this.addCommand(code === 'L' ? Do.LIST : Do.LIST_RULES, Do.ZERO | Do.ZERO_NUMBER);
+        this.optionalChain(optional);
+        if (this.follows()) this.ruleNumber = this.rulePosition();
+        break;
+      case 'F':
+        this.addCommand(Do.FLUSH);
+        this.optionalChain(optional);
+        break;
+      case 'Z':
+        this.addCommand(Do.ZERO, Do.LIST | Do.LIST_RULES);
+        this.optionalChain(optional);
+        if (this.follows()) {
+          this.ruleNumber = this.rulePosition();
+          this.command = Do.ZERO_NUMBER;
+        }
+        break;
+      case 'N':
+        this.checkChainName(arg);
+        this.addCommand(Do.NEW_CHAIN);
+        this.chain = arg;
+        break;
+      case 'X':
+        this.addCommand(Do.DELETE_CHAIN);
+        this.optionalChain(optional);
+        break;
+      case 'E':
+        this.addCommand(Do.RENAME_CHAIN);
+        this.chain = arg;
+        if (!this.follows()) problem('-E requires old-chain-name and new-chain-name');
+        this.newName = this.argv[this.getopt.index++]!;
+        break;
+      case 'P':
+        this.addCommand(Do.SET_POLICY);
+        this.chain = arg;
+        if (!this.follows()) problem('-P requires a chain and a policy');
+        this.policy = this.argv[this.getopt.index++]!;
+        break;
+      case 'h':
+        return this.help();
+      case 'V':
+        return this.invert ? `Not ${VERSION} (legacy) ;-)\n` : `${this.context.program} v${VERSION} (legacy)\n`;
+      case 'p':
+        this.readProtocol(arg);
+        break;
+      case 's':
+        this.source = this.negatable(arg);
+        this.setOption(Opt.SOURCE);
+        break;
+      case 'd':
+        this.destination = this.negatable(arg);
+        this.setOption(Opt.DESTINATION);
+        break;
+      case 'i':
+        if (arg === '') problem('Empty interface is likely to be undesired');
+        this.in = this.readInterface(arg, Opt.IN);
+        break;
+      case 'o':
+        if (arg === '') problem('Empty interface is likely to be undesired');
+        this.out = this.readInterface(arg, Opt.OUT);
+        break;
+      case 'g':
+        this.setOption(Opt.JUMP);
+        this.goto = true;
+        this.jump = targetName(arg);
+        break;
+      case 'j':
+        this.setOption(Opt.JUMP);
+        this.readJump(arg);
+        break;
+      case 'f':
+        this.setOption(Opt.FRAGMENT);
+        break;
+      case 'm':
+        this.readMatch(arg);
+        break;
+      case 'v':
+        if (this.verbose === 0) this.setOption(Opt.VERBOSE);
+        this.verbose++;
+        break;
+      case 'n':
+        this.setOption(Opt.NUMERIC);
+        break;
+      case 'x':
+        this.setOption(Opt.EXACT);
+        break;
+      case '0':
+        this.setOption(Opt.LINE_NUMBERS);
+        break;
+      case 't':
+        if (this.invert) problem('unexpected ! flag before --table');
+        if (this.context.restore && this.tableSet)
+          problem(`The -t option cannot be used in ${this.context.program}.\n`);
+        this.table = arg;
+        this.tableSet = true;
+        break;
+      case 'w':
+        if (this.context.restore) problem("You cannot use `-w' from iptables-restore");
+        this.wait = this.waitTime(optional);
+        break;
+      case 'W':
+        if (this.context.restore) problem("You cannot use `-W' from iptables-restore");
+        this.readWaitInterval(optional);
+        break;
+      case 'M':
+        break;
+      case 'c':
+        this.readCounters(arg);
+        break;
+      case '4':
+        break;
+      case '6':
+        if (this.context.restore) return '';
+        throw new ToolError(Exit.PARAMETER, '', true);
+      default:
+        // `b` is in the option string and means nothing.
+        if (this.impliedMatch()) {
+          this.notAnOption('unknown');
+          break;
+        }
+        problem(`Unknown arg "${optional ?? '(null)'}"`);
+    }
+    return undefined;
+  }
+
+  private help(): string {
+    if (this.matches.length === 0 && this.protocolName !== undefined) {
+      const implied = matchNamed(this.protocolName);
+      if (implied) this.load(implied, this.matches);
+    }
+    return helpText(
+      this.context.program,
+      [...this.helped].reverse(),
+      this.matches.map((each) => each.extension),
+    );
+  }
+
+  private readProtocol(given: string): void {
+    const arg = this.negatable(given).replace(/[A-Z]/g, (c) => c.toLowerCase());
+    this.setOption(Opt.PROTOCOL);
+    this.protocolName = arg;
+    const proto = parseProtocol(arg);
+    const notProto = (this.inverted & Opt.PROTOCOL) !== 0;
+    if (proto === 0 && notProto) problem('rule would never match protocol');
+    this.head = { proto, notProto };
+  }
+
+  private readInterface(given: string, option: number): string {
+    const arg = this.negatable(given);
+    this.setOption(option);
+    if (arg.length > 15) problem(`interface name \`${arg}' must be shorter than IFNAMSIZ (15)`);
+    if (/[/ ]/.test(arg))
+      this.context.warn(
+        `Warning: weird character in interface \`${arg}' ('/' and ' ' are not allowed by the kernel).\n`,
+      );
+    return arg;
+  }
+
+  private findTarget(name: string): Extension | undefined {
+    return this.context.announced?.has(name) ? undefined : targetNamed(name);
+  }
+
+  private readJump(name: string): void {
+    this.jump = targetName(name);
+    const extension = this.findTarget(name);
+    if (!extension) return;
+    this.helped.push(extension);
+    if (extension.realName !== undefined && extension.noticeConversion)
+      this.context.warn(
+        `Notice: The ${name} target is converted into ${extension.realName} target in rule listing and saving.\n`,
+      );
+    this.target = { extension, data: extension.init(), seen: new Set(), completed: false };
+    this.merge(extension);
+  }
+
+  private readMatch(given: string): void {
+    if (this.invert) problem('unexpected ! flag before --match');
+    if (given.length > MAX_NAME) problem(`Invalid match name "${given}" (${MAX_NAME} chars max)`);
+    const name = /^(icmpv6|ipv6-icmp)$/.test(given) ? 'icmp6' : given;
+    const extension = matchNamed(name);
+    if (!extension) problem(`Couldn't load match \`${name}':No such file or directory\n`);
+    if (extension.realName !== undefined && extension.noticeConversion)
+      this.context.warn(
+        `Notice: the ${name} match is converted into ${extension.realName} match in rule listing and saving.\n`,
+      );
+    const again = this.matches.some((each) => each.extension === extension);
+    this.load(extension, this.matches);
+    if (!again) this.merge(extension);
+  }
+
+  private checkChainName(name: string): void {
+    if (name.length > MAX_NAME) problem(`chain name \`${name}' too long (must be under ${MAX_NAME + 1} chars)`);
+    if (name.startsWith('-') || name.startsWith('!')) problem(`chain name not allowed to start with \`${name[0]}'`);
+    if (name === '' || this.findTarget(name)) problem('chain name may not clash with target name');
+    if (/[ \t-\r]/.test(name)) problem(`Invalid chain name \`${name}'`);
+  }
+
+  private waitTime(attached: string | undefined): number {
+    const text = attached ?? (this.follows() ? this.argv[this.getopt.index++]! : undefined);
+    if (text === undefined) return -1;
+    const found = /^[ \t-\r]*([+-]?)(0[xX][0-9a-fA-F]+|\d+)/.exec(text);
+    if (!found) problem('wait seconds not numeric');
+    const digits = found[2]!;
+    const value = /^0[0-7]+$/.test(digits) ? parseInt(digits, 8) : Number(digits);
+    return found[1] === '-' ? -value : value;
+  }
+
+  private readWaitInterval(attached: string | undefined): void {
+    const text = attached ?? (this.follows() ? this.argv[this.getopt.index++]! : undefined);
+    if (text === undefined) problem('wait interval value required');
+    const found = /^[ \t-\r]*\+?(\d+)/.exec(text);
+    if (!found) problem('wait interval not numeric');
+    if (Number(found[1]) > 999999) problem(`too long usec wait ${found[1]} > 999999 usec`);
+    this.context.warn('Ignoring deprecated --wait-interval option.\n');
+    this.waitInterval = true;
+  }
+
+  private readCounters(arg: string): void {
+    this.setOption(Opt.COUNTERS);
+    const comma = arg.indexOf(',', 1);
+    let bytes = comma < 0 ? undefined : arg.slice(comma + 1);
+    if (bytes === undefined && this.follows()) bytes = this.argv[this.getopt.index++]!;
+    if (bytes === undefined) problem('-c requires packet and byte counter');
+    this.packets = counter(arg) ?? problem('-c packet counter not numeric');
+    this.bytes = counter(bytes) ?? problem('-c byte counter not numeric');
+  }
+
+  private finish(): Command {
+    if (this.table === 'nat' && (this.policy === 'DROP' || this.jump === 'DROP'))
+      problem('\nThe "nat" table is not intended for filtering, the use of DROP is therefore inhibited.\n\n');
+    if (this.wait === 0 && this.waitInterval) problem('--wait-interval only makes sense with --wait\n');
+    for (const match of this.matches) this.finalCheck(match);
+    if (this.target) this.finalCheck(this.target);
+    if (this.getopt.index < this.argv.length) problem('unknown arguments found on commandline');
+    if (this.command === Do.NONE) problem('no command specified');
+    if (this.invert) problem('nothing appropriate following !');
+
+    const rules = this.command & (Do.REPLACE | Do.INSERT | Do.DELETE | Do.APPEND | Do.CHECK);
+    const addresses = (text: string | undefined): Network[] =>
+      text === undefined ? (rules ? [{ addr: 0, mask: 0 }] : []) : readNetworks(text, this.context.names);
+    const sources = addresses(this.source);
+    const destinations = addresses(this.destination);
+    if ((sources.length > 1 || destinations.length > 1) && this.inverted & (Opt.SOURCE | Opt.DESTINATION))
+      problem('! not allowed with multiple source or destination IP addresses');
+    if (this.command === Do.REPLACE && (sources.length !== 1 || destinations.length !== 1))
+      problem('Replacement rule does not specify a unique address');
+    this.checkOptions();
+    if (this.chain !== undefined && this.chain.length > MAX_NAME)
+      problem(`chain name \`${this.chain}' too long (must be under ${MAX_NAME + 1} chars)`);
+    if (rules || this.command === Do.DELETE_NUMBER) {
+      if ((this.chain === 'PREROUTING' || this.chain === 'INPUT') && this.options & Opt.OUT)
+        problem(`Can't use -o with ${this.chain}\n`);
+      if ((this.chain === 'POSTROUTING' || this.chain === 'OUTPUT') && this.options & Opt.IN)
+        problem(`Can't use -i with ${this.chain}\n`);
+    }
+    return this.result(sources, destinations, undefined);
+  }
+
+  private checkOptions(): void {
+    for (let i = 0; i < OPTION_LETTERS.length; i++) {
+      const option = 1 << i;
+      if (!(this.options & option)) continue;
+      let legal = 0;
+      for (let j = 0; j < ILLEGAL.length; j++) {
+        if (!(this.command & (1 << j))) continue;
+        if (!(ILLEGAL[j]! & option)) legal = 1;
+        else if (legal === 0) legal = -1;
+      }
+      if (legal === -1) problem(`Illegal option \`-${OPTION_LETTERS[i]}' with this command`);
+    }
+  }
+
+  private finalCheck({ extension, data, seen }: Loading): void {
+    extension.finalCheck?.(data, seen, {
+      warn: (text) => {
+        this.context.warn(text);
+      },
+      rule: this.head,
+    });
+    if (extension.plain) return;
+    const { name } = extension;
+    for (const option of extension.options) {
+      const id = option.names[0];
+      if (option.mandatory && !seen.has(id)) problem(`${name}: option "--${id}" must be specified\n`);
+      if (!seen.has(id)) continue;
+      for (const other of extension.options) {
+        const otherId = other.names[0];
+        if (other === option) continue;
+        if (option.also.includes(otherId) && !seen.has(otherId))
+          problem(`${name}: option "--${id}" also requires "--${otherId}".\n`);
+        if (option.excl.includes(otherId) && seen.has(otherId))
+          problem(`${name}: option "--${id}" cannot be used together with "--${otherId}".\n`);
+      }
+    }
+  }
+
+  private result(sources: readonly Network[], destinations: readonly Network[], output: string | undefined): Command {
+    return {
+      command: this.command,
+      table: this.table,
+      chain: this.chain,
+      ruleNumber: this.ruleNumber,
+      newName: this.newName,
+      policy: this.policy,
+      verbose: this.verbose,
+      numeric: (this.options & Opt.NUMERIC) !== 0,
+      exact: (this.options & Opt.EXACT) !== 0,
+      lineNumbers: (this.options & Opt.LINE_NUMBERS) !== 0,
+      counters: this.options & Opt.COUNTERS ? { packets: this.packets, bytes: this.bytes } : undefined,
+      wait: this.wait,
+      rule: {
+        notSrc: (this.inverted & Opt.SOURCE) !== 0,
+        notDst: (this.inverted & Opt.DESTINATION) !== 0,
+        in: this.in,
+        out: this.out,
+        notIn: (this.inverted & Opt.IN) !== 0,
+        notOut: (this.inverted & Opt.OUT) !== 0,
+        proto: this.head.proto,
+        notProto: this.head.notProto,
+        fragment: (this.options & Opt.FRAGMENT) !== 0,
+        notFragment: (this.inverted & Opt.FRAGMENT) !== 0,
+        matches: this.matches.map(useOf),
+      },
+      sources,
+      destinations,
+      jump: this.jump,
+      goto: this.goto,
+      target: this.target && useOf(this.target),
+      output,
+    };
+  }
+}
+
+/** The use that a rule keeps: of the real extension, where the name was an alias. */
+function useOf({ extension, data }: Loading): Use {
+  if (extension.realName === undefined) return { extension, data };
+  const find = extension.kind === 'match' ? matchNamed : targetNamed;
+  return { extension: find(extension.realName) ?? extension, data };
+}
+
+/** Letter of the highest bit. */
+const letter = (letters: string, bits: number): string => letters[31 - Math.clz32(bits)] ?? '?';
+
+function targetName(name: string): string {
+  if (name === '') problem('Invalid target name (too short)');
+  if (name.length > MAX_NAME) problem(`Invalid target name \`${name}' (${MAX_NAME} chars max)`);
+  if (/[ \t-\r]/.test(name)) problem(`Invalid target name \`${name}'`);
+  return name;
+}
+
+/** sscanf("%llu") */
+function counter(text: string): bigint | undefined {
+  const found = /^[ \t-\r]*([+-]?)(\d+)/.exec(text);
+  if (!found) return undefined;
+  const value = BigInt(found[2]!);
+  if (value > 0xffff_ffff_ffff_ffffn) return 0xffff_ffff_ffff_ffffn;
+  return found[1] === '-' ? BigInt.asUintN(64, -value) : value;
+}
+
+/** The tool's -s and -d: `address[/mask][,…]`; a host name may stand for several addresses. */
+export function readNetworks(text: string, names: Names): Network[] {
+  const networks: Network[] = [];
+  for (const part of text.split(',')) {
+    const item = part.replace(/^[ \t-\r]+/, '');
+    if (item.length > 255) problem('Hostname too long');
+    const slash = item.lastIndexOf('/');
+    const mask = slash < 0 ? -1 : readMask(item.slice(slash + 1));
+    // With a mask of nothing the name does not matter.
+    const name = mask === 0 ? '0.0.0.0' : slash < 0 ? item : item.slice(0, slash);
+    const address = looseAddress(name) ?? NETWORKS[name];
+    const addresses = address === undefined ? names.host(name) : [address];
+    if (!addresses || addresses.length === 0) problem(`host/network \`${name}' not found`);
+    for (const addr of addresses) networks.push({ addr: addr & mask, mask });
+  }
+  return networks;
+}
+
+/** networks(5) as Debian has it. */
+const NETWORKS: Readonly<Record<string, number>> = { loopback: 0x7f000000, 'link-local': 0xa9fe0000 | 0 };
+
+function readMask(text: string): number {
+  const dotted = looseAddress(text, true);
+  if (dotted !== undefined) return dotted;
+  return prefixMask(wholeNumber(text, 0, 32) ?? problem(`invalid mask \`${text}' specified`));
+}
