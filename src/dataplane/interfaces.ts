@@ -30,6 +30,7 @@ export interface InterfaceAddress {
 const NAME_WORDS = 4;
 const IFF_LOOPBACK = 0x8;
 const RT_SCOPE_LINK = 253;
+const RT_SCOPE_HOST = 254;
 
 export class Interfaces {
   /** Names, four words each, zero padded, big-endian: words[find(ifindex) … + 3]. Slot 0 is "no interface". */
@@ -104,6 +105,14 @@ export class Interfaces {
       for (const address of link.addresses)
         if (!address.secondary && address.scope !== RT_SCOPE_LINK && address.scope <= 0) return address.local;
     return 0;
+  }
+
+  /** Whether the interface has this very address; on the loopback interface, whether it lies in one of its subnets. */
+  has(ifindex: number, address: number): boolean {
+    for (const own of this.links.get(ifindex)?.addresses ?? []) {
+      if (own.local === address || (own.scope === RT_SCOPE_HOST && inSubnet(address, own))) return true;
+    }
+    return false;
   }
 
   /** Whether some interface has this very address. */

@@ -90,13 +90,14 @@ export class Packet {
   ctState = 0;
   /** 1: the bytes differ from what came and go back with the verdict. */
   changed = 0;
-  /** Mark as it came, to see whether it changed. */
-  markIn = 0;
   /** Set by a match that finds the packet impossible (`hotdrop` in the kernel): the table's verdict is DROP. */
   hotdrop = 0;
 
-  /** Forgets what an earlier packet left; then the IP and transport headers of bytes[start, limit) are parsed. */
-  parse(bytes: Uint8Array, start: number, limit: number): ParseError {
+  /**
+   * Forgets what an earlier packet left; then the IP and transport headers of bytes[start, limit) are parsed. `cut` (not
+   * 0): the packet's end is missing, its total length may lie past `limit`.
+   */
+  parse(bytes: Uint8Array, start: number, limit: number, cut = 0): ParseError {
     this.bytes = bytes;
     this.start = start;
     this.family = 4;
@@ -111,10 +112,10 @@ export class Packet {
     const headerLength = (first & 15) << 2;
     if (headerLength < 20 || start + headerLength > limit) return ParseError.HEADER_LENGTH;
     const length = u16(bytes, start + 2);
-    if (length < headerLength || start + length > limit) return ParseError.TOTAL_LENGTH;
+    if (length < headerLength || (start + length > limit && cut === 0)) return ParseError.TOTAL_LENGTH;
     this.headerLength = headerLength;
     this.length = length;
-    this.end = start + length;
+    this.end = start + length > limit ? limit : start + length;
     this.tos = u8(bytes, start + 1);
     const frag = u16(bytes, start + 6);
     this.fragOffset = frag & 0x1fff;

@@ -21,7 +21,6 @@ export const enum Control {
   POLICY_ROUTING = 3,
   /** 1: somebody reads connection events. */
   EVENTS = 4,
-  /** 1: some interface was at rp_filter=1 before hutter set it to 2 (see Control of WorkerInit.strictReversePath). */
   WORKERS = 16,
 }
 /** Words of each worker's part, which begins at WORKERS + number * WORKER_WORDS. */
@@ -95,17 +94,12 @@ export const STAT_COUNT = 40;
 export interface WorkerInit {
   /** 0 … workers − 1. */
   number: number;
-  /** Times this worker was restarted: part of its locks' owner mark. */
-  generation: number;
-  workers: number;
   device: NfqueueInit;
   control: SharedArrayBuffer;
   stats: SharedArrayBuffer;
   log: SharedArrayBuffer;
-  /** The connection table (ConntrackTable.attach). */
+  /** The connection table: the worker attaches to the slot of its number (`recover` it first after a restart). */
   connections: SharedArrayBuffer;
-  /** Seed of the table's hash, drawn at start. */
-  hashSeed: number;
   wakeFd: number;
   port: MessagePort;
   /** ifindexes whose reverse path was checked strictly before `up` relaxed it. Updated by `settings` messages. */
