@@ -1,0 +1,18 @@
+{
+  'targets': [
+    {
+      'target_name': 'hutter',
+      'sources': [
+        'native/addon.c',
+        'native/util.c',
+        'native/checksum.c',
+        'native/nfqueue.c',
+        'native/wake.c',
+        'native/inject.c',
+        'native/rtnetlink.c',
+      ],
+      'defines': ['NAPI_VERSION=8', '_GNU_SOURCE'],
+      'cflags': ['-std=gnu11', '-O3', '-Wall', '-Wextra', '-Wno-unused-parameter', '-fvisibility=hidden'],
+    },
+  ],
+}

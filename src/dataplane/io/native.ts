@@ -1,0 +1,107 @@
+/**
+ * The native addon, typed. It is plumbing: descriptors, batches, errno; no rules. Each thread loads its own instance, and
+ * a handle belongs to the thread that opened it; descriptors close with `close`, with garbage collection, or with the
+ * thread. Functions that fail throw an Error with `code` ("EPERM"), `errno` and `syscall`; see `NativeError`.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+declare const kind: unique symbol;
+/** An open descriptor of the addon. */
+export interface Handle<Kind extends string> {
+  readonly [kind]: Kind;
+}
+export type NfqueueHandle = Handle<'nfqueue'>;
+export type WakerHandle = Handle<'waker'>;
+export type InjectHandle = Handle<'inject'>;
+export type RtnetlinkHandle = Handle<'rtnetlink'>;
+export type MonitorHandle = Handle<'monitor'>;
+
+/** What the addon throws. */
+export interface NativeError extends Error {
+  readonly code: string;
+  /** Positive errno. */
+  readonly errno: number;
+  /** The system call or netlink request that failed. */
+  readonly syscall: string;
+}
+
+export interface Native {
+  close(handle: Handle<string>): void;
+
+  /** Binds queue `queue` and starts copying packets; `capacity` is the longest batch that will be received. */
+  nfqueueOpen(
+    queue: number,
+    copyRange: number,
+    maxLength: number,
+    flags: number,
+    wakeFd: number,
+    capacity: number,
+  ): NfqueueHandle;
+  /** Packets received (0: timeout or woken), or −errno when the queue is gone. */
+  nfqueueReceive(
+    handle: NfqueueHandle,
+    bytes: Uint8Array,
+    meta: Int32Array,
+    capacity: number,
+    slotSize: number,
+    timeoutMs: number,
+  ): number;
+  nfqueueSend(handle: NfqueueHandle, bytes: Uint8Array, meta: Int32Array, count: number): void;
+  /** Writes the queue's totals in the order of nfqueue.c's STAT_*; works on a closed handle, too. */
+  nfqueueStats(handle: NfqueueHandle, out: Float64Array): void;
+  nfqueueProbe(handle: NfqueueHandle): void;
+  nfqueueUnbind(handle: NfqueueHandle): void;
+
+  wakerOpen(): WakerHandle;
+  wakerFd(handle: WakerHandle): number;
+  wakerWake(handle: WakerHandle): void;
+  /** 1 when woken, 0 after the timeout. */
+  wakerWait(fd: number, timeoutMs: number): number;
+
+  injectOpen(): InjectHandle;
+  /** 0 or a positive errno. */
+  injectSend(handle: InjectHandle, bytes: Uint8Array, start: number, end: number, mark: number): number;
+
+  rtnetlinkOpen(): RtnetlinkHandle;
+  /** The messages that answer a dump request of `type` (RTM_GET…) for an address family. */
+  rtnetlinkDump(handle: RtnetlinkHandle, type: number, family: number): Uint8Array;
+  /** `question` and `answer` are the words of route/routes.ts; nothing is allocated. */
+  rtnetlinkRouteGet(handle: RtnetlinkHandle, question: Int32Array, answer: Int32Array): void;
+  monitorOpen(): MonitorHandle;
+  monitorDrain(handle: MonitorHandle): number;
+  monitorWatch(handle: MonitorHandle, callback: (notices: number) => void): void;
+
+  /** Name of an interface in this thread's namespace, '' when there is none. */
+  ifName(ifindex: number): string;
+}
+
+let loaded: Native | undefined;
+
+/**
+ * The addon, loaded on first use. It lies in build/Release of the package, which is above this module both in dist/src
+ * and in the bundles of dist/bin.
+ * @throws Error that says what to do when it isn't built, or was built for another Node.
+ */
+export function loadNative(): Native {
+  if (loaded) return loaded;
+  const here = path.dirname(fileURLToPath(import.meta.url));
+  let folder = here;
+  while (!existsSync(path.join(folder, 'package.json')) && path.dirname(folder) !== folder)
+    folder = path.dirname(folder);
+  const file = path.join(folder, 'build', 'Release', 'hutter.node');
+  if (!existsSync(file))
+    throw new Error(`the native addon is not built (${file} is missing): run "npm run build:native" in ${folder}`);
+  try {
+    loaded = createRequire(import.meta.url)(file) as Native;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`the native addon ${file} cannot be loaded (${reason}): run "npm rebuild" in ${folder}`, { cause });
+  }
+  return loaded;
+}
+
+/** Whether an error came from a system call in the addon. */
+export const isNativeError = (error: unknown): error is NativeError => error instanceof Error && 'syscall' in error;
