@@ -8,6 +8,7 @@ import type { Interfaces } from '../interfaces.js';
 import type { Hook, Manip, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
 import { Header } from './format.js';
+import { creditsPerJiffy } from './limit.js';
 
 /** How NAT chooses the new tuple (NF_NAT_RANGE_*, include/uapi/linux/netfilter/nf_nat.h). */
 export const enum RangeFlag {
@@ -77,8 +78,10 @@ export class Context {
   now = 0;
   /** The same in kernel ticks, int32; wraps at another time than `now`. */
   jiffies = 0;
-  /** Wall clock, seconds since 1970 (a double until 2038 is past, never compared with `now`). */
+  /** Wall clock, whole seconds since 1970. */
   wallSeconds = 0;
+  /** The kernel's time zone (sys_tz), minutes west of Greenwich: 0 unless somebody set it. */
+  minutesWest = 0;
 
   /** The hook being run, and the interfaces as the kernel shows them to matches there (0 = none). */
   hook: Hook = 0;
@@ -94,6 +97,8 @@ export class Context {
   readonly answers: Answers;
   readonly routes: Routes;
   readonly hz: number;
+  /** What `limit` gains a tick. */
+  readonly creditsPerJiffy: number;
   readonly worker: number;
 
   /** Rule state, by the numbers that the program's arguments name. */
@@ -117,6 +122,7 @@ export class Context {
     this.answers = parts.answers;
     this.routes = parts.routes;
     this.hz = parts.hz;
+    this.creditsPerJiffy = creditsPerJiffy(parts.hz);
     this.worker = parts.worker;
     this.random = (0x9e3779b9 ^ (parts.worker + 1)) | 0;
   }

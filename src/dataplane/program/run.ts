@@ -10,8 +10,28 @@ import { matchDestination, matchFragment, matchInterface, matchProtocol, matchSo
 import type { Context } from './context.js';
 import { Chain, CHAIN_WORDS, INVERT, Op, OP_MASK, Rule, RULE_WORDS } from './format.js';
 import { CONTINUE, MatchOp, TargetOp } from './ops.js';
+import { matchAddrtype } from './addrtype.js';
+import { matchAh, matchEsp } from './ah.js';
+import { applyECN, matchEcn } from './ecn.js';
 import { matchIcmp } from './icmp.js';
+import { matchIprange } from './iprange.js';
+import { matchLength } from './length.js';
+import { matchLimit } from './limit.js';
+import { matchMac } from './mac.js';
+import { applyMARK, matchMark } from './mark.js';
+import { matchMultiport } from './multiport.js';
+import { applyDNAT, applyMASQUERADE, applyNETMAP, applyREDIRECT, applySNAT } from './nat.js';
+import { applyNFQUEUE } from './NFQUEUE.js';
+import { matchOwner } from './owner.js';
+import { matchState } from './state.js';
+import { matchStatistic } from './statistic.js';
+import { matchString } from './string.js';
 import { matchTcp } from './tcp.js';
+import { matchTcpmss } from './tcpmss.js';
+import { matchTime } from './time.js';
+import { applyTOS, matchTos } from './tos.js';
+import { applyTTL, matchTtl } from './ttl.js';
+import { matchU32 } from './u32.js';
 import { matchUdp } from './udp.js';
 
 /** `chain` is the offset of a built-in chain (format.ts `entry`). For Verdict.QUEUE see Context.queueNumber. */
@@ -111,19 +131,78 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchUdp(program, at, p);
     case MatchOp.ICMP:
       return matchIcmp(program, at, p);
+    case MatchOp.STATE:
+      return matchState(program, at, p);
+    case MatchOp.MULTIPORT:
+      return matchMultiport(program, at, p);
+    case MatchOp.LIMIT:
+      return matchLimit(context, program, at);
+    case MatchOp.MARK:
+      return matchMark(program, at, p);
+    case MatchOp.LENGTH:
+      return matchLength(program, at, p);
+    case MatchOp.TTL:
+      return matchTtl(program, at, p);
+    case MatchOp.TOS:
+      return matchTos(program, at, p);
+    case MatchOp.ECN:
+      return matchEcn(program, at, p);
+    case MatchOp.IPRANGE:
+      return matchIprange(program, at, p);
+    case MatchOp.MAC:
+      return matchMac(context, program, at, p);
+    case MatchOp.ADDRTYPE:
+      return matchAddrtype(context, program, at, p);
+    case MatchOp.STATISTIC:
+      return matchStatistic(context, program, at);
+    case MatchOp.STRING:
+      return matchString(program, at, p);
+    case MatchOp.U32:
+      return matchU32(program, at, p);
+    case MatchOp.TIME:
+      return matchTime(context, program, at);
+    case MatchOp.OWNER:
+      return matchOwner(program, at, p);
+    case MatchOp.TCPMSS:
+      return matchTcpmss(program, at, p);
+    case MatchOp.AH:
+      return matchAh(program, at, p);
+    case MatchOp.ESP:
+      return matchEsp(program, at, p);
   }
   return false;
 }
 
 /** Carries out an extension target; a Verdict or CONTINUE. */
 function apply(context: Context, program: Int32Array, target: number, p: Packet): number {
+  const at = target + Op.ARGS;
   switch (program[target + Op.OP]!) {
     case TargetOp.LOG:
-      context.log.log(p, context, program, target + Op.ARGS);
+      context.log.log(p, context, program, at);
       return CONTINUE;
     case TargetOp.REJECT:
-      context.answers.reject(p, context, program[target + Op.ARGS]!);
+      context.answers.reject(p, context, program[at]!);
       return Verdict.DROP;
+    case TargetOp.TOS:
+      return applyTOS(program, at, p);
+    case TargetOp.MARK:
+      return applyMARK(program, at, p);
+    case TargetOp.SNAT:
+      return applySNAT(context, program, at, p);
+    case TargetOp.DNAT:
+      return applyDNAT(context, program, at, p);
+    case TargetOp.MASQUERADE:
+      return applyMASQUERADE(context, program, at, p);
+    case TargetOp.REDIRECT:
+      return applyREDIRECT(context, program, at, p);
+    case TargetOp.NETMAP:
+      return applyNETMAP(context, program, at, p);
+    case TargetOp.TTL:
+      return applyTTL(program, at, p);
+    case TargetOp.ECN:
+      return applyECN(program, at, p);
+    case TargetOp.NFQUEUE:
+      return applyNFQUEUE(context, program, at, p);
   }
   return CONTINUE;
 }

@@ -1,0 +1,84 @@
+/** Every operation by number, for verify.ts and dump.ts. An operation that isn't listed here can't be in a program. */
+import { addrtype } from './addrtype.js';
+import { ah, esp } from './ah.js';
+import * as basics from './basics.js';
+import { ECN, ecn } from './ecn.js';
+import { icmp } from './icmp.js';
+import { iprange } from './iprange.js';
+import { length } from './length.js';
+import { limit } from './limit.js';
+import { LOG } from './LOG.js';
+import { mac } from './mac.js';
+import { MARK, mark } from './mark.js';
+import { multiport } from './multiport.js';
+import { DNAT, MASQUERADE, NETMAP, REDIRECT, SNAT } from './nat.js';
+import { NFQUEUE } from './NFQUEUE.js';
+import { argument, type Op } from './op.js';
+import { MatchOp, TargetOp } from './ops.js';
+import { owner } from './owner.js';
+import { REJECT } from './REJECT.js';
+import { state } from './state.js';
+import { statistic } from './statistic.js';
+import { string } from './string.js';
+import { tcp } from './tcp.js';
+import { tcpmss } from './tcpmss.js';
+import { time } from './time.js';
+import { TOS, tos } from './tos.js';
+import { TTL, ttl } from './ttl.js';
+import { u32 } from './u32.js';
+import { udp } from './udp.js';
+
+export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
+  [MatchOp.SRC, basics.source],
+  [MatchOp.DST, basics.destination],
+  [MatchOp.PROTOCOL, basics.protocol],
+  [MatchOp.IN, basics.inInterface],
+  [MatchOp.OUT, basics.outInterface],
+  [MatchOp.FRAGMENT, basics.fragment],
+  [MatchOp.TCP, tcp],
+  [MatchOp.UDP, udp],
+  [MatchOp.ICMP, icmp],
+  [MatchOp.STATE, state],
+  [MatchOp.MULTIPORT, multiport],
+  [MatchOp.LIMIT, limit],
+  [MatchOp.MARK, mark],
+  [MatchOp.LENGTH, length],
+  [MatchOp.TTL, ttl],
+  [MatchOp.TOS, tos],
+  [MatchOp.ECN, ecn],
+  [MatchOp.IPRANGE, iprange],
+  [MatchOp.MAC, mac],
+  [MatchOp.ADDRTYPE, addrtype],
+  [MatchOp.STATISTIC, statistic],
+  [MatchOp.STRING, string],
+  [MatchOp.U32, u32],
+  [MatchOp.TIME, time],
+  [MatchOp.OWNER, owner],
+  [MatchOp.TCPMSS, tcpmss],
+  [MatchOp.AH, ah],
+  [MatchOp.ESP, esp],
+]);
+
+const plain = (name: string): Op => ({ name, words: 0, text: () => '' });
+const toChain = (name: string): Op => ({ name, words: 1, text: (a) => `@${argument(a, 0)}` });
+
+export const TARGETS: ReadonlyMap<number, Op> = new Map<number, Op>([
+  [TargetOp.NONE, plain('(count)')],
+  [TargetOp.ACCEPT, plain('ACCEPT')],
+  [TargetOp.DROP, plain('DROP')],
+  [TargetOp.RETURN, plain('RETURN')],
+  [TargetOp.JUMP, toChain('jump')],
+  [TargetOp.GOTO, toChain('goto')],
+  [TargetOp.REJECT, REJECT],
+  [TargetOp.LOG, LOG],
+  [TargetOp.TOS, TOS],
+  [TargetOp.MARK, MARK],
+  [TargetOp.MASQUERADE, MASQUERADE],
+  [TargetOp.SNAT, SNAT],
+  [TargetOp.DNAT, DNAT],
+  [TargetOp.REDIRECT, REDIRECT],
+  [TargetOp.NETMAP, NETMAP],
+  [TargetOp.TTL, TTL],
+  [TargetOp.ECN, ECN],
+  [TargetOp.NFQUEUE, NFQUEUE],
+]);
