@@ -1,4 +1,6 @@
 /** -m limit: a token bucket. (libxt_limit.c; xt_limit.c: credit in units of 1/10,000 second) */
+import { encodeLimit, initLimit, limitCredits, LIMIT_STATE_WORDS } from '../../dataplane/program/limit.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { string, uint32 } from './args.js';
 import { defineMatch, option } from './record.js';
 import { problem } from '../text/problem.js';
@@ -88,5 +90,12 @@ export const limit = defineMatch<LimitData>({
     return data.burst === 0 || product < BigInt(data.avg)
       ? { errno: 'ERANGE', reason: `limit: rate and burst overflow, try lower: ${data.avg}/${data.burst}` }
       : undefined;
+  },
+  compile: (data, emit, { hz, slot, fail }) => {
+    const credits = limitCredits({ average: data.avg, burst: data.burst }, hz);
+    if (credits === undefined) return fail(`rate and burst overflow, try lower: ${data.avg}/${data.burst}`);
+    const { cost, cap } = credits;
+    const state = slot(LIMIT_STATE_WORDS, (region, offset) => initLimit(region, offset, cap));
+    emit.test(MatchOp.LIMIT, encodeLimit(state.region, state.offset, cost, cap));
   },
 });

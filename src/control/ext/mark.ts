@@ -2,6 +2,8 @@
  * -m mark and -j MARK: the packet's mark under a mask, and mark = (mark & ~mask) ^ value.
  * (libxt_mark.c revision 1, libxt_MARK.c revision 2)
  */
+import { encodeMARK, encodeMark } from '../../dataplane/program/mark.js';
+import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
 import { PrivateMark } from '../../dataplane/names.js';
 import { bang, formatValueMask, markMask, uint32 } from './args.js';
 import { defineMatch, defineTarget, option } from './record.js';
@@ -36,6 +38,7 @@ export const mark = defineMatch<MarkData>({
   help: `mark match options:
 [!] --mark value[/mask]    Match nfmark value with optional mask
 `,
+  compile: ({ mark, mask, invert }, emit) => emit.test(MatchOp.MARK, encodeMark(mark, mask), invert),
 });
 
 export interface MarkTargetData {
@@ -121,4 +124,5 @@ export const MARK = defineTarget<MarkTargetData>({
   --xor-mark bits           Binary XOR the nfmark with bits
 `,
   cannot: ({ mark }) => privateBits(mark, 'MARK'),
+  compile: ({ mark, mask }, emit) => emit.target(TargetOp.MARK, encodeMARK(mark, mask)),
 });

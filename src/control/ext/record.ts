@@ -152,12 +152,21 @@ export interface CompileContext {
   readonly ruleId: number;
   /** Position of this use among the rule's matches (targets: −1): part of the key of a rule's own state. */
   readonly index: number;
+  /** Kernel ticks a second: what the kernel counts in jiffies, the data plane does, too. */
+  readonly hz: number;
   /**
-   * Number of the state region with this key, made zeroed with so many words if the running ruleset has none; `init`
-   * then fills it. Uses with one key share one region. `own` prefixes the rule's identity and index.
+   * Number of the state region with this key; made zeroed with so many words, and filled by `init`, if the running ruleset
+   * has none or a smaller one. Uses with one key share one region. `own` prefixes the rule's identity and index.
    */
-  region(key: string, words: number, init?: (region: Int32Array) => void): number;
+  region(key: string, words: number, init: (region: Int32Array) => void): number;
   readonly own: (key: string) => string;
+  /** A few words of this use's own in a region shared with others; made zeroed and filled by `init` on first sight. */
+  slot(
+    words: number,
+    init: (region: Int32Array, offset: number) => void,
+  ): { readonly region: number; readonly offset: number };
+  /** Refuses the rule: the kernel would have, or the data plane can't. The reason follows the extension's name. */
+  fail(reason: string): never;
 }
 
 export interface ExtensionSpec<D> {

@@ -1,4 +1,6 @@
 /** -m tcp: ports, flags, an option's presence. Reads its own options, as extensions of the first hour do. (libxt_tcp.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodeTcp } from '../../dataplane/program/tcp.js';
 import { Proto } from '../../dataplane/names.js';
 import { bang, string } from './args.js';
 import { ALL_PORTS, printPorts, savePorts } from './ports.js';
@@ -173,4 +175,14 @@ export const tcp = defineMatch<TcpData>({
 				match destination port(s)
 [!] --tcp-option number        match if TCP option set
 `,
+  compile: (data, emit) =>
+    emit.test(
+      MatchOp.TCP,
+      encodeTcp({
+        sports: { min: data.sport[0], max: data.sport[1], invert: data.notSport },
+        dports: { min: data.dport[0], max: data.dport[1], invert: data.notDport },
+        flags: { mask: data.flagMask, set: data.flags, invert: data.notFlags },
+        option: { kind: data.option, invert: data.notOption },
+      }),
+    ),
 });

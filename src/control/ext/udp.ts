@@ -1,4 +1,6 @@
 /** -m udp: ports. (libxt_udp.c, xt_tcpudp.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodeUdp } from '../../dataplane/program/udp.js';
 import { Proto } from '../../dataplane/names.js';
 import { portRange } from './args.js';
 import { ALL_PORTS, printPorts, savePorts } from './ports.js';
@@ -49,4 +51,12 @@ export const udp = defineMatch<UdpData>({
  --dport ...
 				match destination port(s)
 `,
+  compile: (data, emit) =>
+    emit.test(
+      MatchOp.UDP,
+      encodeUdp({
+        sports: { min: data.sport[0], max: data.sport[1], invert: data.notSport },
+        dports: { min: data.dport[0], max: data.dport[1], invert: data.notDport },
+      }),
+    ),
 });

@@ -4,6 +4,8 @@
  * `setTime` once a batch and `enter` once a hook, and `adopt` when a new program is taken up. Everything here is an
  * integer or a typed array or an object that never changes its shape; nothing is made per packet.
  */
+import { ownerWord } from '../conntrack/lock.js';
+import type { ConntrackTable } from '../conntrack/table.js';
 import type { Interfaces } from '../interfaces.js';
 import type { Hook, Manip, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
@@ -69,7 +71,8 @@ export interface ContextParts {
   readonly routes: Routes;
   /** Kernel ticks a second: `limit`, `hashlimit` and `recent` count in them. */
   readonly hz: number;
-  /** The worker's number; with `restart` the owner in lock words. */
+  readonly table: ConntrackTable;
+  /** The worker's number. */
   readonly worker: number;
 }
 
@@ -97,6 +100,10 @@ export class Context {
   readonly answers: Answers;
   readonly routes: Routes;
   readonly hz: number;
+  /** The connections; the packet's is the entry `Packet.ct`. */
+  readonly table: ConntrackTable;
+  /** Who holds a region's lock: this worker in this life of its. */
+  readonly owner: number;
   /** What `limit` gains a tick. */
   readonly creditsPerJiffy: number;
   readonly worker: number;
@@ -123,6 +130,8 @@ export class Context {
     this.routes = parts.routes;
     this.hz = parts.hz;
     this.creditsPerJiffy = creditsPerJiffy(parts.hz);
+    this.table = parts.table;
+    this.owner = ownerWord(parts.table.slot, parts.table.life);
     this.worker = parts.worker;
     this.random = (0x9e3779b9 ^ (parts.worker + 1)) | 0;
   }

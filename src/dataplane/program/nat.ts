@@ -110,6 +110,7 @@ export function applyNETMAP(context: Context, program: Int32Array, at: number, p
 const nat = (name: string): Op => ({
   name,
   words: Arg.WORDS,
+  connections: true,
   text: (a) => {
     const flags = argument(a, Arg.FLAGS);
     const min = argument(a, Arg.MIN_ADDRESS);

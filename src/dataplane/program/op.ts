@@ -9,6 +9,8 @@ export interface Op {
   readonly variable?: boolean;
   /** Whether Op.OP's INVERT bit may be set: the evaluator never finds a packet impossible (`hotdrop`). */
   readonly invertible?: boolean;
+  /** It looks at the packet's connection: a program that holds it needs connection tracking, as in the kernel. */
+  readonly connections?: boolean | ((args: readonly number[]) => boolean);
   /** What must hold of the arguments beyond their number, so that the evaluator stays within bounds; else a sentence. */
   check?(a: Arguments): string | undefined;
   /** The arguments as text that a person can read. */

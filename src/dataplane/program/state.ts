@@ -16,4 +16,10 @@ export const matchState = (program: Int32Array, at: number, p: Packet): boolean 
 export const stateNames = (mask: number): string =>
   ['INVALID', 'NEW', 'ESTABLISHED', 'RELATED', 'UNTRACKED', 'SNAT', 'DNAT'].filter((_, i) => (mask >> i) & 1).join(',');
 
-export const state: Op = { name: 'state', words: 1, invertible: true, text: (a) => stateNames(argument(a, 0)) };
+export const state: Op = {
+  name: 'state',
+  words: 1,
+  invertible: true,
+  connections: true,
+  text: (a) => stateNames(argument(a, 0)),
+};

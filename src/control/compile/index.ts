@@ -1,0 +1,277 @@
+/**
+ * The compiler: a ruleset (control/model.ts) becomes a program (dataplane/program/format.ts). One object a router; it keeps
+ * what must outlive a swap: counter slots and rule state by identity, and the words of rules that didn't change.
+ *
+ * The passes are the lines of `compile`. A compile that fails changes nothing. After every worker runs the new program,
+ * and the caller has zeroed the slots it returned as retired, `release` frees what only the old one used.
+ */
+import {
+  HOOK_COUNT,
+  HOOK_NAMES,
+  TABLE_NAMES,
+  Verdict,
+  type Hook,
+  type HookName,
+  type TableName,
+} from '../../dataplane/names.js';
+import {
+  Chain as C,
+  CHAIN_WORDS,
+  Header,
+  HEADER_WORDS,
+  MAGIC,
+  POLICY_RETURN,
+  ProgramFlag,
+  Rule as R,
+  VERSION,
+} from '../../dataplane/program/format.js';
+import { verify } from '../../dataplane/program/verify.js';
+import type { Chain, Rule, Ruleset, TableModel } from '../model.js';
+import { lower, RuleError, type Lowered } from './lower.js';
+import { RegionStore, type Retired } from './regions.js';
+import { CounterSlots } from './slots.js';
+
+/** A rule that can't be compiled: where it is and why. */
+export class CompileError extends Error {
+  override readonly name = 'CompileError';
+  constructor(
+    readonly table: TableName,
+    readonly chain: string,
+    /** As iptables counts, from 1; 0 = the chain itself. */
+    readonly ruleNumber: number,
+    readonly reason: string,
+  ) {
+    super(ruleNumber === 0 ? `${table} ${chain}: ${reason}` : `${table} ${chain}, rule ${ruleNumber}: ${reason}`);
+  }
+}
+
+export interface Compiled {
+  /** The program, over a SharedArrayBuffer, verified. */
+  readonly words: Int32Array;
+  /** State regions by number. */
+  readonly regions: Int32Array[];
+  /** Slots that a worker's counter slab must hold; two doubles each. */
+  readonly counters: number;
+  /** Some rule needs connections (ProgramFlag.CONNECTIONS). */
+  readonly connections: boolean;
+  /** Counter slots that only former programs use; to be zeroed in every slab before `release`. */
+  readonly retiredCounters: readonly number[];
+  readonly retiredState: Retired;
+}
+
+export class Compiler {
+  readonly slots = new CounterSlots();
+  readonly regions = new RegionStore();
+  /** By the rule's id: zeroed counters make a new Rule with the same one. */
+  private readonly lowered = new Map<number, Lowered>();
+
+  /** @param hz kernel ticks a second, as the workers' contexts have it */
+  constructor(readonly hz: number) {}
+
+  /** @throws CompileError for the first rule that can't be compiled. */
+  compile(ruleset: Ruleset): Compiled {
+    this.regions.begin();
+    try {
+      return this.passes(ruleset);
+    } catch (error) {
+      this.regions.rollback();
+      throw error;
+    }
+  }
+
+  private passes(ruleset: Ruleset): Compiled {
+    const tables = [...ruleset.tables].sort((a, b) => TABLE_NAMES.indexOf(a.name) - TABLE_NAMES.indexOf(b.name));
+    const hooks = tables.map(reachable);
+    const lowered = tables.map((table, i) => this.lowerTable(table, hooks[i]!));
+    const layout = place(tables, lowered);
+    const words = this.emit(tables, lowered, layout);
+    const regions = this.regions.list();
+    const used = identities(tables);
+    verify(words, { regions, counters: this.slots.length });
+    return {
+      words,
+      regions,
+      counters: this.slots.length,
+      connections: (words[Header.FLAGS]! & ProgramFlag.CONNECTIONS) !== 0,
+      retiredCounters: this.retire(used),
+      retiredState: this.regions.retire(new Set(lowered.flatMap((chains) => [...chains.values()].flatMap(keysOf)))),
+    };
+  }
+
+  /** Every worker runs `compiled` or a later program; its retired counters are zero in every slab. */
+  release(compiled: Compiled): void {
+    this.slots.release(compiled.retiredCounters);
+    this.regions.release(compiled.retiredState);
+  }
+
+  private retire(used: ReadonlySet<number>): number[] {
+    for (const id of this.lowered.keys()) if (!used.has(id)) this.lowered.delete(id);
+    return this.slots.retire(used);
+  }
+
+  private lowerTable(table: TableModel, hooks: ReadonlyMap<string, number>): Map<string, Lowered[]> {
+    const chains = new Map<string, Lowered[]>();
+    for (const chain of table.chains.values())
+      chains.set(
+        chain.name,
+        chain.rules.map((rule, i) => this.lowerRule(rule, i, table, chain, hooks.get(chain.name) ?? 0)),
+      );
+    return chains;
+  }
+
+  private lowerRule(rule: Rule, index: number, table: TableModel, chain: Chain, hooks: number): Lowered {
+    const known = this.lowered.get(rule.id);
+    if (known !== undefined && known.hooks === hooks) return known;
+    try {
+      const counter = this.slots.take(rule.id);
+      const fresh = lower(rule, { table: table.name, hooks, counter, regions: this.regions, hz: this.hz });
+      this.lowered.set(rule.id, fresh);
+      return fresh;
+    } catch (error) {
+      if (error instanceof RuleError) throw new CompileError(table.name, chain.name, index + 1, error.message);
+      throw error;
+    }
+  }
+
+  /** Puts header, chains and rules into their places and fills in counters and jumps. */
+  private emit(tables: readonly TableModel[], lowered: readonly Map<string, Lowered[]>[], layout: Layout): Int32Array {
+    const words = new Int32Array(new SharedArrayBuffer(layout.length * 4));
+    let flags = 0;
+    tables.forEach((table, t) => {
+      const offsets = layout.chains[t]!;
+      for (const chain of table.chains.values()) {
+        const at = offsets.get(chain.name)!;
+        const rules = lowered[t]!.get(chain.name)!;
+        words[at + C.POLICY] = chain.policy === undefined ? POLICY_RETURN : POLICIES[chain.policy.verdict];
+        words[at + C.POLICY_COUNTER] = chain.policy === undefined ? 0 : this.slots.take(chain.policy.id);
+        words[at + C.RULES] = rules.length;
+        let o = at + CHAIN_WORDS;
+        rules.forEach((rule, i) => {
+          words.set(rule.words, o);
+          if (rule.jump !== undefined) {
+            const to = offsets.get(rule.jump.chain);
+            if (to === undefined)
+              throw new CompileError(table.name, chain.name, i + 1, `no chain ${rule.jump.chain} to jump to`);
+            words[o + rule.jump.offset] = to;
+          }
+          if (rule.connections) flags |= ProgramFlag.CONNECTIONS;
+          o += words[o + R.LENGTH]!;
+        });
+        words[at + C.END] = o;
+        if (chain.hook !== undefined) words[entryWord(table.name, chain.hook)] = at;
+        if (table.name === 'nat' && rules.length > 0) flags |= ProgramFlag.NAT;
+      }
+    });
+    words[Header.MAGIC] = MAGIC;
+    words[Header.VERSION] = VERSION;
+    words[Header.LENGTH] = layout.length;
+    words[Header.FLAGS] = flags;
+    words[Header.COUNTERS] = this.slots.length;
+    words[Header.REGIONS] = this.regions.list().length;
+    words[Header.DEPTH] = Math.max(0, ...tables.map(deepest));
+    return words;
+  }
+}
+
+const POLICIES = { ACCEPT: Verdict.ACCEPT, DROP: Verdict.DROP } as const;
+
+const hookNumber = (name: HookName): Hook => HOOK_NAMES.indexOf(name);
+const entryWord = (table: TableName, hook: HookName): number =>
+  Header.ENTRY + TABLE_NAMES.indexOf(table) * HOOK_COUNT + hookNumber(hook);
+
+const keysOf = (rules: readonly Lowered[]): string[] => rules.flatMap((rule) => rule.keys);
+
+function identities(tables: readonly TableModel[]): Set<number> {
+  const ids = new Set<number>();
+  for (const table of tables)
+    for (const chain of table.chains.values()) {
+      if (chain.policy !== undefined) ids.add(chain.policy.id);
+      for (const rule of chain.rules) ids.add(rule.id);
+    }
+  return ids;
+}
+
+/** The chains each chain jumps to. */
+function jumpsOf(table: TableModel): Map<string, { chain: string; rule: number; goto: boolean }[]> {
+  const jumps = new Map<string, { chain: string; rule: number; goto: boolean }[]>();
+  for (const chain of table.chains.values())
+    jumps.set(
+      chain.name,
+      chain.rules.flatMap(({ target }, i) =>
+        target.kind === 'jump' ? [{ chain: target.chain, rule: i + 1, goto: target.goto }] : [],
+      ),
+    );
+  return jumps;
+}
+
+/** From which hooks (bits 1 << Hook) each chain of the table can be reached. */
+function reachable(table: TableModel): Map<string, number> {
+  const jumps = jumpsOf(table);
+  const hooks = new Map<string, number>();
+  const visit = (from: string, bits: number): void => {
+    const open = [from];
+    for (let name = open.pop(); name !== undefined; name = open.pop()) {
+      const before = hooks.get(name) ?? 0;
+      if ((before | bits) === before) continue;
+      hooks.set(name, before | bits);
+      for (const jump of jumps.get(name) ?? []) open.push(jump.chain);
+    }
+  };
+  for (const chain of table.chains.values()) if (chain.hook) visit(chain.name, 1 << hookNumber(chain.hook));
+  return hooks;
+}
+
+/** The most jumps of the table that can be open at once. @throws CompileError for a loop, naming one rule of it. */
+function deepest(table: TableModel): number {
+  const jumps = jumpsOf(table);
+  const depth = new Map<string, number>();
+  const OPEN = -1;
+  let most = 0;
+  for (const start of table.chains.keys()) {
+    if (depth.has(start)) continue;
+    const path = [{ chain: start, next: 0, depth: 0 }];
+    depth.set(start, OPEN);
+    while (path.length > 0) {
+      const here = path[path.length - 1]!;
+      const jump = jumps.get(here.chain)?.[here.next];
+      if (jump === undefined) {
+        depth.set(here.chain, here.depth);
+        most = Math.max(most, here.depth);
+        path.pop();
+        continue;
+      }
+      const below = depth.get(jump.chain);
+      if (below === OPEN) throw new CompileError(table.name, here.chain, jump.rule, `loop by way of ${jump.chain}`);
+      if (below === undefined) {
+        depth.set(jump.chain, OPEN);
+        path.push({ chain: jump.chain, next: 0, depth: 0 });
+        continue;
+      }
+      here.depth = Math.max(here.depth, below + (jump.goto ? 0 : 1));
+      here.next++;
+    }
+  }
+  return most;
+}
+
+interface Layout {
+  /** Words of the whole program. */
+  readonly length: number;
+  /** A table's chains: name → offset. */
+  readonly chains: readonly ReadonlyMap<string, number>[];
+}
+
+/** Where every chain goes: tables one behind the other, chains in the model's order. */
+function place(tables: readonly TableModel[], lowered: readonly Map<string, Lowered[]>[]): Layout {
+  let at = HEADER_WORDS;
+  const chains = tables.map((table, t) => {
+    const offsets = new Map<string, number>();
+    for (const chain of table.chains.values()) {
+      offsets.set(chain.name, at);
+      at += CHAIN_WORDS;
+      for (const rule of lowered[t]!.get(chain.name)!) at += rule.words.length;
+    }
+    return offsets;
+  });
+  return { length: at, chains };
+}

@@ -1,0 +1,45 @@
+/**
+ * State regions: Int32Arrays in shared memory for what rules remember between packets. Every region begins with LOCK, a
+ * word as conntrack/lock.ts has it, and KIND. A region either belongs to one thing (a `recent` list) whose file says
+ * what follows and owns a kind, or is a chunk of small slots (`limit`, `quota`, …) that many rules share; slots that
+ * need a lock take their chunk's, for a few instructions.
+ */
+import { lock, unlock } from '../conntrack/lock.js';
+import type { Context } from './context.js';
+
+export const enum Region {
+  LOCK = 0,
+  KIND = 1,
+  /** Where the region's own words begin. */
+  BODY = 2,
+}
+
+export const enum RegionKind {
+  SLOTS = 0,
+  RECENT = 1,
+  CONNLIMIT = 2,
+  HASHLIMIT = 3,
+}
+
+export function lockRegion(context: Context, region: Int32Array): void {
+  lock(region, Region.LOCK, context.owner);
+}
+export function unlockRegion(region: Int32Array): void {
+  unlock(region, Region.LOCK);
+}
+
+/**
+ * After a worker died: frees the locks it held. `mend` puts in order what it may have left half done in a region of its
+ * own kind; slots are single words or pairs that are right at every moment a thread can die at.
+ */
+export function recoverRegions(
+  regions: readonly Int32Array[],
+  deadOwner: number,
+  mend: (region: Int32Array) => void,
+): void {
+  for (const region of regions) {
+    if (Atomics.load(region, Region.LOCK) !== deadOwner) continue;
+    if (region[Region.KIND] !== RegionKind.SLOTS) mend(region);
+    unlock(region, Region.LOCK);
+  }
+}
