@@ -30,4 +30,4 @@ RUN for name in hutter.mjs hutter-iptables.cjs hutter-iptables-save.cjs hutter-i
     ln -s "/opt/hutter/dist/bin/$name" "/usr/local/bin/${name%.*}"; done
 HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --retries=3 CMD ["hutter", "status"]
 ENTRYPOINT ["hutter"]
-CMD ["up", "--rules", "/opt/hutter/examples/article.rules"]
+CMD ["up", "--rules", "/opt/hutter/examples/simple-firewall.rules"]

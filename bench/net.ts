@@ -60,10 +60,16 @@ export class Program {
     return this.child.exitCode === null && this.child.signalCode === null;
   }
 
+  /** Why it ended, in a line: the error that it printed, else the last thing it said. */
+  get lastWords(): string {
+    const lines = (this.stderr.trim() || this.stdout.trim()).split('\n');
+    return lines.find((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1) ?? '';
+  }
+
   /** @throws Error when it ends before it says so. */
   async ready(text = 'ready'): Promise<this> {
     await until(`${this.name} to say "${text}"`, () => this.stdout.includes(text) || !this.running);
-    if (!this.running) throw new Error(`${this.name} ended: ${(this.stderr || this.stdout).trim()}`);
+    if (!this.running) throw new Error(`${this.name} ended: ${this.lastWords}`);
     return this;
   }
 

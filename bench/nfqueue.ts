@@ -27,7 +27,8 @@ import { ratios, showRatio, spread, table, type Spread } from './stats.js';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const HUTTER = path.join(ROOT, 'dist/bin/hutter.mjs');
-const ARTICLE = path.join(ROOT, 'examples/article.rules');
+/** The article's firewall: filter, SNAT, a port forward, TOS. */
+const ARTICLE = path.join(ROOT, 'examples/simple-firewall.rules');
 const PORT = 7000;
 const QUEUE = 10;
 /** Packets a queue holds: hutter's own setting, so that the C loops lose as much or as little for want of room. */
@@ -94,10 +95,12 @@ function hutter(tables: 'all' | 'filter'): (net: Network) => Promise<Program> {
       () => !program.running || net.exec('router', 'iptables-legacy-save', ['-t', 'raw']).includes('NFQUEUE'),
       20_000,
     );
-    if (!program.running) throw new Error(`hutter up ended: ${(program.stderr || program.stdout).trim()}`);
+    if (!program.running) throw new Error(`hutter up ended: ${program.lastWords}`);
     return program;
   };
 }
+
+const hutterMissing = (): string | undefined => (existsSync(HUTTER) ? undefined : 'not built: npm run build');
 
 /** A translator's packet comes from one of the router's own addresses: the kernel must be told to let it. */
 function letOwnSourcesPass(net: Network): void {
@@ -140,6 +143,7 @@ const CONTENDERS: readonly Contender[] = [
     name: 'hutter, filter',
     source: SENDER,
     start: hutter('filter'),
+    missing: hutterMissing,
   },
   {
     name: 'C rewrite',
@@ -155,6 +159,7 @@ const CONTENDERS: readonly Contender[] = [
     name: 'hutter, article + SNAT',
     source: ROUTER_OUT,
     start: hutter('all'),
+    missing: hutterMissing,
   },
 ];
 
@@ -201,7 +206,6 @@ async function measure(net: Network, contender: Contender, options: Options): Pr
   try {
     await check(net, contender, options);
     countAtSink(net, contender.source);
-    const sentBefore = net.counters('sender', 'if0').sent;
     const sender = blast(net, options, []);
     const snapshot = () => ({
       at: performance.now(),
@@ -215,20 +219,19 @@ async function measure(net: Network, contender: Contender, options: Options): Pr
     const a = snapshot();
     await sleep(options.seconds * 1000);
     const b = snapshot();
-    await sender.stop();
+    const sent = (await sender.stop<{ sent: number }>())?.sent ?? NaN;
     // What is still in the queue comes through; then the account is made up.
     let last = -1;
     await until('the queue to run empty', () => last === (last = net.counters('sink', 'if1').received));
     await sleep(100);
     const drops = router ? net.queueDrops() : { queue: 0, user: 0 };
-    const sent = net.counters('sender', 'if0').sent - sentBefore;
     const unaccounted = sent - countedAtSink(net) - drops.queue - drops.user;
 
     const seconds = (b.at - a.at) / 1000;
     const delivered = b.arrived - a.arrived;
     const offered = b.offered - a.offered;
     const perPacket = (us: number): number => us / Math.max(delivered, 1);
-    if (router && !router.running) throw new Error(`${contender.name} ended under load: ${router.stderr.trim()}`);
+    if (router && !router.running) throw new Error(`${contender.name} ended under load: ${router.lastWords}`);
     return {
       pps: delivered / seconds,
       offeredPps: offered / seconds,
