@@ -7,42 +7,11 @@
 import { ownerWord } from '../conntrack/lock.js';
 import type { ConntrackTable } from '../conntrack/table.js';
 import type { Interfaces } from '../interfaces.js';
-import type { Hook, Manip, Verdict } from '../names.js';
+import type { Hook } from '../names.js';
+import type { Nat } from '../nat/bind.js';
 import type { Packet } from '../packet.js';
 import { Header } from './format.js';
 import { creditsPerJiffy } from './limit.js';
-
-/** How NAT chooses the new tuple (NF_NAT_RANGE_*, include/uapi/linux/netfilter/nf_nat.h). */
-export const enum RangeFlag {
-  MAP_IPS = 1 << 0,
-  PROTO_SPECIFIED = 1 << 1,
-  PROTO_RANDOM = 1 << 2,
-  PERSISTENT = 1 << 3,
-  PROTO_RANDOM_FULLY = 1 << 4,
-  PROTO_OFFSET = 1 << 5,
-  NETMAP = 1 << 6,
-}
-
-/** nf_nat_setup_info for the packet's connection (nat/bind.ts). */
-export interface Binder {
-  /**
-   * Binds the connection of `p` to an address of [minAddress, maxAddress] and, with PROTO_SPECIFIED, a port of
-   * [minPort, maxPort]; `basePort` is for PROTO_OFFSET. Addresses are unsigned ranges in int32. Returns ACCEPT, or DROP
-   * when there is no free tuple.
-   */
-  bind(
-    p: Packet,
-    manip: Manip,
-    flags: number,
-    minAddress: number,
-    maxAddress: number,
-    minPort: number,
-    maxPort: number,
-    basePort: number,
-  ): Verdict;
-  /** MASQUERADE's binding: as `bind` for SRC, and the connection is forgotten when `ifindex` loses its address. */
-  masquerade(p: Packet, ifindex: number, flags: number, address: number, minPort: number, maxPort: number): Verdict;
-}
 
 /** Where LOG records go. `at` is the offset of the target's arguments in `program`; see LOG.ts. */
 export interface LogSink {
@@ -65,7 +34,7 @@ export interface Routes {
 
 export interface ContextParts {
   readonly interfaces: Interfaces;
-  readonly binder: Binder;
+  readonly nat: Nat;
   readonly log: LogSink;
   readonly answers: Answers;
   readonly routes: Routes;
@@ -95,7 +64,7 @@ export class Context {
   outName = 0;
 
   readonly interfaces: Interfaces;
-  readonly binder: Binder;
+  readonly nat: Nat;
   readonly log: LogSink;
   readonly answers: Answers;
   readonly routes: Routes;
@@ -124,7 +93,7 @@ export class Context {
 
   constructor(parts: ContextParts) {
     this.interfaces = parts.interfaces;
-    this.binder = parts.binder;
+    this.nat = parts.nat;
     this.log = parts.log;
     this.answers = parts.answers;
     this.routes = parts.routes;

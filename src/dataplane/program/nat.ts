@@ -4,8 +4,10 @@
  * BASE_PORT. The table sees a connection's first packet only; the binding is the connection's.
  */
 import { Hook, Manip, Verdict } from '../names.js';
+import { RangeFlag } from '../nat/range.js';
 import type { Packet } from '../packet.js';
-import { RangeFlag, type Context } from './context.js';
+
+import type { Context } from './context.js';
 import { addressText, argument, hex, rangeText, type Op } from './op.js';
 
 const enum Arg {
@@ -46,8 +48,8 @@ export const applyDNAT = (context: Context, program: Int32Array, at: number, p: 
   bind(context, program, at, p, Manip.DST);
 
 function bind(context: Context, program: Int32Array, at: number, p: Packet, manip: Manip): Verdict {
-  return context.binder.bind(
-    p,
+  return context.nat.bind(
+    p.ct,
     manip,
     program[at + Arg.FLAGS]!,
     program[at + Arg.MIN_ADDRESS]!,
@@ -60,14 +62,11 @@ function bind(context: Context, program: Int32Array, at: number, p: Packet, mani
 
 /** To an address of the way out; without one the packet is dropped. Source 0.0.0.0 (DHCP) is let be. */
 export function applyMASQUERADE(context: Context, program: Int32Array, at: number, p: Packet): Verdict {
-  if (p.src === 0) return Verdict.ACCEPT;
-  const address = context.routes.masqueradeAddress(p);
-  if (address === 0) return Verdict.DROP;
-  return context.binder.masquerade(
-    p,
+  return context.nat.masquerade(
+    p.ct,
+    program[at + Arg.FLAGS]!,
+    context.routes.masqueradeAddress(p),
     context.out,
-    program[at + Arg.FLAGS]! | RangeFlag.MAP_IPS,
-    address,
     program[at + Arg.MIN_PORT]!,
     program[at + Arg.MAX_PORT]!,
   );
@@ -77,8 +76,8 @@ export function applyMASQUERADE(context: Context, program: Int32Array, at: numbe
 export function applyREDIRECT(context: Context, program: Int32Array, at: number, p: Packet): Verdict {
   const address = context.hook === Hook.OUTPUT ? LOOPBACK : context.interfaces.primaryAddress(context.in);
   if (address === 0) return Verdict.DROP;
-  return context.binder.bind(
-    p,
+  return context.nat.bind(
+    p.ct,
     Manip.DST,
     program[at + Arg.FLAGS]! | RangeFlag.MAP_IPS,
     address,
@@ -91,20 +90,10 @@ export function applyREDIRECT(context: Context, program: Int32Array, at: number,
 
 /** The network part of the address is exchanged, its host part kept: source in POSTROUTING and INPUT, else destination. */
 export function applyNETMAP(context: Context, program: Int32Array, at: number, p: Packet): Verdict {
-  const first = program[at + Arg.MIN_ADDRESS]!;
-  const host = first ^ program[at + Arg.MAX_ADDRESS]!;
+  const network = program[at + Arg.MIN_ADDRESS]!;
+  const mask = ~(network ^ program[at + Arg.MAX_ADDRESS]!);
   const source = context.hook === Hook.POSTROUTING || context.hook === Hook.INPUT;
-  const address = (first & ~host) | ((source ? p.src : p.dst) & host);
-  return context.binder.bind(
-    p,
-    source ? Manip.SRC : Manip.DST,
-    program[at + Arg.FLAGS]! | RangeFlag.MAP_IPS,
-    address,
-    address,
-    program[at + Arg.MIN_PORT]!,
-    program[at + Arg.MAX_PORT]!,
-    0,
-  );
+  return context.nat.netmap(p.ct, source ? Manip.SRC : Manip.DST, source ? p.src : p.dst, network, mask);
 }
 
 const nat = (name: string): Op => ({
