@@ -201,6 +201,7 @@ t.test('TOS, TTL and TCP numbers keep their checksums', (t) => {
     setTtl(p, ttl);
     setTcpU32(p, p.l4 + 4, next() | 0);
     setTcpU32(p, p.l4 + 8, next() | 0);
+    if (p.l4Length > 26) setTcpU32(p, p.l4 + 21, next() | 0);
     if (wrongPacket(p) !== '') t.fail(`seed ${seed} round ${round}: ${wrongPacket(p)}`);
     if (p.bytes[p.start + 1] !== tos || p.tos !== tos || p.bytes[p.start + 8] !== ttl || p.ttl !== ttl)
       t.fail(`seed ${seed} round ${round}: not what was set`);

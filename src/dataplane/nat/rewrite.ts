@@ -174,12 +174,19 @@ function setHeaderWord(p: Packet, offset: number, value: number): void {
   p.changed = 1;
 }
 
-/** Changes a 32-bit number of the TCP header, at an even offset from it, with the TCP checksum. */
+/** Changes a 32-bit number at `at` of the TCP header, anywhere in it, with the TCP checksum. */
 export function setTcpU32(p: Packet, at: number, value: number): void {
   const bytes = p.bytes;
-  const checksum = p.l4 + TCP_CHECKSUM;
-  if ((p.flags & InFlag.CSUM_PARTIAL) === 0)
-    setU16(bytes, checksum, update32(u16(bytes, checksum), u32(bytes, at), value));
+  const from = u32(bytes, at);
+  if (from === value) return;
+  if ((p.flags & InFlag.CSUM_PARTIAL) === 0) {
+    const checksum = p.l4 + TCP_CHECKSUM;
+    // At an odd place the bytes weigh the other way round (RFC 1071 §2 B).
+    const odd = ((at - p.l4) & 1) !== 0;
+    setU16(bytes, checksum, update32(u16(bytes, checksum), odd ? rotate8(from) : from, odd ? rotate8(value) : value));
+  }
   setU32(bytes, at, value);
   p.changed = 1;
 }
+
+const rotate8 = (x: number): number => (x << 8) | (x >>> 24);

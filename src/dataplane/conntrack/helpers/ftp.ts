@@ -6,10 +6,9 @@
  */
 import { Dir } from '../../names.js';
 
-export const FTP_WORDS = 6;
-/** Two sequence numbers a direction, then how many of them are known. */
-const SEQUENCES = 0;
-const COUNTS = SEQUENCES + 4;
+/** What a direction remembers: two sequence numbers, then how many of them are known. */
+export const FTP_WORDS = 3;
+const COUNT = 2;
 const REMEMBERED = 2;
 
 /** How the data connection was announced, and so how an announcement is written. */
@@ -192,24 +191,23 @@ function portNumber(bytes: Uint8Array, start: number, o: number, end: number, ma
   return 0;
 }
 
-/** Whether a segment that begins at `seq` begins a line, as far as is known. */
-export function beginsLine(words: Int32Array, at: number, dir: number, seq: number): boolean {
-  const count = words[at + COUNTS + dir]!;
-  for (let i = 0; i < count; i++) if (words[at + SEQUENCES + dir * REMEMBERED + i] === seq) return true;
+/** Whether a segment that begins at `seq` begins a line, as far as is known; `at`: the direction's FTP_WORDS. */
+export function beginsLine(words: Int32Array, at: number, seq: number): boolean {
+  const count = words[at + COUNT]!;
+  for (let i = 0; i < count; i++) if (words[at + i] === seq) return true;
   return false;
 }
 
 /** Remembers that a line ends before `seq`; of three, the two latest stay. */
-export function rememberLine(words: Int32Array, at: number, dir: number, seq: number): void {
-  if (beginsLine(words, at, dir, seq)) return;
-  const own = at + SEQUENCES + dir * REMEMBERED;
-  const count = words[at + COUNTS + dir]!;
+export function rememberLine(words: Int32Array, at: number, seq: number): void {
+  if (beginsLine(words, at, seq)) return;
+  const count = words[at + COUNT]!;
   if (count < REMEMBERED) {
-    words[own + count] = seq;
-    words[at + COUNTS + dir] = count + 1;
+    words[at + count] = seq;
+    words[at + COUNT] = count + 1;
     return;
   }
-  const oldest = own + (((words[own]! - words[own + 1]!) | 0) < 0 ? 0 : 1);
+  const oldest = at + (((words[at]! - words[at + 1]!) | 0) < 0 ? 0 : 1);
   if (((seq - words[oldest]!) | 0) > 0) words[oldest] = seq;
 }
 
