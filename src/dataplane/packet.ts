@@ -88,6 +88,10 @@ export class Packet {
   ctDir = 0;
   /** One CtState bit of INVALID, NEW, ESTABLISHED, RELATED, UNTRACKED. */
   ctState = 0;
+  /** What the CT target asks of tracking: original zone | reply zone << 16, helper's number, wanted events; 0 = as usual. */
+  ctZones = 0;
+  ctHelper = 0;
+  ctEvents = 0;
   /** 1: the bytes differ from what came and go back with the verdict. */
   changed = 0;
   /** Set by a match that finds the packet impossible (`hotdrop` in the kernel): the table's verdict is DROP. */
@@ -104,6 +108,9 @@ export class Packet {
     this.ct = -1;
     this.ctDir = 0;
     this.ctState = 0;
+    this.ctZones = 0;
+    this.ctHelper = 0;
+    this.ctEvents = 0;
     this.changed = 0;
     this.hotdrop = 0;
     if (limit - start < 20) return ParseError.TOO_SHORT;

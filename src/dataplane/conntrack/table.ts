@@ -9,10 +9,11 @@
  * slot's limbo; it is free again once every online slot has passed a batch edge (`quiesce`), so lookups take no lock and
  * an index found within a batch stays good until the batch's end. A packet dropped before `insert` leaves nothing.
  */
+import { Proto } from '../names.js';
 import { hashTuple, invertPorts, keyProtocol, packKey } from './key.js';
 import { lock, ownerWord, unlock } from './lock.js';
 import { initSettings, readSetting, Setting, SETTING_WORDS, writeSetting } from './settings.js';
-import { Status, TcpState } from './states.js';
+import { SctpState, Status, TcpState } from './states.js';
 
 export const ENTRY_WORDS = 64;
 const ENTRY_SHIFT = 6;
@@ -72,10 +73,16 @@ export const enum Ct {
 /** Who has the entry, in the high byte of Ct.STATUS: 0 the table, else a slot's cache or limbo, its scratch, nobody. */
 const PLACE_SHIFT = 24;
 const PLACE_MASK = 0xff << PLACE_SHIFT;
+/** Dead to all but `findLingering`, still in its buckets; gc takes it out. A bit of Ct.STATUS above the kernel's. */
+const LINGERS = 1 << 23;
 const PLACE_SCRATCH = 0x80;
 const PLACE_FREE = 0x7f;
 /** The low bits of Ct.STATUS. */
 export const STATUS_MASK = 0xff_ffff;
+
+/** The kernel gives the loopback interface no other number. */
+const LOOPBACK_IFINDEX = 1;
+const LINGER_MS = 1000;
 
 /** Words of the header. */
 const enum H {
@@ -100,7 +107,7 @@ const enum H {
   EXPECT_CAPACITY = 14,
   EXPECT_LOCK = 15,
   EXPECT_COUNT = 16,
-  EXPECT_FREE = 17,
+  EXPECT_BORN = 17,
   WORKERS = 18,
   SETTINGS = 32,
 }
@@ -187,7 +194,8 @@ const MAX_CHAIN = 80;
 const GC_PASS_MS = 10_000;
 const GC_STEP_MAX = 2048;
 
-export const EXPECT_WORDS = 32;
+/** Words of an expectation record (expect.ts). */
+export const EXPECT_WORDS = 48;
 
 export interface TableOptions {
   /** Connections at most (nf_conntrack_max), up to 8 million. */
@@ -420,6 +428,22 @@ export class ConntrackTable {
     if (b >>> 0 < bytes) w[o + 3] = w[o + 3]! + 1;
   }
 
+  /** Counts a packet of `length` bytes, with the entry's lock where one is needed. */
+  accountPacket(entry: number, dir: number, length: number): void {
+    this.lockEntry(entry);
+    this.account(entry, dir, 1, length);
+    this.unlockEntry(entry);
+  }
+
+  /** Changes that listeners are told of (events.ts), 0 = all. */
+  eventFilter(entry: number): number {
+    return this.words[this.at(entry) + Ct.HELPER]! >>> 16;
+  }
+  setEventFilter(entry: number, changes: number): void {
+    const o = this.at(entry) + Ct.HELPER;
+    this.words[o] = (this.words[o]! & 0xffff) | (changes << 16);
+  }
+
   /** Bit 0 to 127. */
   label(entry: number, bit: number): boolean {
     return ((this.words[this.at(entry) + Ct.LABELS + (bit >> 5)]! >>> (bit & 31)) & 1) !== 0;
@@ -476,6 +500,20 @@ export class ConntrackTable {
   unlockExpectations(): void {
     unlock(this.words, H.EXPECT_LOCK);
   }
+  /** Expectations that exist; a look at it needs no lock, a change does. */
+  expectations(): number {
+    return this.words[H.EXPECT_COUNT]!;
+  }
+  addExpectations(by: number): void {
+    this.words[H.EXPECT_COUNT] = this.words[H.EXPECT_COUNT]! + by;
+  }
+  expectMax(): number {
+    return this.words[H.SETTINGS + Setting.EXPECT_MAX]!;
+  }
+  /** A number that grows with every expectation. */
+  nextExpectation(): number {
+    return (this.words[H.EXPECT_BORN] = (this.words[H.EXPECT_BORN]! + 1) | 0);
+  }
 
   // ---- lookup -----------------------------------------------------------------------------------------------------
 
@@ -486,20 +524,12 @@ export class ConntrackTable {
    */
   find(src: number, dst: number, ports: number, keyOriginal: number, keyReply: number): number {
     const hash = hashTuple(this.seed, src, dst, ports, keyOriginal);
-    const link = this.findIn(hash, src, dst, ports, keyOriginal, keyReply, -1);
+    const link = this.findIn(hash, src, dst, ports, keyOriginal, keyReply);
     if (link !== 0 || keyOriginal === keyReply) return link;
-    return this.findIn(hashTuple(this.seed, src, dst, ports, keyReply), src, dst, ports, keyOriginal, keyReply, -1);
+    return this.findIn(hashTuple(this.seed, src, dst, ports, keyReply), src, dst, ports, keyOriginal, keyReply);
   }
 
-  private findIn(
-    hash: number,
-    src: number,
-    dst: number,
-    ports: number,
-    keyOriginal: number,
-    keyReply: number,
-    except: number,
-  ): number {
+  private findIn(hash: number, src: number, dst: number, ports: number, keyOriginal: number, keyReply: number): number {
     const w = this.words;
     let link = Atomics.load(w, this.buckets + (hash & this.mask));
     while (link !== 0) {
@@ -510,11 +540,33 @@ export class ConntrackTable {
         w[o + Ct.SRC] === src &&
         w[o + Ct.DST] === dst &&
         w[o + Ct.KEY] === ((link & 1) === 0 ? keyOriginal : keyReply) &&
-        linkEntry(link) !== except &&
         (w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED
       ) {
         if (((w[e + Ct.TIMEOUT]! - this.now) | 0) > 0) return link;
         this.kill(linkEntry(link));
+      }
+      link = w[o + Ct.NEXT]!;
+    }
+    return 0;
+  }
+
+  /** As `find` where both keys are in one bucket, but also finds what `linger` left. */
+  findLingering(src: number, dst: number, ports: number, keyOriginal: number, keyReply: number): number {
+    const w = this.words;
+    const found = this.find(src, dst, ports, keyOriginal, keyReply);
+    if (found !== 0) return found;
+    let link = Atomics.load(w, this.buckets + (hashTuple(this.seed, src, dst, ports, keyReply) & this.mask));
+    while (link !== 0) {
+      const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
+      const o = e + ((link & 1) << 4);
+      if (
+        w[o + Ct.PORTS] === ports &&
+        w[o + Ct.SRC] === src &&
+        w[o + Ct.DST] === dst &&
+        w[o + Ct.KEY] === ((link & 1) === 0 ? keyOriginal : keyReply) &&
+        (w[e + Ct.STATUS]! & LINGERS) !== 0
+      ) {
+        return link;
       }
       link = w[o + Ct.NEXT]!;
     }
@@ -734,12 +786,38 @@ export class ConntrackTable {
     if ((status & Status.DYING) !== 0) return false;
     if ((status & Status.CONFIRMED) === 0) return true;
     if (this.eventMask !== 0) this.events?.record(EVENT_DESTROY, entry, 0, this);
+    this.takeOut(entry);
+    return true;
+  }
+
+  /**
+   * Kills a connection because of a packet that now leaves by interface `outdev` (0 = unknown). When that is the loopback
+   * interface, the packet comes by again and must then be known as part of it: the entry lingers a while.
+   */
+  killByPacket(entry: number, outdev: number): void {
+    if (outdev !== LOOPBACK_IFINDEX) {
+      this.kill(entry);
+      return;
+    }
+    const w = this.words;
+    const e = this.at(entry);
+    if ((w[e + Ct.STATUS]! & Status.CONFIRMED) === 0) return void this.kill(entry);
+    w[e + Ct.TIMEOUT] = (this.now + LINGER_MS) | 0;
+    const status = Atomics.or(w, e + Ct.STATUS, Status.DYING | LINGERS);
+    if ((status & Status.DYING) !== 0) Atomics.and(w, e + Ct.STATUS, ~LINGERS);
+    else if (this.eventMask !== 0) this.events?.record(EVENT_DESTROY, entry, 0, this);
+  }
+
+  private reapLingering(entry: number): void {
+    if ((Atomics.and(this.words, this.at(entry) + Ct.STATUS, ~LINGERS) & LINGERS) !== 0) this.takeOut(entry);
+  }
+
+  private takeOut(entry: number): void {
     this.begin(Op.REMOVE, entry);
     this.onRemove?.(this, entry);
     this.remove(entry);
     this.retire(entry);
     this.end();
-    return true;
   }
 
   private remove(entry: number): void {
@@ -858,9 +936,15 @@ export class ConntrackTable {
   private canDropEarly(e: number): boolean {
     const w = this.words;
     if ((w[e + Ct.STATUS]! & Status.ASSURED) === 0) return true;
-    if (keyProtocol(w[e + Ct.KEY]!) !== 6) return false;
     const state = w[e + Ct.PROTO]! & 0xff;
-    return state >= TcpState.FIN_WAIT && state <= TcpState.CLOSE;
+    switch (keyProtocol(w[e + Ct.KEY]!)) {
+      case Proto.TCP:
+        return state >= TcpState.FIN_WAIT && state <= TcpState.CLOSE;
+      case Proto.SCTP:
+        return state >= SctpState.SHUTDOWN_SENT && state <= SctpState.SHUTDOWN_ACK_SENT;
+      default:
+        return false;
+    }
   }
 
   /** Walks some buckets and removes what is over; `buckets` bounds the work. */
@@ -875,8 +959,11 @@ export class ConntrackTable {
       let link = w[this.buckets + bucket]!;
       while (link !== 0) {
         const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
-        if ((w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED) {
-          if (((w[e + Ct.TIMEOUT]! - this.now) | 0) <= 0) this.kill(linkEntry(link));
+        const over = ((w[e + Ct.TIMEOUT]! - this.now) | 0) <= 0;
+        if ((w[e + Ct.STATUS]! & LINGERS) !== 0) {
+          if (over) this.reapLingering(linkEntry(link));
+        } else if ((w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED) {
+          if (over) this.kill(linkEntry(link));
           else if (limit !== 0x7fff_ffff && this.total() >= limit && this.canDropEarly(e)) this.kill(linkEntry(link));
         }
         link = w[e + ((link & 1) << 4) + Ct.NEXT]!;
@@ -1182,7 +1269,7 @@ export class ConntrackTable {
 }
 
 /** The DESTROY bit of events.ts. */
-const EVENT_DESTROY = 2;
+const EVENT_DESTROY = 4;
 
 interface Layout {
   readonly stripes: number;
