@@ -11,7 +11,7 @@ WORKDIR /src
 # The headers are the image's own, so that node-gyp fetches nothing.
 ENV npm_config_nodedir=/usr/local
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --omit=optional
+RUN npm ci --ignore-scripts
 COPY . .
 RUN npm run -s build:native && npm run -s build:js
 RUN npm prune --ignore-scripts --omit=dev --omit=optional && rm -rf node_modules/node-gyp node_modules/.bin

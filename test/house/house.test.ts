@@ -6,7 +6,14 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { importViolations, storyViolations, wordViolations, type SourceFile } from './rules.js';
+import {
+  constantValues,
+  enumValues,
+  importViolations,
+  storyViolations,
+  wordViolations,
+  type SourceFile,
+} from './rules.js';
 
 const SKIPPED = new Set(['node_modules', 'dist', 'build', '.git', '.tap']);
 
@@ -82,5 +89,27 @@ t.test('what is built is not committed', (t) => {
     tracked.filter((name) => /^(?:dist|build|node_modules)\/|\.(?:node|o|so)$/.test(name)),
     [],
   );
+  t.end();
+});
+
+t.test('native/batch.h says the same numbers as io/batch.ts', (t) => {
+  // Nothing else notices a field that moved: the addon would write a mark where the pipeline reads a length.
+  const header = constantValues(readFileSync('native/batch.h', 'utf8'));
+  const batch = readFileSync('src/dataplane/io/batch.ts', 'utf8');
+  const names = readFileSync('src/dataplane/names.ts', 'utf8');
+  const expected = new Map<string, number>();
+  for (const [prefix, text, name] of [
+    ['META_', batch, 'Meta'],
+    ['IN_FLAG_', batch, 'InFlag'],
+    ['OUT_FLAG_', batch, 'OutFlag'],
+    ['CHECKSUM_MODE_', batch, 'ChecksumMode'],
+    ['VERDICT_', names, 'Verdict'],
+  ] as const) {
+    const values = enumValues(text, name);
+    t.ok(values.size > 1, `${name} is found`);
+    for (const [member, value] of values) expected.set(prefix + member, value);
+  }
+  for (const name of ['META_WORDS', 'HEADROOM']) expected.set(name, constantValues(batch).get(name)!);
+  t.same(Object.fromEntries(header), Object.fromEntries(expected));
   t.end();
 });

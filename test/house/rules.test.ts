@@ -50,6 +50,11 @@ t.test('a file without a story is found', (t) => {
   t.same(storyViolations([file('a.ts', `import {\n  a,\n} from './a.js';\n/** What it is. */\n${body}`)]), []);
   t.same(storyViolations([file('a.mjs', `#!/usr/bin/env node\n/** What it is. */\n${body}`)]), []);
   t.same(storyViolations([file('a.c', `/* What it is. */\n${body}`)]), []);
+  const own = file('x/a.c', `#include "a.h"\n${body}`);
+  t.same(storyViolations([own, file('x/a.h', '/* What it is. */\n')]), []);
+  t.same(storyViolations([own]), ['x/a.c:1: has no x/a.h']);
+  t.same(storyViolations([own, file('x/a.h', body)]), ['x/a.h:1: opens without its story']);
+  t.same(storyViolations([file('x/a.c', `#include "b.h"\n${body}`)]), ['x/a.c:1: opens without its story']);
   t.same(storyViolations([file('a.ts', `/**\n${' * line\n'.repeat(30)} */\n${body}`)]), [
     'a.ts:1: its story is longer than 24 lines',
   ]);

@@ -101,7 +101,8 @@ export function importViolations(files: readonly SourceFile[]): Violation[] {
 
 /**
  * Files that do not open with their story: a block comment of at most `longest` lines, before everything but imports.
- * A file of fewer than `small` lines may tell it at the one thing that it declares.
+ * A file of fewer than `small` lines may tell it at the one thing that it declares; a C file that begins with its own
+ * header has it there.
  */
 export function storyViolations(files: readonly SourceFile[], small = 30, longest = 24): Violation[] {
   const violations: Violation[] = [];
@@ -109,6 +110,11 @@ export function storyViolations(files: readonly SourceFile[], small = 30, longes
     const text = file.text.replace(/^#!.*\n/, '').replace(/^(?:import\s[^;]*;\s*)+/, '');
     const opening = /^\s*\/\*\*?[\s\S]*?\*\//.exec(text)?.[0];
     const lines = file.text.split('\n').length;
+    const header = file.name.replace(/\.c$/, '.h');
+    if (text.startsWith(`#include "${header.slice(header.lastIndexOf('/') + 1)}"`)) {
+      if (!files.some((other) => other.name === header)) violations.push(`${file.name}:1: has no ${header}`);
+      continue;
+    }
     if (opening === undefined) {
       if (lines >= small || !text.includes('/**')) violations.push(`${file.name}:1: opens without its story`);
     } else if (opening.split('\n').length > longest) {
