@@ -2,6 +2,7 @@
 import { addrtype } from './addrtype.js';
 import { ah, esp } from './ah.js';
 import * as basics from './basics.js';
+import { conntrack } from './conntrack.js';
 import { ECN, ecn } from './ecn.js';
 import { icmp } from './icmp.js';
 import { iprange } from './iprange.js';
@@ -16,6 +17,7 @@ import { NFQUEUE } from './NFQUEUE.js';
 import { argument, type Op } from './op.js';
 import { MatchOp, TargetOp } from './ops.js';
 import { owner } from './owner.js';
+import { recent } from './recent.js';
 import { REJECT } from './REJECT.js';
 import { state } from './state.js';
 import { statistic } from './statistic.js';
@@ -39,6 +41,8 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.UDP, udp],
   [MatchOp.ICMP, icmp],
   [MatchOp.STATE, state],
+  [MatchOp.CONNTRACK, conntrack],
+  [MatchOp.RECENT, recent],
   [MatchOp.MULTIPORT, multiport],
   [MatchOp.LIMIT, limit],
   [MatchOp.MARK, mark],

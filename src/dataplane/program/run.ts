@@ -12,6 +12,7 @@ import { Chain, CHAIN_WORDS, INVERT, Op, OP_MASK, Rule, RULE_WORDS } from './for
 import { CONTINUE, MatchOp, TargetOp } from './ops.js';
 import { matchAddrtype } from './addrtype.js';
 import { matchAh, matchEsp } from './ah.js';
+import { matchConntrack } from './conntrack.js';
 import { applyECN, matchEcn } from './ecn.js';
 import { matchIcmp } from './icmp.js';
 import { matchIprange } from './iprange.js';
@@ -23,6 +24,7 @@ import { matchMultiport } from './multiport.js';
 import { applyDNAT, applyMASQUERADE, applyNETMAP, applyREDIRECT, applySNAT } from './nat.js';
 import { applyNFQUEUE } from './NFQUEUE.js';
 import { matchOwner } from './owner.js';
+import { matchRecent } from './recent.js';
 import { matchState } from './state.js';
 import { matchStatistic } from './statistic.js';
 import { matchString } from './string.js';
@@ -133,6 +135,10 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchIcmp(program, at, p);
     case MatchOp.STATE:
       return matchState(program, at, p);
+    case MatchOp.CONNTRACK:
+      return matchConntrack(context, program, at, p);
+    case MatchOp.RECENT:
+      return matchRecent(context, program, at, p);
     case MatchOp.MULTIPORT:
       return matchMultiport(program, at, p);
     case MatchOp.LIMIT:
