@@ -25,6 +25,7 @@ static const struct {
     {"monitorDrain", monitor_drain},
     {"monitorWatch", monitor_watch},
     {"ifName", if_name},
+    {"checksumFinish", checksum_finish_bytes},
 };
 
 NAPI_MODULE_INIT() {

@@ -1,5 +1,10 @@
+/*
+ * One's complement sums by 64-bit words (RFC 1071 §2: any word size will do, and the machine's own byte order), and what
+ * a device does to a transport checksum before a packet goes back. See checksum.h.
+ */
 #include "checksum.h"
 #include "batch.h"
+#include "util.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -84,4 +89,20 @@ int checksum_finish(uint8_t *ip, size_t length, int mode, size_t start, size_t f
   }
   memcpy(ip + field, &sum, width);
   return 0;
+}
+
+/* (bytes, ip, end, mode, start, field) → whether it could be done: for the test against the slow twin */
+napi_value checksum_finish_bytes(napi_env env, napi_callback_info info) {
+  napi_value args[6], result;
+  uint8_t *bytes;
+  size_t length, ip, end, start, field;
+  bool done;
+  if (!get_args(env, info, 6, args) || !(bytes = get_bytes(env, args[0], &length))) return NULL;
+  ip = (uint32_t)get_int(env, args[1]);
+  end = (uint32_t)get_int(env, args[2]);
+  start = (uint32_t)get_int(env, args[4]);
+  field = (uint32_t)get_int(env, args[5]);
+  done = ip <= end && end <= length && start >= ip && field >= ip &&
+         checksum_finish(bytes + ip, end - ip, get_int(env, args[3]), start - ip, field - ip) == 0;
+  return napi_get_boolean(env, done, &result) == napi_ok ? result : NULL;
 }

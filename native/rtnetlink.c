@@ -67,21 +67,18 @@ napi_value rtnetlink_open(napi_env env, napi_callback_info info) {
 /* One pass of a dump into *out. Returns 0, errno, or EINTR when the tables changed meanwhile. */
 static int dump_once(int fd, uint32_t sequence, uint16_t type, uint8_t family, uint8_t **out, size_t *used,
                      size_t *room) {
-  struct {
-    struct nlmsghdr header;
-    /* As long as the longest family header of the dumps asked for here. */
-    union {
-      struct ifinfomsg link;
-      struct ifaddrmsg address;
-      struct rtmsg route;
-      struct ndmsg neighbour;
-    } body;
-  } request = {.header = {.nlmsg_len = sizeof request, .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-                          .nlmsg_seq = sequence}};
+  _Alignas(8) uint8_t request[NLMSG_LENGTH(sizeof(struct ifinfomsg))] = {0};
+  struct nlmsghdr *const header = (struct nlmsghdr *)request;
+  const size_t body = type == RTM_GETLINK ? sizeof(struct ifinfomsg)
+                      : type == RTM_GETADDR ? sizeof(struct ifaddrmsg)
+                      : type == RTM_GETNEIGH ? sizeof(struct ndmsg)
+                                             : sizeof(struct rtmsg);
   bool interrupted = false;
-  *(uint8_t *)&request.body = family;
+  *header = (struct nlmsghdr){.nlmsg_len = (uint32_t)NLMSG_LENGTH(body), .nlmsg_type = type,
+                              .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = sequence};
+  request[NLMSG_HDRLEN] = family;
   *used = 0;
-  if (send(fd, &request, sizeof request, 0) < 0) return errno;
+  if (send(fd, request, header->nlmsg_len, 0) < 0) return errno;
   for (;;) {
     ssize_t length;
     if (*room - *used < 64 << 10) {

@@ -1,5 +1,10 @@
+/*
+ * Handles and their three ends (close, collection, the environment's end), errors with errno and call, and reading of
+ * arguments. See util.h.
+ */
 #include "util.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>

@@ -68,6 +68,7 @@ napi_value rtnetlink_route_get(napi_env env, napi_callback_info info);
 napi_value monitor_open(napi_env env, napi_callback_info info);
 napi_value monitor_drain(napi_env env, napi_callback_info info);
 napi_value monitor_watch(napi_env env, napi_callback_info info);
+napi_value checksum_finish_bytes(napi_env env, napi_callback_info info);
 napi_value if_name(napi_env env, napi_callback_info info);
 
 #endif
