@@ -84,13 +84,11 @@ export const limit = defineMatch<LimitData>({
                                 /sec /minute /hour /day postfixes]
 --limit-burst number		number to match in a burst, default 5
 `,
-  // user2credits: a burst whose credit overflows 32 bits is refused.
-  check: (data) => {
-    const product = BigInt.asUintN(32, BigInt(data.avg) * BigInt(data.burst));
-    return data.burst === 0 || product < BigInt(data.avg)
-      ? { errno: 'ERANGE', reason: `limit: rate and burst overflow, try lower: ${data.avg}/${data.burst}` }
-      : undefined;
-  },
+  // As a kernel of 250 Hz reckons; the ruleset is refused again if it overflows at the rate of this one.
+  check: ({ avg, burst }) =>
+    limitCredits({ average: avg, burst }, 250)
+      ? undefined
+      : { errno: 'ERANGE', reason: `limit: overflow, try lower: ${avg}/${burst}` },
   compile: (data, emit, { hz, slot, fail }) => {
     const credits = limitCredits({ average: data.avg, burst: data.burst }, hz);
     if (credits === undefined) return fail(`rate and burst overflow, try lower: ${data.avg}/${data.burst}`);

@@ -3,12 +3,41 @@
  */
 import type { Extension } from './record.js';
 import { comment } from './comment.js';
+import { connlimit } from './connlimit.js';
+import { conntrack, state } from './conntrack.js';
+import { icmp } from './icmp.js';
 import { limit } from './limit.js';
+import { LOG } from './log.js';
 import { mark, MARK } from './mark.js';
+import { multiport } from './multiport.js';
+import { DNAT, MASQUERADE, REDIRECT, SNAT } from './nat.js';
+import { recent } from './recent.js';
+import { REJECT } from './reject.js';
 import { tcp } from './tcp.js';
+import { TOS } from './tos.js';
 import { udp } from './udp.js';
 
-const RECORDS: readonly Extension[] = [comment, limit, mark, MARK, tcp, udp];
+const RECORDS: readonly Extension[] = [
+  comment,
+  connlimit,
+  conntrack,
+  DNAT,
+  icmp,
+  limit,
+  LOG,
+  mark,
+  MARK,
+  MASQUERADE,
+  multiport,
+  recent,
+  REDIRECT,
+  REJECT,
+  SNAT,
+  state,
+  tcp,
+  TOS,
+  udp,
+];
 
 const matches = new Map<string, Extension>();
 const targets = new Map<string, Extension>();

@@ -1,0 +1,80 @@
+/** -j LOG: a line in the kernel's format. (libxt_LOG.c, xt_LOG.c) */
+import { problem } from '../text/problem.js';
+import { formatString, string, syslogLevel } from './args.js';
+import { defineTarget, option } from './record.js';
+
+/** XT_LOG_* bits. */
+export const enum LogFlag {
+  TCPSEQ = 1 << 0,
+  TCPOPT = 1 << 1,
+  IPOPT = 1 << 2,
+  UID = 1 << 3,
+  MACDECODE = 1 << 5,
+}
+const FLAGS: readonly (readonly [LogFlag, string, string])[] = [
+  [LogFlag.TCPSEQ, 'log-tcp-sequence', 'tcp-sequence'],
+  [LogFlag.TCPOPT, 'log-tcp-options', 'tcp-options'],
+  [LogFlag.IPOPT, 'log-ip-options', 'ip-options'],
+  [LogFlag.UID, 'log-uid', 'uid'],
+  [LogFlag.MACDECODE, 'log-macdecode', 'macdecode'],
+];
+
+/** The first name of each level in syslog.h's table. */
+const LEVELS = ['emerg', 'alert', 'crit', 'err', 'warn', 'notice', 'info', 'debug'];
+const DEFAULT_LEVEL = 4;
+
+export interface LogData {
+  level: number;
+  /** LogFlag bits. */
+  flags: number;
+  /** At most 29 bytes. */
+  prefix: string;
+}
+
+export const LOG = defineTarget<LogData>({
+  name: 'LOG',
+  init: () => ({ level: DEFAULT_LEVEL, flags: 0, prefix: '' }),
+  options: [
+    option({
+      name: 'log-level',
+      arg: syslogLevel,
+      set: (data, level) => {
+        data.level = level;
+      },
+    }),
+    option({
+      name: 'log-prefix',
+      arg: string({ min: 1, size: 30 }),
+      set: (data, prefix, { arg }) => {
+        if (arg.includes('\n')) problem('Newlines not allowed in --log-prefix');
+        data.prefix = prefix;
+      },
+    }),
+    ...FLAGS.map(([flag, name]) =>
+      option<LogData>({
+        name,
+        set: (data) => {
+          data.flags |= flag;
+        },
+      }),
+    ),
+  ],
+  save: ({ level, flags, prefix }) =>
+    (prefix === '' ? '' : ` --log-prefix${formatString(prefix)}`) +
+    (level === DEFAULT_LEVEL ? '' : ` --log-level ${level}`) +
+    FLAGS.map(([flag, name]) => (flags & flag ? ` --${name}` : '')).join(''),
+  print: ({ level, flags, prefix }, { numeric }) =>
+    (numeric
+      ? ` LOG flags ${flags} level ${level}`
+      : ` LOG level ${LEVELS[level]}${FLAGS.map(([flag, , word]) => (flags & flag ? ` ${word}` : '')).join('')}`) +
+    (prefix === '' ? '' : ` prefix "${prefix}"`),
+  help: `LOG target options:
+ --log-level level		Level of logging (numeric or see syslog.conf)
+ --log-prefix prefix		Prefix log messages with this prefix.
+ --log-tcp-sequence		Log TCP sequence numbers.
+ --log-tcp-options		Log TCP options.
+ --log-ip-options		Log IP options.
+ --log-uid			Log UID owning the local socket.
+ --log-macdecode		Decode MAC addresses and protocol.
+`,
+});
