@@ -43,9 +43,10 @@ const enum Arg {
   PROTOCOL = 4,
   EXPIRES = 5,
   SIDES = 7,
-  SIDE_WORDS = 3,
   WORDS = 19,
 }
+
+const SIDE_WORDS = 3;
 
 export interface SideTest {
   readonly address?: number;
@@ -129,7 +130,7 @@ function addressesHold(
   for (let side = 0; side < 4; side++) {
     const bit = CtTest.ORIGSRC << side;
     if ((flags & bit) === 0) continue;
-    const a = at + Arg.SIDES + side * Arg.SIDE_WORDS;
+    const a = at + Arg.SIDES + side * SIDE_WORDS;
     const address = words[e + (side >> 1) * Ct.TUPLE_WORDS + ((side & 1) === 0 ? Ct.SRC : Ct.DST)]!;
     if ((((address ^ program[a]!) & program[a + 1]!) === 0) === ((invert & bit) !== 0)) return false;
   }
@@ -148,7 +149,7 @@ function portsHold(
   for (let side = 0; side < 4; side++) {
     const bit = CtTest.ORIGSRC_PORT << side;
     if ((flags & bit) === 0) continue;
-    const range = program[at + Arg.SIDES + side * Arg.SIDE_WORDS + 2]!;
+    const range = program[at + Arg.SIDES + side * SIDE_WORDS + 2]!;
     const ports = table.ports(entry, side >> 1);
     const port = (side & 1) === 0 ? ports >>> 16 : ports & 0xffff;
     if ((port >= range >>> 16 && port <= (range & 0xffff)) === ((invert & bit) !== 0)) return false;
@@ -170,7 +171,7 @@ export const conntrack: Op = {
     say(CtTest.DIRECTION, 'original');
     say(CtTest.PROTO, `proto ${argument(a, Arg.PROTOCOL)}`);
     ['origsrc', 'origdst', 'replsrc', 'repldst'].forEach((name, side) => {
-      const i = Arg.SIDES + side * Arg.SIDE_WORDS;
+      const i = Arg.SIDES + side * SIDE_WORDS;
       say(CtTest.ORIGSRC << side, `${name} ${addressText(argument(a, i))}${maskText(argument(a, i + 1))}`);
       const ports = argument(a, i + 2);
       say(CtTest.ORIGSRC_PORT << side, `${name}port ${rangeText(ports >>> 16, ports & 0xffff)}`);

@@ -48,7 +48,8 @@ export interface ContextParts {
 export class Context {
   /** Milliseconds of the monotonic clock as int32; wraps. */
   now = 0;
-  /** The same in kernel ticks, int32; wraps at another time than `now`. */
+  /** The same in whole kernel ticks, a double that never wraps, and its low 32 bits. */
+  ticks = 0;
   jiffies = 0;
   /** Wall clock, whole seconds since 1970. */
   wallSeconds = 0;
@@ -108,7 +109,8 @@ export class Context {
   /** Once a batch: milliseconds of the monotonic clock, whole or not, and of the wall clock. */
   setTime(monotonicMs: number, wallMs: number): void {
     this.now = Math.floor(monotonicMs) | 0;
-    this.jiffies = Math.floor((monotonicMs * this.hz) / 1000) | 0;
+    this.ticks = Math.floor((monotonicMs * this.hz) / 1000);
+    this.jiffies = this.ticks | 0;
     this.wallSeconds = Math.floor(wallMs / 1000);
   }
 

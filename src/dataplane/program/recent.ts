@@ -1,7 +1,7 @@
 /**
  * -m recent (net/netfilter/xt_recent.c): lists of addresses lately seen. Arguments: REGION OPERATION (RecentOp bits, one of the
  * first four) INVERT SECONDS HITS SIDE (0 source, 1 destination). A list is a region of its own that every rule naming it
- * shares; stamps are kernel ticks. The kernel's lock over all lists is a lock a list here.
+ * shares; stamps are kernel ticks, two words each (low, high): a list may hold what is months old. The kernel's lock over all lists is a lock a list here.
  *
  *     region   LOCK KIND | MASK CAPACITY STAMP_MASK HASH_MASK COUNT FREE OLDEST NEWEST | buckets | entries
  *     entry    NEXT OLDER NEWER ADDRESS TTL INDEX STAMPS, then STAMP_MASK + 1 stamps
@@ -42,7 +42,8 @@ const enum Arg {
 }
 
 const enum List {
-  MASK = Region.BODY,
+  /** Region.BODY */
+  MASK = 2,
   CAPACITY,
   STAMP_MASK,
   HASH_MASK,
@@ -81,7 +82,7 @@ const hashSize = (addresses: number): number => 1 << (32 - Math.clz32(addresses)
 
 /** Words of a list's region. `stamps` a power of two. */
 export const recentWords = (addresses: number, stamps: number): number =>
-  List.BUCKETS + hashSize(addresses) + addresses * (Entry.STAMPS + stamps);
+  List.BUCKETS + hashSize(addresses) + addresses * (Entry.STAMPS + 2 * stamps);
 
 /** An empty list in zeroed memory. `mask` is applied to addresses before they are looked up. */
 export function initRecent(region: Int32Array, addresses: number, stamps: number, mask: number): void {
@@ -117,7 +118,15 @@ export const encodeRecent = (
 ): number[] => [region, operation, invert ? 1 : 0, seconds | 0, hits, side];
 
 const entryAt = (r: Int32Array, link: number): number =>
-  List.BUCKETS + r[List.HASH_MASK]! + 1 + (link - 1) * (Entry.STAMPS + r[List.STAMP_MASK]! + 1);
+  List.BUCKETS + r[List.HASH_MASK]! + 1 + (link - 1) * (Entry.STAMPS + 2 * (r[List.STAMP_MASK]! + 1));
+
+const TWO_32 = 0x1_0000_0000;
+function setStamp(r: Int32Array, e: number, i: number, ticks: number): void {
+  r[e + Entry.STAMPS + 2 * i] = ticks | 0;
+  r[e + Entry.STAMPS + 2 * i + 1] = Math.floor(ticks / TWO_32);
+}
+const stampAt = (r: Int32Array, e: number, i: number): number =>
+  (r[e + Entry.STAMPS + 2 * i]! >>> 0) + r[e + Entry.STAMPS + 2 * i + 1]! * TWO_32;
 
 function bucketAt(r: Int32Array, address: number): number {
   let h = Math.imul(address, 0x9e37_79b1);
@@ -144,7 +153,7 @@ function add(r: Int32Array, address: number, ttl: number, now: number): void {
   r[e + Entry.NEXT] = 0;
   r[e + Entry.ADDRESS] = address;
   r[e + Entry.TTL] = ttl;
-  r[e + Entry.STAMPS] = now;
+  setStamp(r, e, 0, now);
   r[e + Entry.INDEX] = 1;
   r[e + Entry.COUNT] = 1;
   let place = bucketAt(r, address);
@@ -168,7 +177,7 @@ function remove(r: Int32Array, link: number): void {
 function stamp(r: Int32Array, link: number, now: number): void {
   const e = entryAt(r, link);
   const index = r[e + Entry.INDEX]! & r[List.STAMP_MASK]!;
-  r[e + Entry.STAMPS + index] = now;
+  setStamp(r, e, index, now);
   r[e + Entry.INDEX] = index + 1;
   if (index + 1 > r[e + Entry.COUNT]!) r[e + Entry.COUNT] = index + 1;
   detach(r, link);
@@ -206,7 +215,7 @@ export function matchRecent(context: Context, program: Int32Array, at: number, p
 function consult(r: Int32Array, context: Context, program: Int32Array, at: number, p: Packet): boolean {
   const operation = program[at + Arg.OPERATION]!;
   const invert = program[at + Arg.INVERT]! !== 0;
-  const now = context.jiffies;
+  const now = context.ticks;
   const address = (program[at + Arg.SIDE]! === RecentSide.SOURCE ? p.src : p.dst) & r[List.MASK]!;
   // Of a packet that is forwarded, the TTL with which it came.
   const ttl = context.out !== 0 && p.hook !== Hook.OUTPUT ? (p.ttl + 1) & 0xff : p.ttl;
@@ -224,7 +233,8 @@ function consult(r: Int32Array, context: Context, program: Int32Array, at: numbe
     return !invert;
   } else {
     const seconds = program[at + Arg.SECONDS]!;
-    const since = (now - Math.imul(seconds, context.hz)) | 0;
+    // The kernel multiplies in 32 bits.
+    const since = now - (Math.imul(seconds, context.hz) >>> 0);
     if (hasHits(r, link, seconds !== 0, since, program[at + Arg.HITS]!)) matched = !invert;
     const update = (operation & RecentOp.UPDATE) !== 0 && matched;
     if ((operation & RecentOp.REAP) !== 0) reap(r, since, update ? link : 0);
@@ -238,11 +248,10 @@ function consult(r: Int32Array, context: Context, program: Int32Array, at: numbe
 /** Whether `hits` stamps (0: one) are no older than `since`, or there at all when their age doesn't matter. */
 function hasHits(r: Int32Array, link: number, aged: boolean, since: number, hits: number): boolean {
   const e = entryAt(r, link);
-  const stamps = e + Entry.STAMPS;
-  const end = stamps + r[e + Entry.COUNT]!;
+  const count = r[e + Entry.COUNT]!;
   let found = 0;
-  for (let i = stamps; i < end; i++) {
-    if (aged && ((r[i]! - since) | 0) < 0) continue;
+  for (let i = 0; i < count; i++) {
+    if (aged && stampAt(r, e, i) < since) continue;
     if (++found >= hits) return true;
   }
   return false;
@@ -253,7 +262,7 @@ function reap(r: Int32Array, since: number, updating: number): void {
   const oldest = r[List.OLDEST]!;
   if (oldest === 0 || oldest === updating) return;
   const e = entryAt(r, oldest);
-  if (((r[e + Entry.STAMPS + r[e + Entry.INDEX]! - 1]! - since) | 0) < 0) remove(r, oldest);
+  if (stampAt(r, e, r[e + Entry.INDEX]! - 1) < since) remove(r, oldest);
 }
 
 // ---- the list as a file ----
@@ -266,7 +275,7 @@ export function readRecent(r: Int32Array, owner: number): string {
     for (let link = r[List.BUCKETS + bucket]!; link !== 0; link = r[entryAt(r, link) + Entry.NEXT]!) {
       const e = entryAt(r, link);
       const index = r[e + Entry.INDEX]!;
-      const stamps = Array.from(r.subarray(e + Entry.STAMPS, e + Entry.STAMPS + r[e + Entry.COUNT]!), (s) => s >>> 0);
+      const stamps = Array.from({ length: r[e + Entry.COUNT]! }, (_, i) => stampAt(r, e, i));
       lines.push(
         `src=${addressText(r[e + Entry.ADDRESS]!)} ttl: ${r[e + Entry.TTL]} ` +
           `last_seen: ${stamps[(index - 1) & r[List.STAMP_MASK]!]} oldest_pkt: ${index} ${stamps.join(', ')}\n`,
