@@ -31,8 +31,6 @@ export const enum Ct {
   DST = 5,
   PORTS = 9,
   KEY = 10,
-  /** Three words a direction that a helper keeps (helpers/ftp.ts), where an IPv4 source has no use for them. */
-  HELPER_DATA = 2,
 
   /** Status bits in the low 24 bits, the place (Place) in the high 8. Change it through setStatus when confirmed. */
   STATUS = 11,
