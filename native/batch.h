@@ -1,4 +1,4 @@
-/* The batch record of src/dataplane/io/batch.ts, number for number; test/io/batch.test.ts compares the two. */
+/* The batch record of src/dataplane/io/batch.ts, number for number; test/house compares the two. */
 #ifndef HUTTER_BATCH_H
 #define HUTTER_BATCH_H
 

@@ -4,7 +4,7 @@
  * Rules, in the kernel's raw table, by the real iptables (either flavour): PREROUTING and OUTPUT jump to HUTTER-PRE and
  * HUTTER-OUT, which leave alone what is kept, switch kernel tracking off and queue the rest. Sysctls, on every diverted
  * interface: accept_local=1, since a source can become the router's own in PREROUTING, and rp_filter=2, since strict
- * checking would drop it (DESIGN, "Martians").
+ * checking would drop it (ARCHITECTURE, "Martians").
  *
  * The old values lie in a state file, one a network namespace, written before anything changes: so a run that was
  * killed can be undone by `hutter down` and by the next `hutter up`. Undoing twice is as good as once.
