@@ -27,7 +27,14 @@ export interface InterfaceAddress {
   secondary: boolean;
 }
 
+/** An address that an interface has no more; 0: the interface itself went, or went down. */
+export interface Lost {
+  ifindex: number;
+  address: number;
+}
+
 const NAME_WORDS = 4;
+const IFF_UP = 0x1;
 const IFF_LOOPBACK = 0x8;
 const RT_SCOPE_LINK = 253;
 const RT_SCOPE_HOST = 254;
@@ -40,8 +47,9 @@ export class Interfaces {
   private lastIndex = 0;
   private lastOffset = 0;
 
-  /** Takes in a new reading of all links. */
-  replace(links: readonly Link[]): void {
+  /** Takes in a new reading of all links. Returns what went since the last one. */
+  replace(links: readonly Link[]): Lost[] {
+    const lost = this.missingFrom(links);
     this.words = new Int32Array((links.length + 1) * NAME_WORDS);
     this.offsets = new Map();
     this.links = new Map();
@@ -53,6 +61,25 @@ export class Interfaces {
       this.offsets.set(link.index, offset);
       this.links.set(link.index, link);
     });
+    return lost;
+  }
+
+  private missingFrom(links: readonly Link[]): Lost[] {
+    const lost: Lost[] = [];
+    const now = new Map(links.map((link) => [link.index, link]));
+    for (const link of this.links.values()) {
+      const after = now.get(link.index);
+      if (after === undefined || ((link.flags & IFF_UP) !== 0 && (after.flags & IFF_UP) === 0)) {
+        lost.push({ ifindex: link.index, address: 0 });
+        continue;
+      }
+      for (const { local } of link.addresses) {
+        if (!after.addresses.some((address) => address.local === local)) {
+          lost.push({ ifindex: link.index, address: local });
+        }
+      }
+    }
+    return lost;
   }
 
   /** Offset in `words` of the interface's name; 0 for none and for an unknown one, whose name is all zero. */

@@ -1,0 +1,422 @@
+/**
+ * The packet's way through the router, and the only place that knows its order:
+ *
+ *     --->PRE------>[ROUTE]--->FWD---------->POST------>        order inside one hook:
+ *        raw           |       mangle   ^    mangle               raw → conntrack → mangle → nat(dst) → filter
+ *        conntrack     |       filter   |    nat (src)            POST: mangle → nat(src) → confirm
+ *        mangle        |                |    confirm
+ *        nat (dst)     |             [ROUTE]
+ *                      v                |
+ *                     IN mangle       OUT raw, conntrack
+ *                     |  filter        ^  mangle, nat (dst)
+ *                     |  nat (src)     |  filter
+ *                     v  confirm       |
+ *
+ * A packet crosses from the kernel once, at PREROUTING or OUTPUT, and every later hook of its way runs in that visit;
+ * the kernel then really routes what comes back. What the kernel must answer itself (no route, TTL at its end, too long
+ * to go on) goes back with PREROUTING's changes only, as if it had never met the later hooks.
+ */
+import { ANSWER_LENGTH, buildReset, buildUnreachable, ErrorLimit } from './answer.js';
+import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
+import type { Interfaces } from './interfaces.js';
+import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';
+import type { Device } from './io/device.js';
+import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
+import type { Nat } from './nat/bind.js';
+import { ASK_RULES, begin, finish } from './nat/translate.js';
+import { Packet, ParseError } from './packet.js';
+import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
+import { entry, Header, ProgramFlag } from './program/format.js';
+import { REJECT_CODES, RejectWith } from './program/REJECT.js';
+import { run } from './program/run.js';
+import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
+import { DropReason, Stat } from './shared.js';
+
+/** The parts a pipeline is put together from; all belong to one worker. */
+export interface PipelineParts {
+  tracker: Tracker;
+  nat: Nat;
+  routes: Routes;
+  interfaces: Interfaces;
+  /** Where answers are sent from. */
+  device: Device;
+  /** Stat totals. */
+  stats: Float64Array;
+  errorLimit: ErrorLimit;
+  log: LogSink;
+  /** Kernel ticks a second. */
+  hz: number;
+  /** The worker's number. */
+  worker: number;
+}
+
+export class Pipeline implements Answers, AddressQuestions {
+  private readonly packet = new Packet();
+  private readonly answer = new Packet();
+  private readonly answerBytes = new Uint8Array(ANSWER_LENGTH);
+  private answerId = 1;
+  private readonly context: Context;
+  private readonly tracker: Tracker;
+  private readonly nat: Nat;
+  private readonly routes: Routes;
+  private readonly interfaces: Interfaces;
+  private readonly device: Device;
+  private readonly stats: Float64Array;
+  private readonly errorLimit: ErrorLimit;
+
+  private program: Int32Array = new Int32Array(0);
+  private tracking = false;
+  /** Routes are chosen by more than the destination: what goes back may go another way. */
+  policyRouting = false;
+
+  /** Of the packet at hand: kind of its route, 0 before it has one, and the next hop. */
+  private routeType: RouteType = RouteType.NONE;
+  private nextHop = 0;
+
+  constructor(parts: PipelineParts) {
+    this.context = new Context({
+      interfaces: parts.interfaces,
+      table: parts.tracker.table,
+      nat: parts.nat,
+      log: parts.log,
+      answers: this,
+      routes: this,
+      hz: parts.hz,
+      worker: parts.worker,
+    });
+    this.tracker = parts.tracker;
+    this.nat = parts.nat;
+    this.routes = parts.routes;
+    this.interfaces = parts.interfaces;
+    this.device = parts.device;
+    this.stats = parts.stats;
+    this.errorLimit = parts.errorLimit;
+  }
+
+  /** Milliseconds as int32, as `setTime` had it. */
+  get now(): number {
+    return this.context.now;
+  }
+
+  /** Once a batch: milliseconds of the monotonic clock and of the wall clock. */
+  setTime(monotonicMs: number, wallMs: number): void {
+    this.context.setTime(monotonicMs, wallMs);
+  }
+
+  /** Interfaces were read anew. */
+  forgetInterfaces(): void {
+    this.context.forgetNames();
+  }
+
+  /** Takes up a verified program with its state, between two packets. */
+  adopt(program: Int32Array, regions: readonly Int32Array[], counters: Float64Array): void {
+    this.context.adopt(program, regions, counters);
+    this.program = program;
+    this.tracking = (program[Header.FLAGS]! & ProgramFlag.CONNECTIONS) !== 0;
+  }
+
+  /** Decides upon packet `i` of the batch and writes the outcome into its record. */
+  visit(batch: Batch, i: number): void {
+    const meta = batch.meta;
+    const m = i * META_WORDS;
+    const p = this.packet;
+    const stats = this.stats;
+    const offset = meta[m + Meta.OFFSET]!;
+    const flags = meta[m + Meta.FLAGS]!;
+    p.flags = flags;
+    meta[m + Meta.OUT_FLAGS] = 0;
+    meta[m + Meta.CHECKSUM_MODE] = ChecksumMode.NONE;
+    const malformed = p.parse(batch.bytes, offset, offset + meta[m + Meta.LENGTH]!, flags & InFlag.CUT);
+    if (malformed !== ParseError.NONE) {
+      this.countDrop(DropReason.MALFORMED);
+      meta[m + Meta.VERDICT] = Verdict.DROP;
+      return;
+    }
+    const hook = meta[m + Meta.HOOK]!;
+    p.hook = hook;
+    p.indev = meta[m + Meta.INDEV]!;
+    p.outdev = meta[m + Meta.OUTDEV]!;
+    p.physindev = meta[m + Meta.PHYSINDEV]!;
+    p.uid = meta[m + Meta.UID]!;
+    p.gid = meta[m + Meta.GID]!;
+    p.macLength = meta[m + Meta.MAC_LENGTH]!;
+    p.macHigh = meta[m + Meta.MAC_HIGH]!;
+    p.macLow = meta[m + Meta.MAC_LOW]!;
+    p.mark = meta[m + Meta.MARK]! & ~PrivateMark.ALL;
+    this.routeType = RouteType.NONE;
+    stats[Stat.PACKETS + hook]! += 1;
+    stats[Stat.BYTES + hook]! += p.length;
+
+    const verdict = hook === Hook.OUTPUT ? this.fromHere(p) : this.fromNetwork(p);
+    // A first packet that did not make it to the last hook leaves nothing behind.
+    if (p.ct >= 0) release(this.tracker, p);
+    meta[m + Meta.VERDICT] = verdict;
+    if (verdict === Verdict.ACCEPT) {
+      stats[Stat.ACCEPTED]! += 1;
+      this.giveBack(meta, m, p);
+    } else {
+      stats[Stat.DROPPED]! += 1;
+      if (verdict === Verdict.QUEUE) meta[m + Meta.SEND_TO] = this.context.queueNumber;
+    }
+  }
+
+  /** In by PREROUTING: PRE → route → (local? IN : FWD → POST). */
+  private fromNetwork(p: Packet): Verdict {
+    p.outdev = 0;
+    const verdict = this.prerouting(p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+
+    const words = this.routes.words;
+    const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
+    const check = words[route + RouteField.CHECK]!;
+    if (check !== SourceCheck.OK) {
+      return this.drop(check === SourceCheck.MARTIAN ? DropReason.MARTIAN_SOURCE : DropReason.REVERSE_PATH);
+    }
+    if (words[route + RouteField.ERRNO] !== 0) return Verdict.ACCEPT;
+    const type: RouteType = words[route + RouteField.TYPE]!;
+    this.routeType = type;
+    if (type === RouteType.LOCAL || type === RouteType.BROADCAST || type === RouteType.MULTICAST) return this.input(p);
+    if (type !== RouteType.UNICAST) return Verdict.ACCEPT;
+
+    // ip_forward(): the kernel answers these two itself, and must see the packet as it came.
+    if (p.ttl <= 1) return Verdict.ACCEPT;
+    if (p.dontFragment !== 0 && (p.flags & InFlag.GSO) === 0 && p.length > this.routes.mtu(route))
+      return Verdict.ACCEPT;
+    const outdev = words[route + RouteField.OIF]!;
+    const gateway = words[route + RouteField.GATEWAY]!;
+    p.outdev = outdev;
+    this.nextHop = gateway !== 0 ? gateway : p.dst;
+    // Rules see the TTL that the packet will leave with; the kernel lowers the one in the bytes.
+    p.ttl -= 1;
+    const forwarded = this.forward(p);
+    if (forwarded !== Verdict.ACCEPT) return forwarded;
+    const sent = this.postrouting(p);
+    if (sent !== Verdict.ACCEPT || !this.policyRouting) return sent;
+    return this.sameWay(p, outdev, gateway) ? Verdict.ACCEPT : this.drop(DropReason.SECOND_CROSSING);
+  }
+
+  /** In by OUTPUT: OUT → route → POST. */
+  private fromHere(p: Packet): Verdict {
+    p.indev = 0;
+    this.nextHop = 0;
+    const verdict = this.output(p, false);
+    return verdict === Verdict.ACCEPT ? this.postrouting(p) : verdict;
+  }
+
+  private prerouting(p: Packet): Verdict {
+    this.context.enter(Hook.PREROUTING, p.indev, 0);
+    let verdict = this.table(Table.RAW, Hook.PREROUTING, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    // A packet on the loopback interface was here in OUTPUT: it keeps the connection and state it got there.
+    if (this.tracking && !(this.interfaces.isLoopback(p.indev) && findLoopback(this.tracker, p))) {
+      if (track(this.tracker, p, Hook.PREROUTING) !== Verdict.ACCEPT) return this.drop(DropReason.CONNTRACK);
+    }
+    verdict = this.table(Table.MANGLE, Hook.PREROUTING, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    return this.translate(Hook.PREROUTING, p);
+  }
+
+  private input(p: Packet): Verdict {
+    this.context.enter(Hook.INPUT, p.indev, 0);
+    let verdict = this.table(Table.MANGLE, Hook.INPUT, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    verdict = this.table(Table.FILTER, Hook.INPUT, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    verdict = this.translate(Hook.INPUT, p);
+    return verdict === Verdict.ACCEPT ? this.confirm(p) : verdict;
+  }
+
+  private forward(p: Packet): Verdict {
+    this.context.enter(Hook.FORWARD, p.indev, p.outdev);
+    const verdict = this.table(Table.MANGLE, Hook.FORWARD, p);
+    return verdict === Verdict.ACCEPT ? this.table(Table.FILTER, Hook.FORWARD, p) : verdict;
+  }
+
+  /** `attached`: an answer of hutter's own, which belongs to the connection of the packet it answers. */
+  private output(p: Packet, attached: boolean): Verdict {
+    this.context.enter(Hook.OUTPUT, 0, p.outdev);
+    let verdict = this.table(Table.RAW, Hook.OUTPUT, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    if (this.tracking && !attached && track(this.tracker, p, Hook.OUTPUT) !== Verdict.ACCEPT) {
+      return this.drop(DropReason.CONNTRACK);
+    }
+    const { src, dst, mark, tos } = p;
+    verdict = this.table(Table.MANGLE, Hook.OUTPUT, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    if ((p.mark !== mark || p.tos !== tos || p.src !== src || p.dst !== dst) && !this.reroute(p)) {
+      return this.drop(DropReason.NO_ROUTE);
+    }
+    const before = p.dst;
+    verdict = this.translate(Hook.OUTPUT, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    if (p.dst !== before && !this.reroute(p)) return this.drop(DropReason.NO_ROUTE);
+    return this.table(Table.FILTER, Hook.OUTPUT, p);
+  }
+
+  private postrouting(p: Packet): Verdict {
+    this.context.enter(Hook.POSTROUTING, p.indev, p.outdev);
+    let verdict = this.table(Table.MANGLE, Hook.POSTROUTING, p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    verdict = this.translate(Hook.POSTROUTING, p);
+    return verdict === Verdict.ACCEPT ? this.confirm(p) : verdict;
+  }
+
+  private table(table: Table, hook: Hook, p: Packet): Verdict {
+    const chain = entry(this.program, table, hook);
+    return chain === 0 ? Verdict.ACCEPT : run(this.context, this.program, chain, p);
+  }
+
+  /** The nat table is asked once a connection and side, then every packet is rewritten. */
+  private translate(hook: Hook, p: Packet): Verdict {
+    if (p.ct < 0) return Verdict.ACCEPT;
+    let verdict = begin(this.nat, p, hook);
+    if (verdict === ASK_RULES) {
+      const asked = this.table(Table.NAT, hook, p);
+      if (asked !== Verdict.ACCEPT) return asked;
+      verdict = finish(this.nat, p, hook);
+    }
+    return verdict === Verdict.ACCEPT ? verdict : this.drop(DropReason.NAT);
+  }
+
+  private confirm(p: Packet): Verdict {
+    if (p.ct < 0) return Verdict.ACCEPT;
+    bindHelper(this.tracker, p);
+    return confirm(this.tracker, p) === Verdict.ACCEPT ? Verdict.ACCEPT : this.drop(DropReason.CONNTRACK);
+  }
+
+  /** ip_route_me_harder(): a packet of the router's own goes by another way since its key changed. */
+  private reroute(p: Packet): boolean {
+    const source = this.interfaces.isOwn(p.src) ? p.src : 0;
+    const ports = (p.sport << 16) | p.dport;
+    const route = this.routes.output(p.dst, source, 0, p.mark, p.tos, p.protocol, ports);
+    if (this.routes.words[route + RouteField.ERRNO] !== 0) return false;
+    p.outdev = this.routes.words[route + RouteField.OIF]!;
+    this.nextHop = 0;
+    return true;
+  }
+
+  /** Whether the kernel will send the packet as it now is by the way that its rules were run for. */
+  private sameWay(p: Packet, outdev: number, gateway: number): boolean {
+    const words = this.routes.words;
+    const ports = (p.sport << 16) | p.dport;
+    const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, ports);
+    return (
+      words[route + RouteField.ERRNO] === 0 &&
+      words[route + RouteField.TYPE] === RouteType.UNICAST &&
+      words[route + RouteField.OIF] === outdev &&
+      words[route + RouteField.GATEWAY] === gateway
+    );
+  }
+
+  /** MASQUERADE's source: inet_select_addr() of the way out, towards the next hop. */
+  masqueradeAddress(p: Packet): number {
+    let nextHop = this.nextHop;
+    if (nextHop === 0) {
+      const route = this.routes.output(p.dst, 0, p.outdev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
+      const gateway = this.routes.words[route + RouteField.GATEWAY]!;
+      nextHop = gateway !== 0 ? gateway : p.dst;
+    }
+    return this.interfaces.selectAddress(p.outdev, nextHop);
+  }
+
+  /**
+   * inet_dev_addr_type(): what the local table says of an address, UNICAST when it says nothing. `ifindex` (not 0): only
+   * what is that interface's own counts.
+   */
+  addressType(address: number, ifindex: number): number {
+    if (address >>> 24 === 0 || address === -1) return RouteType.BROADCAST;
+    if (address >>> 28 === 0xe) return RouteType.MULTICAST;
+    const route = this.routes.output(address, 0, 0, 0, 0, 0, 0);
+    const words = this.routes.words;
+    const type: RouteType = words[route + RouteField.ERRNO] === 0 ? words[route + RouteField.TYPE]! : RouteType.UNICAST;
+    if (type === RouteType.LOCAL) {
+      return ifindex === 0 || this.interfaces.has(ifindex, address) ? type : RouteType.UNICAST;
+    }
+    if (type !== RouteType.BROADCAST && type !== RouteType.ANYCAST) return RouteType.UNICAST;
+    return ifindex === 0 || words[route + RouteField.OIF] === ifindex ? type : RouteType.UNICAST;
+  }
+
+  /** REJECT: builds the answer, runs it through OUTPUT and POSTROUTING with the connection attached, and sends it. */
+  reject(p: Packet, context: Context, kind: RejectWith): void {
+    if (this.routeType === RouteType.BROADCAST || this.routeType === RouteType.MULTICAST) return;
+    const { hook, in: indev, out: outdev } = context;
+    const { routeType, nextHop } = this;
+    this.sendAnswer(p, kind);
+    context.enter(hook, indev, outdev);
+    this.routeType = routeType;
+    this.nextHop = nextHop;
+  }
+
+  private sendAnswer(p: Packet, kind: RejectWith): void {
+    const bytes = this.answerBytes;
+    const words = this.routes.words;
+    const back = this.routes.output(p.src, 0, 0, 0, 0, 0, 0);
+    if (words[back + RouteField.ERRNO] !== 0) return;
+    let length: number;
+    if (kind === RejectWith.TCP_RESET) {
+      length = buildReset(p, bytes, 0);
+    } else {
+      const toUs = this.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
+      const source = toUs ? p.dst : words[back + RouteField.PREFSRC]!;
+      this.answerId = (this.answerId + 1) & 0xffff;
+      length = buildUnreachable(p, REJECT_CODES[kind]!, source, this.answerId, bytes, 0);
+      const unlimited = this.interfaces.isLoopback(words[back + RouteField.OIF]!);
+      if (length !== 0 && !unlimited && !this.errorLimit.allow(p.src, this.context.now)) return;
+    }
+    if (length === 0) return;
+    const answer = this.answer;
+    answer.flags = 0;
+    answer.parse(bytes, 0, length);
+    answer.hook = Hook.OUTPUT;
+    answer.indev = 0;
+    answer.outdev = words[back + RouteField.OIF]!;
+    answer.mark = 0;
+    answer.macLength = 0;
+    this.nextHop = 0;
+    const attached = p.ct >= 0;
+    if (attached) attach(answer, p);
+    let verdict = this.output(answer, attached);
+    if (verdict === Verdict.ACCEPT) verdict = this.postrouting(answer);
+    if (!attached && answer.ct >= 0) release(this.tracker, answer);
+    if (verdict !== Verdict.ACCEPT) return;
+    this.stats[Stat.ANSWERS]! += 1;
+    this.device.inject(answer.bytes, answer.start, answer.end, answer.mark);
+  }
+
+  /** Writes what goes back to the device: the mark if it changed, the bytes if they did, and how to finish their sum. */
+  private giveBack(meta: Int32Array, m: number, p: Packet): void {
+    if (p.mark !== meta[m + Meta.MARK]) {
+      meta[m + Meta.NEW_MARK] = p.mark;
+      meta[m + Meta.OUT_FLAGS]! |= OutFlag.MARK;
+    }
+    if (p.changed === 0) return;
+    if ((p.flags & InFlag.CUT) !== 0) {
+      meta[m + Meta.VERDICT] = this.drop(DropReason.CUT);
+      return;
+    }
+    this.stats[Stat.CHANGED]! += 1;
+    meta[m + Meta.OUT_FLAGS]! |= OutFlag.PAYLOAD;
+    meta[m + Meta.NEW_OFFSET] = p.start;
+    meta[m + Meta.NEW_LENGTH] = p.end - p.start;
+    if ((p.flags & (InFlag.CSUM_PARTIAL | InFlag.GSO)) === 0 || p.fragOffset !== 0) return;
+    const field = p.protocol === Proto.TCP ? 16 : p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE ? 6 : 0;
+    if (field === 0) return;
+    // The kernel takes a changed packet for one with no checksum done. One to be cut up needs the pseudo-header's sum
+    // only, and anything else corrupts every UDP segment; one for a local socket is not cut up, and needs it whole.
+    const leaves =
+      p.hook === Hook.OUTPUT ? !this.interfaces.isLoopback(p.outdev) : this.routeType === RouteType.UNICAST;
+    const cutUp = (p.flags & InFlag.GSO) !== 0 && leaves;
+    meta[m + Meta.CHECKSUM_MODE] = cutUp ? ChecksumMode.PSEUDO : ChecksumMode.FULL;
+    meta[m + Meta.CHECKSUM_START] = p.l4;
+    meta[m + Meta.CHECKSUM_FIELD] = p.l4 + field;
+  }
+
+  private drop(reason: DropReason): Verdict {
+    this.countDrop(reason);
+    return Verdict.DROP;
+  }
+
+  private countDrop(reason: DropReason): void {
+    this.stats[Stat.DROPS + reason]! += 1;
+  }
+}

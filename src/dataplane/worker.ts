@@ -1,0 +1,196 @@
+/**
+ * A dataplane worker: one blocking loop that receives a batch, runs each packet through the pipeline and sends the
+ * verdicts. It is a task that ends only when told to stop, or by throwing; the main thread then starts another in its
+ * place. Between batches, and nowhere else, it takes up what the main thread published (shared.ts), reads interfaces
+ * and forgets routes when they changed, announces quiescence to the connection table, and does a little of the table's
+ * housekeeping.
+ */
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { ErrorLimit } from './answer.js';
+import { ConntrackTable } from './conntrack/table.js';
+import { Tracker } from './conntrack/track.js';
+import { Interfaces } from './interfaces.js';
+import { Batch, FULL_SLOT } from './io/batch.js';
+import { NfqueueDevice } from './io/nfqueue.js';
+import { Rtnetlink } from './io/rtnetlink.js';
+import { LogWriter } from './log.js';
+import { Nat } from './nat/bind.js';
+import { forgetAddress, forgetInterface } from './nat/masquerade.js';
+import { Pipeline } from './pipeline.js';
+import { Routes } from './route/routes.js';
+import {
+  Control,
+  type Publication,
+  Ring,
+  Stat,
+  type WorkerInit,
+  type WorkerMessage,
+  WorkerState,
+  WorkerWord,
+  workerWord,
+} from './shared.js';
+
+/** Packets a batch: enough to make the system calls cheap, few enough to stay in the cache. */
+const BATCH = 64;
+/** How long an idle worker sleeps at most, in milliseconds: the table's housekeeping goes on meanwhile. */
+const IDLE_MS = 500;
+
+export default function runWorker(init: WorkerInit): void {
+  const worker = new Worker(init);
+  try {
+    worker.runLoop();
+  } finally {
+    worker.close();
+  }
+}
+
+class Worker {
+  private readonly number: number;
+  private readonly port: MessagePort;
+  private readonly control: Int32Array;
+  private readonly stats: Float64Array;
+  private readonly device: NfqueueDevice;
+  private readonly kernel = new Rtnetlink();
+  private readonly interfaces = new Interfaces();
+  private readonly connections: ConntrackTable;
+  private readonly nat: Nat;
+  private readonly routes: Routes;
+  private readonly pipeline: Pipeline;
+  private counters: Float64Array = new Float64Array(0);
+  private epoch: number;
+  private linkEpoch = 0;
+  private routeEpoch = 0;
+  private stopping = false;
+  /** performance.now() counts from this thread's start; all threads must tell the same time. */
+  private readonly clockOffset: number;
+
+  constructor(init: WorkerInit) {
+    this.number = init.number;
+    this.port = init.port;
+    this.control = new Int32Array(init.control);
+    this.stats = new Float64Array(init.stats);
+    const [seconds, nanoseconds] = process.hrtime();
+    this.clockOffset = seconds * 1e3 + nanoseconds / 1e6 - performance.now();
+    this.epoch = Atomics.load(this.control, Control.EPOCH);
+    this.connections = ConntrackTable.attach(init.connections, init.number);
+    this.nat = new Nat(this.connections);
+    this.routes = new Routes(this.kernel, this.interfaces);
+    this.routes.setStrictReversePath(init.strictReversePath);
+    this.device = new NfqueueDevice({
+      queue: init.device.queue,
+      failOpen: init.device.failOpen,
+      maxLength: init.device.length,
+      capacity: BATCH,
+      wakeFd: init.wakeFd,
+    });
+    this.pipeline = new Pipeline({
+      tracker: new Tracker(this.connections),
+      nat: this.nat,
+      routes: this.routes,
+      interfaces: this.interfaces,
+      device: this.device,
+      stats: this.stats,
+      errorLimit: new ErrorLimit(),
+      log: new LogWriter(new Ring(init.log), this.stats),
+      hz: init.hz,
+      worker: init.number,
+    });
+    this.readInterfaces();
+    this.takeUp(init.program);
+  }
+
+  /** Until told to stop. */
+  runLoop(): void {
+    const { control, device, pipeline, connections, stats } = this;
+    const batch = new Batch(BATCH, FULL_SLOT);
+    connections.online();
+    this.say(WorkerState.RUNNING);
+    while (!this.stopping) {
+      let count = device.receive(batch, 0);
+      if (count === 0) {
+        connections.offline();
+        count = device.receive(batch, IDLE_MS);
+        connections.online();
+      }
+      if (Atomics.load(control, Control.EPOCH) !== this.epoch) this.takeMessages();
+      if (Atomics.load(control, Control.LINK_EPOCH) !== this.linkEpoch) this.readInterfaces();
+      if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) this.forgetRoutes();
+      const now = performance.now() + this.clockOffset;
+      const wall = Date.now();
+      pipeline.setTime(now, wall);
+      connections.edge(pipeline.now, Math.floor(wall / 1000));
+      for (let i = 0; i < count; i++) pipeline.visit(batch, i);
+      device.send(batch, count);
+      if (count > 0) this.countBatch(stats);
+    }
+    this.say(WorkerState.STOPPED);
+  }
+
+  close(): void {
+    this.connections.offline();
+    this.device.close();
+    this.kernel.close();
+  }
+
+  private say(state: WorkerState): void {
+    Atomics.store(this.control, workerWord(this.number, WorkerWord.STATE), state);
+    this.acknowledge();
+  }
+
+  private acknowledge(): void {
+    const at = workerWord(this.number, WorkerWord.ACK);
+    Atomics.store(this.control, at, this.epoch);
+    Atomics.notify(this.control, at);
+  }
+
+  private takeMessages(): void {
+    // The epoch is read before the messages: one that is posted meanwhile moves it again.
+    this.epoch = Atomics.load(this.control, Control.EPOCH);
+    for (;;) {
+      const received = receiveMessageOnPort(this.port) as { message: WorkerMessage } | undefined;
+      if (received === undefined) break;
+      const message = received.message;
+      if (message.type === 'publish') this.takeUp(message.publication);
+      else if (message.type === 'settings') this.routes.setStrictReversePath(message.strictReversePath);
+      else this.stopping = true;
+    }
+    this.acknowledge();
+  }
+
+  private takeUp(publication: Publication): void {
+    const { words, regions, counters } = publication;
+    if (counters !== this.counters && counters.length > this.counters.length) counters.set(this.counters);
+    this.counters = counters;
+    this.pipeline.adopt(words, regions, counters);
+  }
+
+  private readInterfaces(): void {
+    this.linkEpoch = Atomics.load(this.control, Control.LINK_EPOCH);
+    const lost = this.interfaces.replace(this.kernel.links());
+    // One worker forgets for all what was masqueraded with an address that is gone.
+    if (this.number === 0) {
+      for (const { ifindex, address } of lost) {
+        if (address === 0) forgetInterface(this.connections, ifindex);
+        else forgetAddress(this.connections, ifindex, address);
+      }
+    }
+    this.pipeline.forgetInterfaces();
+    this.forgetRoutes();
+  }
+
+  private forgetRoutes(): void {
+    this.routeEpoch = Atomics.load(this.control, Control.ROUTE_EPOCH);
+    const policy = Atomics.load(this.control, Control.POLICY_ROUTING) !== 0;
+    this.routes.policy = policy;
+    this.pipeline.policyRouting = policy;
+    this.routes.forget();
+  }
+
+  private countBatch(stats: Float64Array): void {
+    const device = this.device.stats;
+    stats[Stat.BATCHES]! += 1;
+    stats[Stat.OVERRUNS] = device.overruns;
+    stats[Stat.SEND_ERRORS] = device.sendErrors;
+    stats[Stat.ROUTE_QUESTIONS] = this.routes.questions;
+  }
+}
