@@ -6,7 +6,7 @@ import type { TableName } from '../../dataplane/names.js';
 import * as basics from '../../dataplane/program/basics.js';
 import { MATCHES, TARGETS } from '../../dataplane/program/catalog.js';
 import { INVERT, Op, RULE_WORDS } from '../../dataplane/program/format.js';
-import { encodeNFQUEUE } from '../../dataplane/program/NFQUEUE.js';
+import { encodeNFQUEUE } from '../../dataplane/program/nfqueue.js';
 import type { Op as OpRecord } from '../../dataplane/program/op.js';
 import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
 import type { CompileContext, Emitter, Use } from '../ext/record.js';

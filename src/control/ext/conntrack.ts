@@ -2,6 +2,9 @@
  * -m conntrack, and -m state, which is a conntrack match with another face. (libxt_conntrack.c revision 3,
  * xt_conntrack.c) Flags are the kernel's XT_CONNTRACK_* bits.
  */
+import { encodeConntrack, type SideTest } from '../../dataplane/program/conntrack.js';
+import { encodeState } from '../../dataplane/program/state.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { CtState } from '../../dataplane/names.js';
 import { formatAddress, formatMask, type Network } from '../text/address.js';
 import { problem } from '../text/problem.js';
@@ -256,6 +259,33 @@ export const conntrack = defineMatch<ConntrackData>({
                                value or range of values (inclusive)
     --ctdir {ORIGINAL|REPLY}   Flow direction of packet
 `,
+  compile: (data, emit) => {
+    const flags = data.flags & ~CtFlag.STATE_ALIAS;
+    const invert = (data.invert & CtFlag.STATE) !== 0;
+    // Asking for the packet's own state alone needs no look at the connection.
+    if (flags === CtFlag.STATE && (data.state & (CtState.SNAT | CtState.DNAT)) === 0) {
+      emit.test(MatchOp.STATE, encodeState(data.state), invert);
+      return;
+    }
+    const side = (name: Side): SideTest => ({
+      address: data.addresses[name].addr,
+      mask: data.addresses[name].mask,
+      minPort: data.ports[name][0],
+      maxPort: data.ports[name][1],
+    });
+    emit.test(
+      MatchOp.CONNTRACK,
+      encodeConntrack({
+        flags,
+        invert: data.invert,
+        state: data.state,
+        status: data.status,
+        protocol: data.proto,
+        expires: data.expires,
+        sides: [side('origsrc'), side('origdst'), side('replsrc'), side('repldst')],
+      }),
+    );
+  },
 });
 
 export const state = defineMatch<ConntrackData>({

@@ -1,4 +1,6 @@
 /** -m icmp: type and code. (libipt_icmp.c, libxt_icmp.h; RFC 792 and IANA's parameters) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodeIcmp } from '../../dataplane/program/icmp.js';
 import { Proto } from '../../dataplane/names.js';
 import { bang, string } from './args.js';
 import { defineMatch, option } from './record.js';
@@ -152,4 +154,6 @@ timestamp-reply
 address-mask-request
 address-mask-reply
 `,
+  compile: ({ type, codeMin, codeMax, invert }, emit) =>
+    emit.test(MatchOp.ICMP, encodeIcmp({ type, minCode: codeMin, maxCode: codeMax, invert })),
 });

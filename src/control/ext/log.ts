@@ -1,4 +1,6 @@
 /** -j LOG: a line in the kernel's format. (libxt_LOG.c, xt_LOG.c) */
+import { TargetOp } from '../../dataplane/program/ops.js';
+import { encodeLOG } from '../../dataplane/program/log.js';
 import { problem } from '../text/problem.js';
 import { formatString, string, syslogLevel } from './args.js';
 import { defineTarget, option } from './record.js';
@@ -77,4 +79,5 @@ export const LOG = defineTarget<LogData>({
  --log-uid			Log UID owning the local socket.
  --log-macdecode		Decode MAC addresses and protocol.
 `,
+  compile: ({ level, flags, prefix }, emit) => emit.target(TargetOp.LOG, encodeLOG(level, flags, prefix)),
 });

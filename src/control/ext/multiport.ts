@@ -1,4 +1,6 @@
 /** -m multiport: up to 15 ports, a range counting for two. (libxt_multiport.c revision 1, xt_multiport.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodeMultiport, PortSide } from '../../dataplane/program/multiport.js';
 import { Proto } from '../../dataplane/names.js';
 import { bang, string } from './args.js';
 import { printPort } from './ports.js';
@@ -46,6 +48,8 @@ function parseList(text: string, protocol: string): [number, number][] {
   return ranges;
 }
 
+const SIDES = { sports: PortSide.SOURCE, dports: PortSide.DESTINATION, ports: PortSide.EITHER } as const;
+
 const ANY = ['source-ports', 'destination-ports', 'ports'];
 const ports = (side: MultiportData['side'], name: string, alias?: string) =>
   option<MultiportData, string>({
@@ -90,6 +94,11 @@ export const multiport = defineMatch<MultiportData>({
 [!] --ports port[,port:port,port]
 				match both source and destination port(s)
 `,
+  compile: ({ side, ranges, invert }, emit) =>
+    emit.test(
+      MatchOp.MULTIPORT,
+      encodeMultiport({ side: SIDES[side], invert, ports: ranges.map(([min, max]) => ({ min, max })) }),
+    ),
   check: (_data, { rule }) =>
     rule.notProto || PROTOCOLS[rule.proto] === undefined ? { errno: 'EINVAL', reason: ONLY } : undefined,
 });

@@ -2,13 +2,15 @@
  * The NAT targets: SNAT, DNAT, MASQUERADE, REDIRECT. One range of addresses and ports each. (libxt_NAT.c; xt_nat.c,
  * xt_MASQUERADE.c, xt_REDIRECT.c) Flags are the kernel's NF_NAT_RANGE_* bits.
  */
+import { encodeNat } from '../../dataplane/program/nat.js';
+import { TargetOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
 import { formatAddress, strictAddress } from '../text/address.js';
 import { prefixNumber, wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { portOfAnyProtocol } from '../services.js';
 import { string } from './args.js';
-import { defineTarget, option, type Option, type OptionCall } from './record.js';
+import { defineTarget, type Emitter, option, type Option, type OptionCall } from './record.js';
 
 export const enum NatFlag {
   MAP_IPS = 1 << 0,
@@ -127,6 +129,21 @@ function noShift(data: NatData): void {
   if (data.flags & NatFlag.PROTO_OFFSET) problem('Shifted portmap ranges not supported with this kernel');
 }
 
+const compileTo =
+  (op: TargetOp) =>
+  (data: NatData, emit: Emitter): void =>
+    emit.target(
+      op,
+      encodeNat({
+        flags: data.flags,
+        minAddress: data.minAddr,
+        maxAddress: data.maxAddr,
+        minPort: data.minPort,
+        maxPort: data.maxPort,
+        basePort: data.basePort,
+      }),
+    );
+
 export const SNAT = defineTarget<NatData>({
   name: 'SNAT',
   tables: ['nat'],
@@ -145,6 +162,7 @@ export const SNAT = defineTarget<NatData>({
 				Address to map source to.
 [--random] [--random-fully] [--persistent]
 `,
+  compile: compileTo(TargetOp.SNAT),
 });
 
 export const DNAT = defineTarget<NatData>({
@@ -165,6 +183,7 @@ export const DNAT = defineTarget<NatData>({
 				Address to map destination to.
 [--random] [--persistent]
 `,
+  compile: compileTo(TargetOp.DNAT),
 });
 
 export const MASQUERADE = defineTarget<NatData>({
@@ -187,6 +206,7 @@ export const MASQUERADE = defineTarget<NatData>({
  --random-fully
 				Fully randomize source port.
 `,
+  compile: compileTo(TargetOp.MASQUERADE),
 });
 
 export const REDIRECT = defineTarget<NatData>({
@@ -203,4 +223,5 @@ export const REDIRECT = defineTarget<NatData>({
 				Port (range) to map to.
  [--random]
 `,
+  compile: compileTo(TargetOp.REDIRECT),
 });

@@ -1,4 +1,13 @@
 /** -m recent: lists of addresses seen lately. (libxt_recent.c revision 1, xt_recent.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import {
+  encodeRecent,
+  initRecent,
+  LIST_ADDRESSES,
+  RecentSide,
+  recentStamps,
+  recentWords,
+} from '../../dataplane/program/recent.js';
 import { formatAddress } from '../text/address.js';
 import { problem } from '../text/problem.js';
 import { bang, host, string, uint32 } from './args.js';
@@ -168,5 +177,14 @@ xt_recent by: Stephen Frost <sfrost@snowman.net>.
     if (name === '' || name === '.' || name === '..' || name.includes('/'))
       return { errno: 'EINVAL', reason: `recent: "${name}" is no name for a list` };
     return undefined;
+  },
+  // The first rule that names a list makes it, with its mask; a later one that counts more hits empties it.
+  compile: (data, emit, { region }) => {
+    const stamps = recentStamps(data.hitCount);
+    const list = region(`recent/${data.name}`, recentWords(LIST_ADDRESSES, stamps), (words) =>
+      initRecent(words, LIST_ADDRESSES, stamps, data.mask),
+    );
+    const side = data.side === 'source' ? RecentSide.SOURCE : RecentSide.DESTINATION;
+    emit.test(MatchOp.RECENT, encodeRecent(list, data.ops, data.invert, data.seconds, data.hitCount, side));
   },
 });

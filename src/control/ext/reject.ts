@@ -1,20 +1,10 @@
 /** -j REJECT: drops the packet and answers it. (libipt_REJECT.c, ipt_REJECT.c) */
+import { TargetOp } from '../../dataplane/program/ops.js';
+import { encodeREJECT, RejectWith } from '../../dataplane/program/reject.js';
 import { Proto } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { string } from './args.js';
 import { defineTarget, option } from './record.js';
-
-/** IPT_*: the kernel's numbers. */
-export const enum RejectWith {
-  NET_UNREACHABLE = 0,
-  HOST_UNREACHABLE = 1,
-  PROTO_UNREACHABLE = 2,
-  PORT_UNREACHABLE = 3,
-  NET_PROHIBITED = 5,
-  HOST_PROHIBITED = 6,
-  TCP_RESET = 7,
-  ADMIN_PROHIBITED = 8,
-}
 
 /** In the order in which an abbreviation is looked for. */
 const KINDS: readonly (readonly [RejectWith, string, string])[] = [
@@ -84,4 +74,5 @@ Valid reject types:
     data.with === RejectWith.TCP_RESET && (rule.proto !== Proto.TCP || rule.notProto)
       ? { errno: 'EINVAL', reason: 'REJECT: tcp-reset is for -p tcp only' }
       : undefined,
+  compile: (data, emit) => emit.target(TargetOp.REJECT, encodeREJECT(data.with)),
 });

@@ -1,4 +1,6 @@
 /** -j TOS: tos = (tos & ~mask) ^ value. (libxt_TOS.c revision 1, xt_DSCP.c) */
+import { TargetOp } from '../../dataplane/program/ops.js';
+import { encodeTOS } from '../../dataplane/program/tos.js';
 import { hex2 } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { TOS_NAMES, tosMask, uint8 } from './args.js';
@@ -89,4 +91,5 @@ export const TOS = defineTarget<TosTargetData>({
   --or-tos  bits          Binary OR the TOS value with bits
   --xor-tos bits          Binary XOR the TOS value with bits
 `,
+  compile: ({ value, mask }, emit) => emit.target(TargetOp.TOS, encodeTOS(value, mask)),
 });

@@ -13,14 +13,14 @@ import type { Packet } from '../packet.js';
 import { Header } from './format.js';
 import { creditsPerJiffy } from './limit.js';
 
-/** Where LOG records go. `at` is the offset of the target's arguments in `program`; see LOG.ts. */
+/** Where LOG records go. `at` is the offset of the target's arguments in `program`; see log.ts. */
 export interface LogSink {
   log(p: Packet, context: Context, program: Int32Array, at: number): void;
 }
 
 /** Builds and sends REJECT's answers, or decides that none is due (dataplane/answer). */
 export interface Answers {
-  /** `kind` is a RejectWith number (REJECT.ts). */
+  /** `kind` is a RejectWith number (reject.ts). */
   reject(p: Packet, context: Context, kind: number): void;
 }
 

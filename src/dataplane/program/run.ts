@@ -22,7 +22,7 @@ import { matchMac } from './mac.js';
 import { applyMARK, matchMark } from './mark.js';
 import { matchMultiport } from './multiport.js';
 import { applyDNAT, applyMASQUERADE, applyNETMAP, applyREDIRECT, applySNAT } from './nat.js';
-import { applyNFQUEUE } from './NFQUEUE.js';
+import { applyNFQUEUE } from './nfqueue.js';
 import { matchOwner } from './owner.js';
 import { matchRecent } from './recent.js';
 import { matchState } from './state.js';
