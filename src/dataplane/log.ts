@@ -5,7 +5,7 @@
 import { InFlag } from './io/batch.js';
 import type { Packet } from './packet.js';
 import type { Context, LogSink } from './program/context.js';
-import { LogArg } from './program/LOG.js';
+import { LogArg } from './program/log.js';
 import { LOG_SNAP, LogRecord, type Ring, Stat } from './shared.js';
 
 const TTL_OFFSET = 8;

@@ -27,7 +27,7 @@ import { ASK_RULES, begin, finish } from './nat/translate.js';
 import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
 import { entry, Header, ProgramFlag } from './program/format.js';
-import { REJECT_CODES, RejectWith } from './program/REJECT.js';
+import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { run } from './program/run.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
