@@ -4,6 +4,9 @@
  * Bundled by scripts/build.mjs like the programs, as constants inlined across files are part of what is measured.
  */
 import benny from 'benny';
+import { ConntrackTable } from '../src/dataplane/conntrack/table.js';
+import { confirm, track, Tracker } from '../src/dataplane/conntrack/track.js';
+import { Hook } from '../src/dataplane/names.js';
 import { Packet } from '../src/dataplane/packet.js';
 import { setU16, setU32 } from '../src/dataplane/wire/bytes.js';
 import { headerChecksum, sum, update32 } from '../src/dataplane/wire/checksum.js';
@@ -99,12 +102,52 @@ function updating(): Case {
   };
 }
 
+/** Packets of `flows` UDP flows in turn, each tracked and confirmed: all but the first round meet known connections. */
+function tracking(flows: number): Case {
+  const count = Math.max(flows, 4096);
+  const shared = ConntrackTable.create({ max: 2 * flows, workers: 1, seed: 1 });
+  const table = ConntrackTable.attach(shared, 0);
+  const tracker = new Tracker(table);
+  const trace = new Uint8Array(count * SLOT);
+  for (let i = 0; i < count; i++) {
+    const start = i * SLOT;
+    const flow = i % flows;
+    trace[start] = 0x45;
+    setU16(trace, start + 2, 46);
+    trace[start + 8] = 64;
+    trace[start + 9] = 17;
+    setU32(trace, start + 12, 0xc0a84900 | (flow & 0xff));
+    setU32(trace, start + 16, 0x80464600 + (flow >> 8));
+    setU16(trace, start + 20, 1024 + (flow >> 8));
+    setU16(trace, start + 22, 53);
+    setU16(trace, start + 24, 26);
+  }
+  const packet = new Packet();
+  table.online();
+  return {
+    name: `connection tracking, ${flows.toLocaleString('en')} flows`,
+    packets: count,
+    run() {
+      let check = 0;
+      for (let i = 0; i < count; i++) {
+        if ((i & 63) === 0) table.quiesce();
+        packet.parse(trace, i * SLOT, i * SLOT + 46);
+        check = (check * 31 + track(tracker, packet, Hook.PREROUTING)) | 0;
+        check = (check * 31 + confirm(tracker, packet)) | 0;
+      }
+      return check;
+    },
+  };
+}
+
 const CASES: readonly (() => Case)[] = [
   parsing,
   () => summing(64),
   () => summing(1500),
   () => summing(65535),
   updating,
+  () => tracking(1000),
+  () => tracking(100_000),
 ];
 
 export interface CaseResult {
