@@ -60,7 +60,7 @@ export const enum ExpectResult {
   BUSY = -1,
   /** The limit of the connection or of all is reached. */
   FULL = -2,
-  /** An equal one of another class or master exists. */
+  /** The master has an equal one of another class. */
   EXISTS = -3,
   ADDED = 0,
 }
@@ -160,8 +160,8 @@ function add(t: ConntrackTable, master: number, e: Expectation): ExpectResult {
       w[x + X.SRC_MASK] === e.srcMask &&
       w[x + X.PORTS] === ports &&
       w[x + X.PORTS_MASK] === portsMask;
-    if (equal) {
-      if (w[x + X.CLASS] !== e.class || w[x + X.MASTER] !== master) return ExpectResult.EXISTS;
+    if (equal && w[x + X.MASTER] === master) {
+      if (w[x + X.CLASS] !== e.class) return ExpectResult.EXISTS;
       unlink(t, number);
       break;
     }

@@ -18,6 +18,10 @@ const MAX_LENGTH = 65535;
 /** A packet grows once or twice on its way; half of the headroom stays. */
 const MAX_GROWTH = HEADROOM / 4;
 
+/** Whether `replacePayload` may make the packet up to `growth` bytes longer. */
+export const roomFor = (p: Packet, growth: number): boolean =>
+  growth <= MAX_GROWTH && p.start >= growth && p.length + growth <= MAX_LENGTH;
+
 const UDP_LENGTH = 4;
 const UDP_CHECKSUM = 6;
 
@@ -41,7 +45,7 @@ export const tcpHeaderLength = (p: Packet): number => (u8(p.bytes, p.l4 + TCP_DA
 export function replacePayload(p: Packet, at: number, length: number, text: Uint8Array, newLength: number): boolean {
   const bytes = p.bytes;
   const growth = newLength - length;
-  if (growth > MAX_GROWTH || p.start < growth || p.length + growth > MAX_LENGTH) return false;
+  if (!roomFor(p, growth)) return false;
   if (growth !== 0) {
     bytes.copyWithin(p.start - growth, p.start, at);
     p.start -= growth;

@@ -1,0 +1,209 @@
+/**
+ * Helpers at work (nf_confirm in net/netfilter/nf_conntrack_proto.c; nf_conntrack_ftp.c, nf_nat_ftp.c and the like for
+ * irc and tftp): behind the last hook, before the confirmation, a packet of a connection with a helper is read. What it
+ * announces is expected, and where the connection is translated the announcement is rewritten to the address that the
+ * other side knows. Then sequence numbers are adjusted to earlier rewritings. An expected connection is translated as
+ * its master is, before any rule sees it.
+ *
+ * One Helpers a worker: it holds the records that the work needs.
+ */
+import { expect, Expectation, ExpectResult, helperData } from '../conntrack/expect.js';
+import * as ftp from '../conntrack/helpers/ftp.js';
+import { FTP_WORDS, FtpMatch, Found } from '../conntrack/helpers/ftp.js';
+import { Helper, HELPERS } from '../conntrack/helpers/helpers.js';
+import * as irc from '../conntrack/helpers/irc.js';
+import * as tftp from '../conntrack/helpers/tftp.js';
+import { Status } from '../conntrack/states.js';
+import type { ConntrackTable } from '../conntrack/table.js';
+import type { Tracker } from '../conntrack/track.js';
+import { CtState, Dir, Manip, Proto, Verdict } from '../names.js';
+import type { Packet } from '../packet.js';
+import { u32 } from '../wire/bytes.js';
+import type { Nat } from './bind.js';
+import { renumber, replaceTcpPayload, roomFor, tcpHeaderLength } from './payload.js';
+import { RangeFlag } from './range.js';
+
+const TCP_SEQ = 4;
+const TCP_HEADER = 20;
+const UDP_HEADER = 8;
+const NEWLINE = 0x0a;
+/** Ports tried for an announcement whose own is taken. */
+const MAX_ATTEMPTS = 128;
+/** No announcement is longer. */
+const TEXT = 32;
+
+export class Helpers {
+  readonly expectation = new Expectation();
+  readonly ftp = new FtpMatch();
+  readonly irc = new irc.IrcMatch();
+  readonly text = new Uint8Array(TEXT);
+  /** Packets that a helper has dropped: an announcement in pieces, or one that can't be carried out. */
+  dropped = 0;
+
+  constructor(readonly nat: Nat) {}
+}
+
+/** Lets expected connections follow their masters' translation. */
+export function followExpected(nat: Nat, tracker: Tracker): void {
+  tracker.onExpected = ({ expectation }, entry, master) => {
+    if (expectation.nat !== 0) follow(nat, expectation, entry, master);
+  };
+}
+
+/** nf_nat_follow_master: from where the master's packets of that direction go, to where they come from. */
+function follow(nat: Nat, e: Expectation, entry: number, master: number): void {
+  const table = nat.table;
+  const from = table.dst(master, e.dir ^ 1);
+  nat.bind(entry, Manip.SRC, RangeFlag.MAP_IPS, from, from, 0, 0, 0);
+  const to = table.src(master, e.dir ^ 1);
+  const flags = RangeFlag.MAP_IPS | RangeFlag.PROTO_SPECIFIED;
+  nat.bind(entry, Manip.DST, flags, to, to, e.savedPort, e.savedPort, 0);
+}
+
+/**
+ * The packet is about to leave: its helper reads it, and its sequence numbers are adjusted. `loopback`: it comes in by
+ * the loopback interface, and was adjusted when it went out. Returns Verdict.
+ */
+export function help(h: Helpers, p: Packet, loopback: boolean): Verdict {
+  if (p.ct < 0) return Verdict.ACCEPT;
+  const table = h.nat.table;
+  const helper = table.helper(p.ct);
+  const adjust = !loopback && (table.status(p.ct) & Status.SEQ_ADJUST) !== 0;
+  if (helper === Helper.NONE && !adjust) return Verdict.ACCEPT;
+  // An error about the connection is no part of it.
+  if (p.ctState === CtState.RELATED && p.protocol === Proto.ICMP) return Verdict.ACCEPT;
+  let verdict = Verdict.ACCEPT;
+  if (helper === Helper.FTP) verdict = helpFtp(h, table, p);
+  else if (helper === Helper.TFTP) verdict = helpTftp(h, table, p);
+  else if (helper === Helper.IRC) verdict = helpIrc(h, table, p);
+  if (verdict === Verdict.ACCEPT && adjust && !renumber(table, p)) verdict = Verdict.DROP;
+  if (verdict !== Verdict.ACCEPT) h.dropped++;
+  return verdict;
+}
+
+/** Offset of a TCP segment's payload; −1 when there is none. */
+function tcpPayload(p: Packet): number {
+  if (p.protocol !== Proto.TCP || p.l4Length < TCP_HEADER) return -1;
+  const o = p.l4 + tcpHeaderLength(p);
+  return o < p.end ? o : -1;
+}
+
+/** Begins an expectation of the other direction's end: `dport` at what the packet's sender is on the other side. */
+function prepare(
+  h: Helpers,
+  table: ConntrackTable,
+  p: Packet,
+  helper: Helper,
+  dir: number,
+  dport: number,
+): Expectation {
+  const e = h.expectation;
+  e.src = table.src(p.ct, dir ^ 1);
+  e.srcMask = -1;
+  e.dst = table.dst(p.ct, dir ^ 1);
+  e.sport = -1;
+  e.dport = dport;
+  e.protocol = HELPERS[helper]!.protocol;
+  e.dir = dir ^ 1;
+  e.class = 0;
+  e.flags = 0;
+  e.helper = Helper.NONE;
+  e.timeoutMs = HELPERS[helper]!.timeoutMs;
+  e.maxExpected = HELPERS[helper]!.maxExpected;
+  e.savedAddress = 0;
+  e.savedPort = dport;
+  e.nat = 0;
+  return e;
+}
+
+const expected = (table: ConntrackTable, p: Packet, e: Expectation): Verdict =>
+  expect(table, p.ct, e) === ExpectResult.ADDED ? Verdict.ACCEPT : Verdict.DROP;
+
+/** Expects `e` at its own port, or at one above it that is free; returns the port, 0 when there is none. */
+function expectAtFreePort(h: Helpers, p: Packet, e: Expectation): number {
+  const first = e.dport;
+  const range = 65535 - first;
+  let attempts = Math.min(range, MAX_ATTEMPTS);
+  for (;;) {
+    const result = expect(h.nat.table, p.ct, e);
+    if (result === ExpectResult.ADDED) return e.dport;
+    if (result !== ExpectResult.BUSY || --attempts < 0) return 0;
+    e.dport = first + h.nat.random.below(range);
+  }
+}
+
+function helpFtp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  // Until there was traffic both ways nobody has anything to announce.
+  if (p.ctState !== CtState.ESTABLISHED) return Verdict.ACCEPT;
+  const payload = tcpPayload(p);
+  if (payload < 0) return Verdict.ACCEPT;
+  const data = helperData(table, p.ct);
+  if (data < 0) return Verdict.ACCEPT;
+  const at = data + p.ctDir * FTP_WORDS;
+  const seq = u32(p.bytes, p.l4 + TCP_SEQ);
+  const nextLine = p.bytes[p.end - 1] === NEWLINE;
+  const next = (seq + p.end - payload) | 0;
+
+  table.lockEntry(p.ct);
+  const begins = ftp.beginsLine(table.words, at, seq);
+  table.unlockEntry(p.ct);
+  if (begins) {
+    const m = h.ftp;
+    m.address = table.src(p.ct, p.ctDir);
+    const found = ftp.search(p.bytes, payload, p.end, p.ctDir, m);
+    if (found === Found.PARTIAL) return Verdict.DROP;
+    // Another address than the sender's own would let it open holes to others (the kernel's loose=0).
+    if (found === Found.MATCH && m.address === table.src(p.ct, p.ctDir)) {
+      if (announceFtp(h, table, p) !== Verdict.ACCEPT) return Verdict.DROP;
+    }
+  }
+  if (nextLine) {
+    table.lockEntry(p.ct);
+    ftp.rememberLine(table.words, at, next);
+    table.unlockEntry(p.ct);
+  }
+  return Verdict.ACCEPT;
+}
+
+function announceFtp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  const m = h.ftp;
+  const e = prepare(h, table, p, Helper.FTP, p.ctDir, m.port);
+  if ((table.status(p.ct) & Status.NAT_MASK) === 0) return expected(table, p, e);
+  if (!roomFor(p, TEXT)) return Verdict.DROP;
+  e.nat = 1;
+  const port = expectAtFreePort(h, p, e);
+  if (port === 0) return Verdict.DROP;
+  const length = ftp.write(h.text, m.kind, e.dst, port);
+  return replaceTcpPayload(table, p, m.offset, m.length, h.text, length) ? Verdict.ACCEPT : Verdict.DROP;
+}
+
+function helpTftp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  if (p.protocol !== Proto.UDP || !tftp.isRequest(p.bytes, p.l4 + UDP_HEADER, p.end)) return Verdict.ACCEPT;
+  // Always the client's port as the server sees it, whoever sent this.
+  const e = prepare(h, table, p, Helper.TFTP, Dir.ORIGINAL, table.ports(p.ct, Dir.REPLY) & 0xffff);
+  if ((table.status(p.ct) & Status.NAT_MASK) !== 0) {
+    e.nat = 1;
+    e.savedPort = table.ports(p.ct, Dir.ORIGINAL) >>> 16;
+  }
+  return expected(table, p, e);
+}
+
+function helpIrc(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  if (p.ctDir !== Dir.ORIGINAL || p.ctState !== CtState.ESTABLISHED) return Verdict.ACCEPT;
+  const payload = tcpPayload(p);
+  if (payload < 0) return Verdict.ACCEPT;
+  const m = h.irc;
+  const mapped = table.dst(p.ct, Dir.REPLY);
+  if (!irc.search(p.bytes, payload, p.end, table.src(p.ct, Dir.ORIGINAL), mapped, m)) return Verdict.ACCEPT;
+  const e = prepare(h, table, p, Helper.IRC, Dir.ORIGINAL, m.port);
+  // Anybody may come: the one that the request is for is no part of this connection.
+  e.src = 0;
+  e.srcMask = 0;
+  if ((table.status(p.ct) & Status.NAT_MASK) === 0) return expected(table, p, e);
+  if (!roomFor(p, TEXT)) return Verdict.DROP;
+  e.nat = 1;
+  const port = expectAtFreePort(h, p, e);
+  if (port === 0) return Verdict.DROP;
+  const length = irc.write(h.text, mapped, port);
+  return replaceTcpPayload(table, p, m.offset, m.length, h.text, length) ? Verdict.ACCEPT : Verdict.DROP;
+}
