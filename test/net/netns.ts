@@ -110,6 +110,24 @@ export function onEachEngine(t: Test, body: (t: Test, engine: EngineName) => Pro
   for (const engine of ENGINES) void t.test(engine, (t) => body(t, engine));
 }
 
+/**
+ * Runs `body` on each engine and demands that what it returns (addresses, codes, bytes, counters: whatever was seen)
+ * is the same on hutter as on the kernel.
+ */
+export function agree(t: Test, title: string, body: (t: Test, engine: EngineName) => Promise<unknown>): void {
+  void t.test(title, async (t) => {
+    const seen = new Map<EngineName, unknown>();
+    for (const engine of ENGINES) {
+      await t.test(engine, async (t) => {
+        seen.set(engine, await body(t, engine));
+      });
+    }
+    if (ENGINES.length < 2) return;
+    if (seen.size < 2) t.fail('one engine ended early');
+    else t.same(seen.get('hutter'), seen.get('kernel'), 'hutter did as the kernel does');
+  });
+}
+
 /** Forgets all rules and closes all programs' sockets: a clean table for the next case. */
 export async function clear({ fw, orlock, router, knock }: Topology): Promise<void> {
   await Promise.all([fw.load(''), orlock.reset(), router.reset(), knock.reset()]);
@@ -136,6 +154,11 @@ export class Capture {
       if (ip) this.seen.push(ip);
     }
     return this.seen;
+  }
+
+  /** The place of a packet among those seen, from 0; -1 if it is another capture's. */
+  indexOf(ip: Ip): number {
+    return this.seen.indexOf(ip);
   }
 
   /** Waits for a packet that `wanted` accepts; `what` names it in the error. */
