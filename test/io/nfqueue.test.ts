@@ -68,7 +68,7 @@ const texts = (sink: PeerProcess): string[] =>
   sink.lines.filter((line) => line !== 'ready').map((line) => line.slice(line.indexOf(' ') + 1));
 
 /** Waits until `count` packets lie in the queue, then takes them as one batch. */
-async function gather(device: NfqueueDevice, batch: Batch, count: number): Promise<void> {
+async function gather(t: Test, device: NfqueueDevice, batch: Batch, count: number): Promise<void> {
   const waiting = (): number =>
     Number(run('cat', '/proc/thread-self/net/netfilter/nfnetlink_queue').trim().split(/\s+/)[2]);
   t.ok(
@@ -132,7 +132,7 @@ t.test('verdicts of one batch, in and out of order', async (t) => {
   const expected: string[] = [];
 
   source.tell('*20 mixed');
-  await gather(device, batch, 20);
+  await gather(t, device, batch, 20);
   for (let i = 0; i < 20; i++) {
     const dropped = i === 0 || (i >= 7 && i < 10) || i === 19;
     batch.meta[i * META_WORDS + Meta.VERDICT] = dropped ? Verdict.DROP : Verdict.ACCEPT;
@@ -142,7 +142,7 @@ t.test('verdicts of one batch, in and out of order', async (t) => {
 
   // Reversed records: a run of accepts comes before the drops of earlier packets, and must not let those through.
   source.tell('*10 reversed');
-  await gather(device, batch, 10);
+  await gather(t, device, batch, 10);
   const records = Array.from({ length: 10 }, (_, i) => batch.meta.slice(i * META_WORDS, (i + 1) * META_WORDS));
   records.reverse().forEach((record, i) => {
     record[Meta.VERDICT] = i < 5 ? Verdict.ACCEPT : Verdict.DROP;
@@ -153,7 +153,7 @@ t.test('verdicts of one batch, in and out of order', async (t) => {
 
   // A worker that lost its place: what it didn't decide on is dropped, and a later run of accepts doesn't free it.
   source.tell('*10 lost');
-  await gather(device, batch, 10);
+  await gather(t, device, batch, 10);
   for (let i = 0; i < 10; i++) batch.meta[i * META_WORDS + Meta.VERDICT] = Verdict.ACCEPT;
   device.send(batch, 4);
   for (let i = 0; i < 4; i++) expected.push(`lost${String(i)}`);

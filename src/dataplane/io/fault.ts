@@ -68,8 +68,10 @@ export class FaultDevice implements Device {
   }
 
   receive(batch: Batch, timeoutMs: number): number {
-    if (this.inner?.capacity !== batch.capacity || this.inner.slotSize !== batch.slotSize) {
-      this.inner = new Batch(batch.capacity, batch.slotSize);
+    // Half as many, so that each could be shown twice.
+    const capacity = Math.max(1, batch.capacity >> 1);
+    if (this.inner?.capacity !== capacity || this.inner.slotSize !== batch.slotSize) {
+      this.inner = new Batch(capacity, batch.slotSize);
       this.origin = new Int32Array(batch.capacity);
     }
     const inner = this.inner;
@@ -86,7 +88,6 @@ export class FaultDevice implements Device {
       }
       this.show(batch, shown, i, i);
       shown++;
-      // There must be room left for the packets still to come.
       if (random.next() < (odds.duplicate ?? 0) && shown + (n - i - 1) < batch.capacity) {
         faults.duplicated++;
         this.show(batch, shown, i, -1);
