@@ -5,7 +5,6 @@
  *     sender 192.168.73.4 ── if0 192.168.73.1 [router] 128.61.70.47 if1 ── 128.61.70.200 sink (all of 128.61.71.0/24)
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 
@@ -109,13 +108,12 @@ export interface QueueDrops {
 }
 
 export class Network {
-  readonly #id = randomBytes(3).toString('hex');
   readonly #programs: Program[] = [];
   /** A process asleep in each namespace: /proc/PID/net of it shows that namespace's counters. */
   readonly #holders = {} as Record<Place, Program>;
 
   namespace(place: Place): string {
-    return `hutter-bench-${this.#id}-${place}`;
+    return `hutter-bench-${process.pid}-${place}`;
   }
 
   /** Builds the network. @throws Error when not root or the kernel lacks something. */

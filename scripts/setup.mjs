@@ -1,6 +1,6 @@
 /**
  * Makes this checkout ready to run: Debian packages, node_modules, the native addon, dist/. `node scripts/setup.mjs
- * lab` for `npm start`, `… test` for `npm test` (which needs more tools). Each step looks first and does nothing where
+ * lab` for `npm start`, `… test` for `npm test` and `… bench` for `npm run bench` (which need more tools). Each step looks first and does nothing where
  * nothing is to do, so it runs before every start. Plain Node: nothing is installed yet when it runs first.
  */
 import { spawnSync } from 'node:child_process';
@@ -32,11 +32,22 @@ const TEST = {
   traceroute: 'traceroute',
   sysctl: 'procps',
 };
+const BENCH = {
+  ...LAB,
+  // npm nfqueue, the peer, is built against it.
+  '/usr/include/libnetfilter_queue/libnetfilter_queue.h': 'libnetfilter-queue-dev',
+  taskset: 'util-linux',
+  sysctl: 'procps',
+};
 
-/** Optional packages that tests need → what their build leaves. */
-const OPTIONAL = { cap: 'build/Release/cap.node', 'raw-socket': 'build/Release/raw.node' };
+/** Optional packages by purpose → what their build leaves. */
+const OPTIONAL = {
+  lab: {},
+  test: { cap: 'build/Release/cap.node', 'raw-socket': 'build/Release/raw.node' },
+  bench: { nfqueue: 'build/Release/nfqueue.node' },
+};
 
-const purposes = { lab: LAB, test: TEST };
+const purposes = { lab: LAB, test: TEST, bench: BENCH };
 const purpose = process.argv[2] ?? 'test';
 const needed = purposes[purpose];
 if (!needed) fail('setup', `usage: node scripts/setup.mjs ${Object.keys(purposes).join('|')}`);
@@ -85,7 +96,7 @@ function installModules() {
   // Nothing is built on the way (--ignore-scripts): what must be is built below, step by step.
   const wanted = JSON.parse(readFileSync('package-lock.json', 'utf8')).packages;
   const stale = staleModule(wanted);
-  if (stale && purpose === 'test') {
+  if (stale && purpose !== 'lab') {
     step(`modules: npm ci (${stale})`);
     npm('ci', '--ignore-scripts');
   } else if (stale) {
@@ -95,14 +106,16 @@ function installModules() {
   }
   const left = staleModule(wanted);
   if (left) fail('modules', `npm ended well, but ${left}`);
-  if (purpose !== 'test') return;
-  for (const [name, file] of Object.entries(OPTIONAL)) {
+  for (const [name, file] of Object.entries(OPTIONAL[purpose])) {
     const built = () => existsSync(path.join('node_modules', name, file));
     if (built()) continue;
     step(`modules: building ${name}`);
     if (!existsSync(path.join('node_modules', name))) npm('ci', '--ignore-scripts');
-    npm('rebuild', name);
-    if (!built()) fail('modules', `npm package ${name} did not build; its own words: npm rebuild ${name}`);
+    // A bench goes on without a peer, and says so.
+    if (purpose === 'bench') spawnSync('npm', ['rebuild', name], { env, stdio: ['ignore', 2, 2] });
+    else npm('rebuild', name);
+    if (!built() && purpose !== 'bench')
+      fail('modules', `npm package ${name} did not build; its own words: npm rebuild ${name}`);
   }
 }
 

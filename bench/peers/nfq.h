@@ -28,7 +28,7 @@ enum {
   BATCH = 64,
   /* Longest payload the queue copies (65,531) with netlink's headers; an odd number of cache lines. */
   SLOT = 66496,
-  BUFFER = 16 << 20,
+  BUFFER = 32 << 20,
 };
 
 /* One queued packet, pointing into its slot. */

@@ -22,6 +22,7 @@ const LAYERS = [
   'worker',
   'pipeline',
   'answer',
+  'log',
   'program',
   'nat',
   'conntrack',
