@@ -17,10 +17,10 @@ export type Got =
   | { readonly kind: 'option'; readonly code: unknown; readonly option?: LongOption; readonly arg: string | undefined }
   /** A word that is no option (only with `inOrder`). */
   | { readonly kind: 'word'; readonly arg: string }
-  /** A required argument is missing. */
-  | { readonly kind: 'missing' }
+  /** A required argument is missing. `text`: what glibc would print after the program's name. */
+  | { readonly kind: 'missing'; readonly text: string }
   /** No such option, an ambiguous one, or an argument where none may be. */
-  | { readonly kind: 'unknown' };
+  | { readonly kind: 'unknown'; readonly text: string };
 
 export class Getopt {
   /** Index of the next word. */
@@ -81,20 +81,23 @@ export class Getopt {
     this.index++;
     let option = table.find((each) => each.name === name);
     if (!option) {
-      for (const each of table) {
-        if (!each.name.startsWith(name)) continue;
-        if (!option) option = each;
-        else if (each.argument !== option.argument || each.code !== option.code) return { kind: 'unknown' };
+      const candidates = table.filter((each) => each.name.startsWith(name));
+      option = candidates[0];
+      if (!option) return { kind: 'unknown', text: `unrecognized option '--${text}'` };
+      if (candidates.some((each) => each.argument !== option!.argument || each.code !== option!.code)) {
+        const list = candidates.map((each) => ` '--${each.name}'`).join('');
+        return { kind: 'unknown', text: `option '--${text}' is ambiguous; possibilities:${list}` };
       }
     }
-    if (!option) return { kind: 'unknown' };
     const { code } = option;
     if (equals >= 0) {
-      if (option.argument === 0) return { kind: 'unknown' };
+      if (option.argument === 0)
+        return { kind: 'unknown', text: `option '--${option.name}' doesn't allow an argument` };
       return { kind: 'option', code, option, arg: text.slice(equals + 1) };
     }
     if (option.argument !== 1) return { kind: 'option', code, option, arg: undefined };
-    if (this.index >= this.argv.length) return { kind: 'missing' };
+    if (this.index >= this.argv.length)
+      return { kind: 'missing', text: `option '--${option.name}' requires an argument` };
     return { kind: 'option', code, option, arg: this.argv[this.index++]! };
   }
 
@@ -103,7 +106,7 @@ export class Getopt {
     this.rest = this.rest.slice(1);
     if (this.rest === '') this.index++;
     const argument = this.shorts.get(letter);
-    if (argument === undefined) return { kind: 'unknown' };
+    if (argument === undefined) return { kind: 'unknown', text: `invalid option -- '${letter}'` };
     if (argument === 0) return { kind: 'option', code: letter, arg: undefined };
     if (this.rest !== '') {
       const arg = this.rest;
@@ -112,7 +115,7 @@ export class Getopt {
       return { kind: 'option', code: letter, arg };
     }
     if (argument === 2) return { kind: 'option', code: letter, arg: undefined };
-    if (this.index >= this.argv.length) return { kind: 'missing' };
+    if (this.index >= this.argv.length) return { kind: 'missing', text: `option requires an argument -- '${letter}'` };
     return { kind: 'option', code: letter, arg: this.argv[this.index++]! };
   }
 }

@@ -1,0 +1,112 @@
+/** What the commands work on: a ruleset that is swapped whole, its counters, and names. */
+import { EMPTY_RULESET, ZERO, type Counters, type Ruleset } from '../model.js';
+import type { Names } from '../ext/record.js';
+import { looseAddress } from '../text/address.js';
+
+export interface Backend {
+  /** The ruleset in force. */
+  ruleset(): Ruleset;
+  /** One atomic swap. A CommitError has changed nothing. */
+  commit(next: Ruleset): Promise<void>;
+  /** Packets and bytes counted under an identity, without its base; zeros for one not seen yet. */
+  count(id: number): Counters;
+  /** Addresses (int32, host order) of a host name; empty when there is none. */
+  host(name: string): Promise<readonly number[]>;
+  /** Name of an address. */
+  hostName(addr: number): Promise<string | undefined>;
+}
+
+/** The swap was refused. */
+export class CommitError extends Error {
+  constructor(
+    /** One sentence without program name and full stop. */
+    message: string,
+    /** Exit code. */
+    readonly code = 1,
+  ) {
+    super(message);
+  }
+}
+
+/** A ruleset in memory, for tests and for looking at files. */
+export class MemoryBackend implements Backend {
+  readonly counted = new Map<number, Counters>();
+  commits = 0;
+
+  constructor(
+    private current: Ruleset = EMPTY_RULESET,
+    /** As /etc/hosts. */
+    private readonly hosts: Readonly<Record<string, string>> = {},
+  ) {}
+
+  ruleset(): Ruleset {
+    return this.current;
+  }
+  commit(next: Ruleset): Promise<void> {
+    this.current = next;
+    this.commits++;
+    return Promise.resolve();
+  }
+  count(id: number): Counters {
+    return this.counted.get(id) ?? ZERO;
+  }
+  host(name: string): Promise<readonly number[]> {
+    const address = Object.hasOwn(this.hosts, name) ? looseAddress(this.hosts[name]!) : undefined;
+    return Promise.resolve(address === undefined ? [] : [address]);
+  }
+  hostName(addr: number): Promise<string | undefined> {
+    return Promise.resolve(Object.keys(this.hosts).find((name) => looseAddress(this.hosts[name]!) === addr));
+  }
+}
+
+/** A name whose address is not known yet: look it up and start again. */
+export class Unresolved extends Error {
+  constructor(name: string) {
+    super(`${name} is not looked up yet`);
+  }
+}
+
+/**
+ * Names for the parser and the printer, which can't wait: `host` throws Unresolved at a name's first sight, `hostName`
+ * goes on without; `resolve` then looks up all that was missed.
+ */
+export class Lookups implements Names {
+  private readonly addresses = new Map<string, readonly number[] | undefined>();
+  private readonly names = new Map<number, string | undefined>();
+  private readonly missed = new Map<string | number, Promise<void>>();
+
+  constructor(private readonly backend: Pick<Backend, 'host' | 'hostName'>) {}
+
+  host(name: string): readonly number[] | undefined {
+    if (this.addresses.has(name)) return this.addresses.get(name);
+    this.missed.set(
+      name,
+      this.backend.host(name).then((found) => {
+        this.addresses.set(name, found.length === 0 ? undefined : found);
+      }),
+    );
+    throw new Unresolved(name);
+  }
+
+  hostName(addr: number): string | undefined {
+    if (!this.names.has(addr) && !this.missed.has(addr))
+      this.missed.set(
+        addr,
+        this.backend.hostName(addr).then((name) => {
+          this.names.set(addr, name);
+        }),
+      );
+    return this.names.get(addr);
+  }
+
+  /** Whether an answer would have been something else if names were known. */
+  get waiting(): boolean {
+    return this.missed.size > 0;
+  }
+
+  async resolve(): Promise<void> {
+    const waiting = [...this.missed.values()];
+    this.missed.clear();
+    await Promise.all(waiting);
+  }
+}

@@ -1,0 +1,264 @@
+/**
+ * The iptables command: carries a read command line out on a table (iptables.c, do_command4). Also for the lines of
+ * iptables-restore, which share one table until COMMIT.
+ */
+import { checkTable } from '../check.js';
+import { ZERO, type RuleSpec, type Target } from '../model.js';
+import type { Use } from '../ext/record.js';
+import { Exit, problem, TableError, ToolError } from '../text/problem.js';
+import { Do, readCommand, type Command } from '../text/read.js';
+import { changedRule, listHeader, listRule, type ListFormat } from '../text/list.js';
+import { specText } from '../text/write.js';
+import { Unresolved } from './backend.js';
+import { isVerdict, type TableEdit } from './edit.js';
+import { initErrorText, type Result, type Session } from './session.js';
+
+/** Runs `argv`, the program's name first. */
+export async function iptables(session: Session, argv: readonly string[]): Promise<Result> {
+  for (;;) {
+    const { stdout, stderr } = session;
+    try {
+      const command = readCommand(argv, {
+        program: session.program,
+        restore: false,
+        table: 'filter',
+        names: session.names,
+        warn: session.warn,
+      });
+      if (command.output !== undefined) {
+        session.print(command.output);
+        return session.result(Exit.OK);
+      }
+      const edit = openTable(session, command.table);
+      execute(command, edit, session);
+      if (session.names.waiting) {
+        // Only a listing goes on without a name: print it again with all of them.
+        await session.names.resolve();
+        Object.assign(session, { stdout, stderr });
+        continue;
+      }
+      if (edit.changed) checkTable(edit.finish());
+      session.take(edit);
+      await session.commit();
+      return session.result(Exit.OK);
+    } catch (error) {
+      if (!(error instanceof Unresolved)) return session.fail(error);
+      Object.assign(session, { stdout, stderr });
+      await session.names.resolve();
+    }
+  }
+}
+
+function openTable(session: Session, name: string): TableEdit {
+  try {
+    return session.open(name);
+  } catch (error) {
+    if (!(error instanceof TableError)) throw error;
+    throw new ToolError(Exit.VERSION, `can't initialize iptables table \`${name}': ${initErrorText(error)}`);
+  }
+}
+
+const RULE_COMMANDS = Do.APPEND | Do.DELETE | Do.CHECK | Do.INSERT | Do.REPLACE;
+
+/** Carries a command out on a working copy. @throws ToolError, TableError */
+export function execute(command: Command, edit: TableEdit, session: Session): void {
+  const { chain, ruleNumber, verbose } = command;
+  const target = command.command & RULE_COMMANDS ? targetOf(command, edit, session) : undefined;
+  switch (command.command) {
+    case Do.APPEND:
+    case Do.INSERT:
+    case Do.REPLACE:
+    case Do.DELETE:
+    case Do.CHECK:
+      changeRules(command, target!, edit, session);
+      break;
+    case Do.DELETE_NUMBER:
+      edit.deleteNumber(chain!, ruleNumber - 1);
+      break;
+    case Do.FLUSH:
+      eachChain(edit, chain, true, (name) => {
+        if (verbose) session.print(`Flushing chain \`${name}'\n`);
+        edit.flush(name);
+      });
+      break;
+    case Do.ZERO:
+      zero(command, edit, session);
+      break;
+    case Do.ZERO_NUMBER:
+      edit.zeroRule(chain!, ruleNumber);
+      break;
+    case Do.LIST:
+    case Do.LIST | Do.ZERO:
+    case Do.LIST | Do.ZERO_NUMBER:
+      list(command, edit, session);
+      break;
+    case Do.LIST_RULES:
+    case Do.LIST_RULES | Do.ZERO:
+    case Do.LIST_RULES | Do.ZERO_NUMBER:
+      listRules(command, edit, session);
+      break;
+    case Do.NEW_CHAIN:
+      edit.create(chain!);
+      break;
+    case Do.DELETE_CHAIN:
+      eachChain(edit, chain, false, (name) => {
+        if (verbose) session.print(`Deleting chain \`${name}'\n`);
+        edit.deleteChain(name);
+      });
+      break;
+    case Do.RENAME_CHAIN:
+      edit.rename(chain!, command.newName!);
+      break;
+    case Do.SET_POLICY:
+      edit.setPolicy(chain!, command.policy!, command.counters);
+      break;
+    default:
+      throw new ToolError(Exit.PARAMETER, '', true);
+  }
+  if (command.command & (Do.LIST | Do.LIST_RULES)) {
+    if (command.command & Do.ZERO) zero(command, edit, session);
+    if (command.command & Do.ZERO_NUMBER) edit.zeroRule(chain!, ruleNumber);
+  }
+}
+
+/** The named chain, or all (the built-in ones only if `builtin`). The last error is the one reported. */
+export function eachChain(
+  edit: TableEdit,
+  chain: string | undefined,
+  builtin: boolean,
+  act: (name: string) => void,
+): void {
+  if (chain !== undefined) {
+    act(chain);
+    return;
+  }
+  inOrder(
+    edit.chainNames().filter((name) => builtin || !edit.isBuiltin(name)),
+    act,
+  );
+}
+
+/** Does all, even after failures of tables, and then fails with the last. */
+function inOrder<T>(items: readonly T[], act: (item: T) => void): void {
+  let failure: TableError | undefined;
+  for (const item of items) {
+    try {
+      act(item);
+    } catch (error) {
+      if (!(error instanceof TableError)) throw error;
+      failure = error;
+    }
+  }
+  if (failure) throw failure;
+}
+
+function zero({ chain, verbose }: Command, edit: TableEdit, session: Session): void {
+  eachChain(edit, chain, true, (name) => {
+    if (verbose) session.print(`Zeroing chain \`${name}'\n`);
+    edit.zero(name);
+  });
+}
+
+/** What -j or -g means in this table. */
+function targetOf(command: Command, edit: TableEdit, session: Session): Target {
+  const { jump, goto } = command;
+  if (jump === '') return { kind: 'none' };
+  if (edit.isChain(jump)) {
+    if (command.target) session.warn(`Warning: using chain ${jump}, not extension\n`);
+    return { kind: 'jump', chain: jump, goto };
+  }
+  if (goto) problem(`goto '${jump}' is not a chain`);
+  if (command.target) return { kind: 'extension', use: command.target };
+  if (isVerdict(jump)) return { kind: 'verdict', verdict: jump };
+  return problem(`Couldn't load target \`${jump}':No such file or directory\n`);
+}
+
+/** Why hutter, other than the kernel, does not take a rule; undefined if it does. */
+export function impossible(rule: Pick<RuleSpec, 'matches' | 'target'>): string | undefined {
+  const uses: Use[] = [...rule.matches];
+  if (rule.target.kind === 'extension') uses.push(rule.target.use);
+  for (const { extension, data } of uses) {
+    const reason = extension.cannot?.(data);
+    if (reason !== undefined)
+      return `hutter can't do -${extension.kind === 'match' ? 'm' : 'j'} ${extension.name}: ${reason}`;
+  }
+  return undefined;
+}
+
+function changeRules(command: Command, target: Target, edit: TableEdit, session: Session): void {
+  const chain = command.chain!;
+  const index = command.ruleNumber - 1;
+  const base = command.counters ?? ZERO;
+  const rules = command.sources.flatMap((src) =>
+    command.destinations.map((dst): RuleSpec => ({ ...command.rule, src, dst, target })),
+  );
+  if (command.command & (Do.APPEND | Do.INSERT | Do.REPLACE)) {
+    const reason = impossible({ matches: command.rule.matches, target });
+    if (reason !== undefined) session.refuse(reason);
+  }
+  inOrder(rules, (rule) => {
+    if (command.verbose) session.print(changedRule(rule, command.jump, session.names));
+    switch (command.command) {
+      case Do.APPEND:
+        edit.append(chain, rule, base);
+        break;
+      case Do.INSERT:
+        edit.insert(chain, rule, index, base);
+        break;
+      case Do.REPLACE:
+        edit.replace(chain, rule, index, base);
+        break;
+      case Do.DELETE:
+        edit.delete(chain, rule);
+        break;
+      default:
+        edit.check(chain, rule);
+    }
+  });
+}
+
+function chainsOf({ chain }: Command, edit: TableEdit): string[] {
+  const names = edit.chainNames().filter((name) => chain === undefined || name === chain);
+  if (names.length === 0) throw new TableError('ENOENT', 'list', `no chain ${chain ?? ''}`);
+  return names;
+}
+
+function list(command: Command, edit: TableEdit, session: Session): void {
+  const { ruleNumber } = command;
+  const format: ListFormat = {
+    verbose: command.verbose > 0,
+    numeric: command.numeric,
+    exact: command.exact,
+    lineNumbers: command.lineNumbers,
+    names: session.names,
+  };
+  chainsOf(command, edit).forEach((name, i) => {
+    if (i > 0) session.print('\n');
+    const policy = edit.policy(name);
+    const shown = policy && { verdict: policy.verdict, counters: edit.counters(policy) };
+    if (ruleNumber === 0) session.print(listHeader(name, shown, edit.referencesTo(name), format));
+    edit.rules(name).forEach((rule, j) => {
+      if (ruleNumber === 0 || ruleNumber === j + 1) session.print(listRule(rule, j + 1, edit.counters(rule), format));
+    });
+  });
+}
+
+function listRules(command: Command, edit: TableEdit, session: Session): void {
+  const { ruleNumber, verbose } = command;
+  const names = chainsOf(command, edit);
+  if (ruleNumber === 0)
+    for (const name of names) {
+      const policy = edit.policy(name);
+      if (!policy) {
+        session.print(`-N ${name}\n`);
+        continue;
+      }
+      const { packets, bytes } = edit.counters(policy);
+      session.print(`-P ${name} ${policy.verdict}${verbose ? ` -c ${packets} ${bytes}` : ''}\n`);
+    }
+  for (const name of names)
+    edit.rules(name).forEach((rule, i) => {
+      if (ruleNumber !== 0 && ruleNumber !== i + 1) return;
+      session.print(`-A ${name}${specText(rule, verbose ? edit.counters(rule) : undefined)}\n`);
+    });
+}

@@ -1,0 +1,95 @@
+/**
+ * The layer under iptables-restore's commands: a file into lines as fgets gives them, a line into words with quotes,
+ * counters in brackets (iptables-restore.c, xshared.c). Byte strings.
+ */
+import { problem } from './problem.js';
+
+/** fgets' buffer in the tool, less the NUL: a longer line goes on as a line of its own. */
+const LINE_BYTES = 10239;
+/** Longest word, in bytes. */
+const WORD_BYTES = 1023;
+/** Most words of a command, the program's name included. */
+export const MAX_WORDS = 254;
+
+/** A line with its line feed, if it has one; ends early at a NUL. */
+export function* splitLines(text: string): Generator<string> {
+  let at = 0;
+  while (at < text.length) {
+    const feed = text.indexOf('\n', at);
+    const end = Math.min(feed < 0 ? text.length : feed + 1, at + LINE_BYTES);
+    const line = text.slice(at, end);
+    const nul = line.indexOf('\0');
+    yield nul < 0 ? line : line.slice(0, nul);
+    at = end;
+  }
+}
+
+/** The words between blanks, tabs and line feeds (strtok). */
+export const plainWords = (text: string): string[] => text.split(/[ \t\n]+/).filter((word) => word !== '');
+
+/** The words of a rule: double quotes hold blanks together, a backslash within them takes the next byte as it is. */
+export function splitWords(text: string, room = MAX_WORDS): string[] {
+  const words: string[] = [];
+  let word = '';
+  let quoted = false;
+  let escaped = false;
+  const end = (): void => {
+    if (words.length >= room) problem('Parser cannot handle more arguments');
+    words.push(word);
+    word = '';
+  };
+  const add = (byte: string): void => {
+    word += byte;
+    if (word.length > WORD_BYTES) problem('Parameter too long!');
+  };
+  for (const byte of text) {
+    if (quoted) {
+      if (escaped) {
+        add(byte);
+        escaped = false;
+      } else if (byte === '\\') {
+        escaped = true;
+      } else if (byte === '"') {
+        // A closing quote ends the word, be it empty.
+        quoted = false;
+        end();
+      } else {
+        add(byte);
+      }
+    } else if (byte === '"') {
+      quoted = true;
+    } else if (byte === ' ' || byte === '\t' || byte === '\n') {
+      if (word !== '') end();
+    } else {
+      add(byte);
+    }
+  }
+  if (word !== '') end();
+  return words;
+}
+
+/** `[PACKETS:BYTES]` before a rule: the two texts, and what follows. */
+export function splitCounters(
+  text: string,
+  line: number,
+): { packets: string; bytes: string; rest: string } | undefined {
+  if (!text.startsWith('[')) return undefined;
+  const close = text.indexOf(']');
+  if (close < 0) problem(`Bad line ${line}: need ]`);
+  // strtok passes over delimiters in front, and cuts the line where it stops.
+  const first = /[^:]/.exec(text.slice(1));
+  if (!first) problem(`Bad line ${line}: need :`);
+  const start = 1 + first.index;
+  const colon = text.indexOf(':', start);
+  if (colon < 0) problem(`Bad line ${line}: need ]`);
+  const second = /[^\]]/.exec(text.slice(colon + 1));
+  if (!second) problem(`Bad line ${line}: need ]`);
+  const bytesAt = colon + 1 + second.index;
+  const end = text.indexOf(']', bytesAt);
+  const cut = colon > close ? colon : end > close ? end : text.length;
+  return {
+    packets: text.slice(start, colon),
+    bytes: text.slice(bytesAt, end < 0 ? text.length : end),
+    rest: text.slice(close + 1, Math.max(cut, close + 1)),
+  };
+}
