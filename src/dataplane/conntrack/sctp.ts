@@ -144,7 +144,7 @@ function begin(w: Int32Array, p: Packet, e: number): boolean {
       w[e + TAG + 1] = initiateTag(p, o);
     } else if (type === Chunk.HEARTBEAT) {
       w[e + TAG] = tag;
-    } else {
+    } else if (type === Chunk.SHUTDOWN_ACK) {
       // Out of the blue: the answer carries the same tag (RFC 9260 §8.4).
       w[e + TAG + 1] = tag;
     }

