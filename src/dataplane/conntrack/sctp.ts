@@ -244,8 +244,11 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
     let seen = state & ~0xff;
     if (type === Chunk.INIT) {
       if (!initiateTagThere(p, o)) return Outcome.INVALID;
-      if ((seen & initSeen(dir)) !== 0) seen &= ~initSeen(1 - dir);
-      seen |= initSeen(dir);
+      // One with the tag that is known already is late, or forged.
+      if (initiateTag(p, o) !== w[other] || (w[e + Ct.STATUS]! & Status.CONFIRMED) === 0) {
+        if ((seen & initSeen(dir)) !== 0) seen &= ~initSeen(1 - dir);
+        seen |= initSeen(dir);
+      }
       w[other] = initiateTag(p, o);
       // An INIT again: a reused port must not keep the entry, and its translation, for ever.
       if (next === SctpState.CLOSED && old === SctpState.CLOSED && (w[e + Ct.STATUS]! & Status.CONFIRMED) !== 0) {
