@@ -3,7 +3,7 @@
  *
  *     --->PRE------>[ROUTE]--->FWD---------->POST------>        order inside one hook:
  *        raw           |       mangle   ^    mangle               raw → conntrack → mangle → nat(dst) → filter
- *        conntrack     |       filter   |    nat (src)            POST: mangle → nat(src) → confirm
+ *        conntrack     |       filter   |    nat (src)            POST: mangle → nat(src) → helper, confirm
  *        mangle        |                |    confirm
  *        nat (dst)     |             [ROUTE]
  *                      v                |
@@ -23,6 +23,7 @@ import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './i
 import type { Device } from './io/device.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
+import { followExpected, help, Helpers } from './nat/help.js';
 import { ASK_RULES, begin, finish } from './nat/translate.js';
 import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
@@ -58,6 +59,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly context: Context;
   private readonly tracker: Tracker;
   private readonly nat: Nat;
+  private readonly helpers: Helpers;
   private readonly routes: Routes;
   private readonly interfaces: Interfaces;
   private readonly device: Device;
@@ -86,6 +88,8 @@ export class Pipeline implements Answers, AddressQuestions {
     });
     this.tracker = parts.tracker;
     this.nat = parts.nat;
+    this.helpers = new Helpers(parts.nat);
+    followExpected(parts.nat, parts.tracker);
     this.routes = parts.routes;
     this.interfaces = parts.interfaces;
     this.device = parts.device;
@@ -281,6 +285,9 @@ export class Pipeline implements Answers, AddressQuestions {
   private confirm(p: Packet): Verdict {
     if (p.ct < 0) return Verdict.ACCEPT;
     bindHelper(this.tracker, p);
+    if (help(this.helpers, p, this.interfaces.isLoopback(p.indev)) !== Verdict.ACCEPT) {
+      return this.drop(DropReason.HELPER);
+    }
     return confirm(this.tracker, p) === Verdict.ACCEPT ? Verdict.ACCEPT : this.drop(DropReason.CONNTRACK);
   }
 

@@ -51,7 +51,7 @@ export const DROP_REASONS = [
   'cut', // the queue cut the packet and it would have to go back rewritten
   'second-crossing', // its way out changed by what the rules did to it
   'no-route', // rerouted in OUTPUT, and no way there
-  'internal', // a defect: the worker was about to throw
+  'helper', // an announcement (ftp's, say) that can't be carried out
 ] as const;
 export const enum DropReason {
   MALFORMED = 0,
@@ -62,7 +62,7 @@ export const enum DropReason {
   CUT = 5,
   SECOND_CROSSING = 6,
   NO_ROUTE = 7,
-  INTERNAL = 8,
+  HELPER = 8,
 }
 
 /** Running totals of one worker, a Float64Array in shared memory (exact up to 2^53), written by that worker alone. */
@@ -104,6 +104,8 @@ export interface WorkerInit {
   port: MessagePort;
   /** ifindexes whose reverse path was checked strictly before `up` relaxed it. Updated by `settings` messages. */
   strictReversePath: number[];
+  /** Helpers switched on by port: `ftp`, `ftp:2121`, … (conntrack/helpers). */
+  helpers: readonly string[];
   /** The kernel's timer frequency: limit and hashlimit count in its ticks. */
   hz: number;
   /** Program to begin with: nobody sees a packet before it is in place. */

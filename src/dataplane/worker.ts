@@ -7,6 +7,7 @@
  */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ErrorLimit } from './answer.js';
+import { PortHelpers } from './conntrack/helpers/helpers.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { Tracker } from './conntrack/track.js';
 import { Interfaces } from './interfaces.js';
@@ -74,6 +75,8 @@ class Worker {
     this.epoch = Atomics.load(this.control, Control.EPOCH);
     this.connections = ConntrackTable.attach(init.connections, init.number);
     this.nat = new Nat(this.connections);
+    const tracker = new Tracker(this.connections);
+    if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);
     this.routes = new Routes(this.kernel, this.interfaces);
     this.routes.setStrictReversePath(init.strictReversePath);
     this.device = new NfqueueDevice({
@@ -84,7 +87,7 @@ class Worker {
       wakeFd: init.wakeFd,
     });
     this.pipeline = new Pipeline({
-      tracker: new Tracker(this.connections),
+      tracker,
       nat: this.nat,
       routes: this.routes,
       interfaces: this.interfaces,
