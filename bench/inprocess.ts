@@ -4,10 +4,18 @@
  * Bundled by scripts/build.mjs like the programs, as constants inlined across files are part of what is measured.
  */
 import benny from 'benny';
+import { Compiler } from '../src/control/compile/index.js';
+import { ANYWHERE, emptyTable, newId, ZERO, type Rule, type Ruleset, type Target } from '../src/control/model.js';
+import type { Network } from '../src/control/text/address.js';
 import { ConntrackTable } from '../src/dataplane/conntrack/table.js';
 import { confirm, track, Tracker } from '../src/dataplane/conntrack/track.js';
-import { Hook } from '../src/dataplane/names.js';
+import { Interfaces } from '../src/dataplane/interfaces.js';
+import { Hook, Proto, Table } from '../src/dataplane/names.js';
+import { Nat } from '../src/dataplane/nat/bind.js';
 import { Packet } from '../src/dataplane/packet.js';
+import { Context } from '../src/dataplane/program/context.js';
+import { entry } from '../src/dataplane/program/format.js';
+import { run as runChain } from '../src/dataplane/program/run.js';
 import { setU16, setU32 } from '../src/dataplane/wire/bytes.js';
 import { headerChecksum, sum, update32 } from '../src/dataplane/wire/checksum.js';
 import type { Options } from './main.js';
@@ -102,12 +110,8 @@ function updating(): Case {
   };
 }
 
-/** Packets of `flows` UDP flows in turn, each tracked and confirmed: all but the first round meet known connections. */
-function tracking(flows: number): Case {
-  const count = Math.max(flows, 4096);
-  const shared = ConntrackTable.create({ max: 2 * flows, workers: 1, seed: 1 });
-  const table = ConntrackTable.attach(shared, 0);
-  const tracker = new Tracker(table);
+/** `count` UDP packets of 46 bytes in slots, of `flows` flows in turn. */
+function udpTrace(count: number, flows: number): Uint8Array {
   const trace = new Uint8Array(count * SLOT);
   for (let i = 0; i < count; i++) {
     const start = i * SLOT;
@@ -122,6 +126,16 @@ function tracking(flows: number): Case {
     setU16(trace, start + 22, 53);
     setU16(trace, start + 24, 26);
   }
+  return trace;
+}
+
+/** Packets of `flows` UDP flows in turn, each tracked and confirmed: all but the first round meet known connections. */
+function tracking(flows: number): Case {
+  const count = Math.max(flows, 4096);
+  const shared = ConntrackTable.create({ max: 2 * flows, workers: 1, seed: 1 });
+  const table = ConntrackTable.attach(shared, 0);
+  const tracker = new Tracker(table);
+  const trace = udpTrace(count, flows);
   const packet = new Packet();
   table.online();
   return {
@@ -140,6 +154,71 @@ function tracking(flows: number): Case {
   };
 }
 
+/** The filter table with `count` rules of FORWARD that do not match, then one that does. */
+function rulesMatchedLast(count: number): Ruleset {
+  const random = seeded(7);
+  const rule = (network: Network, target: Target): Rule => ({
+    id: newId(),
+    base: ZERO,
+    src: network,
+    dst: ANYWHERE,
+    notSrc: false,
+    notDst: false,
+    in: '',
+    out: '',
+    notIn: false,
+    notOut: false,
+    proto: Proto.UDP,
+    notProto: false,
+    fragment: false,
+    notFragment: false,
+    matches: [],
+    target,
+  });
+  const rules = Array.from({ length: count }, () =>
+    rule({ addr: 0x0a000000 | (random() & 0xffff00), mask: 0xffffff00 | 0 }, { kind: 'verdict', verdict: 'DROP' }),
+  );
+  rules.push(rule(ANYWHERE, { kind: 'verdict', verdict: 'ACCEPT' }));
+  const filter = emptyTable('filter');
+  const chains = new Map(filter.chains).set('FORWARD', { ...filter.chains.get('FORWARD')!, rules });
+  return { tables: [{ ...filter, chains }] };
+}
+
+/** Rules walked in order: every packet meets all of them and is accepted by the last. */
+function walking(rules: number): Case {
+  const table = ConntrackTable.attach(ConntrackTable.create({ max: 64, workers: 1, seed: 1 }), 0);
+  const nothing = (): number => 0;
+  const context = new Context({
+    interfaces: new Interfaces(),
+    table,
+    nat: new Nat(table),
+    log: { log: nothing },
+    answers: { reject: nothing },
+    routes: { masqueradeAddress: nothing, addressType: nothing },
+    hz: 250,
+    worker: 0,
+  });
+  const compiled = new Compiler(250).compile(rulesMatchedLast(rules));
+  context.adopt(compiled.words, compiled.regions, new Float64Array(compiled.counters * 2));
+  const chain = entry(compiled.words, Table.FILTER, Hook.FORWARD);
+  const count = 64;
+  const trace = udpTrace(count, 16);
+  const packet = new Packet();
+  return {
+    name: `${rules.toLocaleString('en')} rules, the last one matches`,
+    packets: count,
+    run() {
+      let check = 0;
+      for (let i = 0; i < count; i++) {
+        packet.parse(trace, i * SLOT, i * SLOT + 46);
+        context.enter(Hook.FORWARD, 1, 2);
+        check = (check * 31 + runChain(context, compiled.words, chain, packet)) | 0;
+      }
+      return check;
+    },
+  };
+}
+
 const CASES: readonly (() => Case)[] = [
   parsing,
   () => summing(64),
@@ -148,6 +227,8 @@ const CASES: readonly (() => Case)[] = [
   updating,
   () => tracking(1000),
   () => tracking(100_000),
+  () => walking(10),
+  () => walking(1000),
 ];
 
 export interface CaseResult {
