@@ -3,129 +3,96 @@
  */
 import t from 'tap';
 import { readFileSync } from 'node:fs';
-import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
-import { fileURLToPath } from 'node:url';
-import { Verdict } from '../../src/dataplane/names.js';
-import { Batch, FULL_SLOT, Meta, META_WORDS } from '../../src/dataplane/io/batch.js';
-import { NfqueueDevice } from '../../src/dataplane/io/nfqueue.js';
-import { Monitor } from '../../src/dataplane/io/rtnetlink.js';
+import { Worker } from 'node:worker_threads';
 import { Waker, waitForWake } from '../../src/dataplane/io/waker.js';
-import type { Router } from './router.js';
+import type { Task } from './thread.js';
 import { becomeRouter, run, until } from './router.js';
 
-interface Task {
-  queue: number;
-  wakeFd: number;
-  /** Counts; [0] packets, [1] returns from receive, [2] state: 1 waiting, 2 told to stop, 3 throw. */
-  words: Int32Array;
-}
+const { a, b } = await becomeRouter(import.meta.url);
+a.run('ping', '-c', '1', '-W', '1', '10.7.1.1');
+b.run('ping', '-c', '1', '-W', '1', '10.7.2.1');
+for (const [device, queue] of [
+  ['in0', '20'],
+  ['out0', '21'],
+] as const)
+  run('iptables-legacy', '-t', 'raw', '-A', 'PREROUTING', '-i', device, '-j', 'NFQUEUE', '--queue-num', queue);
+const bound = (): string[] =>
+  readFileSync('/proc/thread-self/net/netfilter/nfnetlink_queue', 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.trim().split(/\s+/)[0]!);
 
-if (!isMainThread) {
-  const { queue, wakeFd, words } = workerData as Task;
-  const device = new NfqueueDevice({ queue, wakeFd });
-  new Monitor().watch(() => undefined);
-  const batch = new Batch(32, FULL_SLOT);
-  parentPort!.postMessage('open');
-  Atomics.store(words, 2, 1);
-  while (Atomics.load(words, 2) === 1) {
-    const n = device.receive(batch, -1);
-    Atomics.add(words, 1, 1);
-    for (let i = 0; i < n; i++) batch.meta[i * META_WORDS + Meta.VERDICT] = Verdict.ACCEPT;
-    if (n > 0) device.send(batch, n);
-    Atomics.add(words, 0, n);
-  }
-  if (Atomics.load(words, 2) === 3) throw new Error('on purpose');
-} else {
-  await main(await becomeRouter(import.meta.url));
-}
+const start = async (
+  queue: number,
+): Promise<{ worker: Worker; waker: Waker; words: Int32Array; gone: Promise<unknown> }> => {
+  const waker = new Waker();
+  const words = new Int32Array(new SharedArrayBuffer(12));
+  const task: Task = { queue, wakeFd: waker.fd, words };
+  const worker = new Worker(new URL('thread.js', import.meta.url), { workerData: task });
+  worker.on('error', () => undefined);
+  const gone = new Promise((resolve) => worker.once('exit', resolve));
+  await new Promise((resolve) => worker.once('message', resolve));
+  return { worker, waker, words, gone };
+};
 
-async function main({ a, b }: Router): Promise<void> {
-  a.run('ping', '-c', '1', '-W', '1', '10.7.1.1');
-  b.run('ping', '-c', '1', '-W', '1', '10.7.2.1');
-  for (const [device, queue] of [
-    ['in0', '20'],
-    ['out0', '21'],
-  ] as const)
-    run('iptables-legacy', '-t', 'raw', '-A', 'PREROUTING', '-i', device, '-j', 'NFQUEUE', '--queue-num', queue);
-  const bound = (): string[] =>
-    readFileSync('/proc/thread-self/net/netfilter/nfnetlink_queue', 'utf8')
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => line.trim().split(/\s+/)[0]!);
+t.test('two threads, a queue each', async (t) => {
+  const first = await start(20);
+  const second = await start(21);
+  t.same(bound().sort(), ['20', '21']);
+  t.equal(first.words[0]! + second.words[0]!, 0);
+  a.run('ping', '-c', '20', '-i', '0.01', '-W', '1', '10.7.2.2');
+  t.ok(
+    await until(
+      () => undefined,
+      () => Atomics.load(first.words, 0) === 20 && Atomics.load(second.words, 0) === 20,
+    ),
+    'requests by one, answers by the other',
+  );
 
-  const start = async (
-    queue: number,
-  ): Promise<{ worker: Worker; waker: Waker; words: Int32Array; gone: Promise<unknown> }> => {
-    const waker = new Waker();
-    const words = new Int32Array(new SharedArrayBuffer(12));
-    const task: Task = { queue, wakeFd: waker.fd, words };
-    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: task });
-    worker.on('error', () => undefined);
-    const gone = new Promise((resolve) => worker.once('exit', resolve));
-    await new Promise((resolve) => worker.once('message', resolve));
-    return { worker, waker, words, gone };
-  };
+  const returns = Atomics.load(first.words, 1);
+  first.waker.wake();
+  t.ok(
+    await until(
+      () => undefined,
+      () => Atomics.load(first.words, 1) === returns + 1,
+    ),
+    'a wake-up ends one wait',
+  );
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  t.equal(Atomics.load(first.words, 1), returns + 1, 'and only one');
 
-  t.test('two threads, a queue each', async (t) => {
-    const first = await start(20);
-    const second = await start(21);
-    t.same(bound().sort(), ['20', '21']);
-    const [before] = [first.words[0]! + second.words[0]!];
-    t.equal(before, 0);
-    a.run('ping', '-c', '20', '-i', '0.01', '-W', '1', '10.7.2.2');
-    t.ok(
-      await until(
-        () => undefined,
-        () => Atomics.load(first.words, 0) === 20 && Atomics.load(second.words, 0) === 20,
-      ),
-      'requests by one, answers by the other',
-    );
+  // One ends by itself, one throws, both with their devices open.
+  Atomics.store(first.words, 2, 2);
+  first.waker.wake();
+  Atomics.store(second.words, 2, 3);
+  second.waker.wake();
+  await first.worker.terminate();
+  await second.gone;
+  first.waker.close();
+  second.waker.close();
+  t.same(bound(), [], 'their queues are free');
+});
 
-    const returns = Atomics.load(first.words, 1);
-    first.waker.wake();
-    t.ok(
-      await until(
-        () => undefined,
-        () => Atomics.load(first.words, 1) === returns + 1,
-      ),
-      'a wake-up ends one wait',
-    );
-    await new Promise((resolve) => setTimeout(resolve, 30));
-    t.equal(Atomics.load(first.words, 1), returns + 1, 'and only one');
+t.test('a thread is ended while it waits', async (t) => {
+  const { worker, waker, gone } = await start(20);
+  const ended = worker.terminate();
+  waker.wake();
+  await ended;
+  await gone;
+  t.same(bound(), []);
+  waker.close();
+});
 
-    // One ends by itself, one throws, both with their devices open.
-    Atomics.store(first.words, 2, 2);
-    first.waker.wake();
-    Atomics.store(second.words, 2, 3);
-    second.waker.wake();
-    await first.worker.terminate();
-    await second.gone;
-    first.waker.close();
-    second.waker.close();
-    t.same(bound(), [], 'their queues are free');
-  });
-
-  t.test('a thread is ended while it waits', async (t) => {
-    const { worker, waker, gone } = await start(20);
-    const ended = worker.terminate();
+t.test('a waker alone', (t) => {
+  const waker = new Waker();
+  t.notOk(waitForWake(waker.fd, 0));
+  waker.wake();
+  waker.wake();
+  t.ok(waitForWake(waker.fd, 0));
+  t.notOk(waitForWake(waker.fd, 0), 'wake-ups do not add up');
+  waker.close();
+  t.throws(() => {
     waker.wake();
-    await ended;
-    await gone;
-    t.same(bound(), []);
-    waker.close();
-  });
-
-  t.test('a waker alone', (t) => {
-    const waker = new Waker();
-    t.notOk(waitForWake(waker.fd, 0));
-    waker.wake();
-    waker.wake();
-    t.ok(waitForWake(waker.fd, 0));
-    t.notOk(waitForWake(waker.fd, 0), 'wake-ups do not add up');
-    waker.close();
-    t.throws(() => {
-      waker.wake();
-    }, /closed/);
-    t.end();
-  });
-}
+  }, /closed/);
+  t.end();
+});

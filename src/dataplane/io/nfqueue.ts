@@ -6,7 +6,7 @@
  * A queue is dead when the kernel no longer knows it as ours (unbound, its namespace gone): `receive` throws
  * DeviceClosed, and the worker opens a new device. Life-cycle and batches: native/nfqueue.c.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { PrivateMark } from '../names.js';
 import { FULL_SLOT } from './batch.js';
 import type { Batch } from './batch.js';
@@ -176,15 +176,18 @@ export class NfqueueDevice implements Device {
   }
 }
 
-/** Who holds a queue, by the kernel's table: a netlink port, which most often is a process id. */
+/** Who holds a queue, by the kernel's table: a netlink port, which for a process's first socket is its id. */
 function ownerOf(queue: number): string {
   try {
     for (const line of readFileSync('/proc/thread-self/net/netfilter/nfnetlink_queue', 'utf8').split('\n')) {
       const [number, port] = line.trim().split(/\s+/);
-      if (number === String(queue) && port !== undefined) return ` (netlink port ${port}, mostly a process id)`;
+      if (number !== String(queue) || port === undefined) continue;
+      return existsSync(`/proc/${port}`)
+        ? ` (process ${port}, ${readFileSync(`/proc/${port}/comm`, 'utf8').trim()})`
+        : ` (netlink port ${port})`;
     }
   } catch {
-    // The table is a help, not a need.
+    // The name is a help, not a need.
   }
   return '';
 }

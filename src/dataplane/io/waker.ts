@@ -1,7 +1,7 @@
 /**
  * Ends a worker's wait: a thread blocked in poll() can be reached neither by a message nor by terminate(). The thread
  * that makes a waker owns its descriptor and closes it after the worker has gone; the worker gets the number `fd` and
- * opens its device with it.
+ * opens its device with it. A process with a worker that waits for ever can't exit: wake first.
  */
 import { loadNative } from './native.js';
 import type { Native, WakerHandle } from './native.js';
