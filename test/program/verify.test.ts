@@ -86,6 +86,7 @@ t.test('each kind of damage is found, and where it is said', (t) => {
   damaged('loop', (p) => (put(jump + Op.ARGS, a)(p), jump), /a loop/);
   damaged('entry', put(Header.ENTRY + 3 * 5 + 1, rule), /no chain begins/);
   damaged('entry of a user’s chain', put(Header.ENTRY + 3 * 5 + 1, a), /user's chain/);
+  // A slot's words elsewhere would be another thing's.
   damaged('state', () => -1, /its state is outside|its list is not there/, {
     regions: regions.map(() => new Int32Array(2)),
     counters,

@@ -5,7 +5,8 @@
  * a lock: PREVIOUS (tick of the last packet), CREDIT, and USED (0 until the first packet).
  */
 import type { Context } from './context.js';
-import { argument, inRegion, type Op } from './op.js';
+import { argument, type Op } from './op.js';
+import { checkSlot } from './regions.js';
 
 const enum Arg {
   REGION = 0,
@@ -91,9 +92,6 @@ export const limit: Op = {
   name: 'limit',
   words: Arg.WORDS,
   invertible: true,
-  check: (a) =>
-    inRegion(a, argument(a, Arg.REGION), argument(a, Arg.OFFSET), LIMIT_STATE_WORDS)
-      ? undefined
-      : 'its state is outside its region',
+  check: (a) => checkSlot(a, argument(a, Arg.REGION), argument(a, Arg.OFFSET), LIMIT_STATE_WORDS),
   text: (a) => `cost ${argument(a, Arg.COST) >>> 0} cap ${argument(a, Arg.CAP) >>> 0}`,
 };

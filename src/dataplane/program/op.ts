@@ -31,12 +31,6 @@ export interface Arguments {
 /** Argument `i`. */
 export const argument = (a: Arguments, i: number): number => a.program[a.at + i]!;
 
-/** Whether `size` words from `offset` of region number `region` exist. */
-export function inRegion(a: Arguments, region: number, offset: number, size: number): boolean {
-  const words = a.regions[region];
-  return words !== undefined && offset >= 0 && offset + size <= words.length;
-}
-
 /** "1.2.3.4" */
 export const addressText = (address: number): string =>
   [address >>> 24, (address >>> 16) & 255, (address >>> 8) & 255, address & 255].join('.');

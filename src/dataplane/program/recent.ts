@@ -12,7 +12,7 @@ import { Hook } from '../names.js';
 import type { Packet } from '../packet.js';
 import { lock, unlock } from '../conntrack/lock.js';
 import type { Context } from './context.js';
-import { addressText, argument, inRegion, type Op } from './op.js';
+import { addressText, argument, type Op } from './op.js';
 import { Region, RegionKind } from './regions.js';
 
 /** XT_RECENT_* */
@@ -314,7 +314,7 @@ export const recent: Op = {
     const region = a.regions[argument(a, Arg.REGION)];
     if (region === undefined || region[Region.KIND] !== RegionKind.RECENT) return 'its list is not there';
     const words = recentWords(region[List.CAPACITY]!, region[List.STAMP_MASK]! + 1);
-    return inRegion(a, argument(a, Arg.REGION), 0, words) ? undefined : 'its list is cut';
+    return words <= region.length ? undefined : 'its list is cut';
   },
   text: (a) => {
     const operation = argument(a, Arg.OPERATION);

@@ -6,6 +6,7 @@
  */
 import { lock, unlock } from '../conntrack/lock.js';
 import type { Context } from './context.js';
+import type { Arguments } from './op.js';
 
 export const enum Region {
   LOCK = 0,
@@ -19,6 +20,15 @@ export const enum RegionKind {
   RECENT = 1,
   CONNLIMIT = 2,
   HASHLIMIT = 3,
+}
+
+/** For Op.check: whether region number `region` has a slot of `size` words at `offset`; else a sentence. */
+export function checkSlot(a: Arguments, region: number, offset: number, size: number): string | undefined {
+  const words = a.regions[region];
+  const there = words !== undefined && words[Region.KIND] === RegionKind.SLOTS;
+  return there && offset >= Region.BODY && offset + size <= words.length
+    ? undefined
+    : 'its state is outside its region';
 }
 
 export function lockRegion(context: Context, region: Int32Array): void {

@@ -3,7 +3,8 @@
  * n − 1, B unused; REGION OFFSET name the count, one word that all workers move.
  */
 import type { Context } from './context.js';
-import { argument, inRegion, type Op } from './op.js';
+import { argument, type Op } from './op.js';
+import { checkSlot } from './regions.js';
 
 export const enum StatisticMode {
   RANDOM = 0,
@@ -58,10 +59,9 @@ export const statistic: Op = {
   name: 'statistic',
   words: Arg.WORDS,
   check: (a) =>
-    argument(a, Arg.MODE) === StatisticMode.RANDOM ||
-    inRegion(a, argument(a, Arg.REGION), argument(a, Arg.OFFSET), STATISTIC_STATE_WORDS)
+    argument(a, Arg.MODE) === StatisticMode.RANDOM
       ? undefined
-      : 'its state is outside its region',
+      : checkSlot(a, argument(a, Arg.REGION), argument(a, Arg.OFFSET), STATISTIC_STATE_WORDS),
   text: (a) =>
     (argument(a, Arg.INVERT) ? '! ' : '') +
     (argument(a, 0) === StatisticMode.RANDOM
