@@ -17,11 +17,15 @@ const RESET = POLICIES.map(
 function run(step: Step): Outcome {
   const argv0 = step.program;
   const file = `/usr/sbin/${step.program.replace('iptables', 'iptables-legacy')}`;
-  const done = spawnSync(file, step.argv.map((arg) => Buffer.from(arg, 'latin1').toString('utf8')), {
-    argv0,
-    input: Buffer.from(step.stdin ?? '', 'latin1'),
-    env: { ...process.env, TZ: 'UTC' },
-  });
+  const done = spawnSync(
+    file,
+    step.argv.map((arg) => Buffer.from(arg, 'latin1').toString('utf8')),
+    {
+      argv0,
+      input: Buffer.from(step.stdin ?? '', 'latin1'),
+      env: { ...process.env, TZ: 'UTC' },
+    },
+  );
   return {
     code: done.status ?? -1,
     stdout: done.stdout.toString('latin1'),

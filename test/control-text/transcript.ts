@@ -5,7 +5,7 @@
  *     $ -N a                 iptables; also `$save -c` and `$restore -n`
  *     < *filter              a line of the command's input; without a feed at its end if it ends in `\`
  *     text                   a line of stdout, indented by two blanks
- *     ! text                 a line of stderr
+ *     ! text                 a line of stderr; a carriage return is shown as `\r`
  *     = 1                    the exit code, where it isn't 0
  */
 import type { Outcome, Step } from './real.js';
@@ -20,7 +20,9 @@ export interface Exchange extends Outcome {
 export function splitArguments(text: string): string[] {
   const found = text.match(/(?:"(?:[^"\\]|\\.)*"|[^\s"])+/g) ?? [];
   return found.map((word) =>
-    word.replace(/"((?:[^"\\]|\\.)*)"/g, '$1').replace(/\\([nr"\\])/g, (_, c: string) => ({ n: '\n', r: '\r' })[c] ?? c),
+    word
+      .replace(/"((?:[^"\\]|\\.)*)"/g, '$1')
+      .replace(/\\([nr"\\])/g, (_, c: string) => ({ n: '\n', r: '\r' })[c] ?? c),
   );
 }
 
@@ -57,7 +59,12 @@ export function parseTranscript(text: string): Exchange[][] {
 /** An outcome in the transcript's form. */
 export function outcomeText({ stdout, stderr, code }: Outcome): string {
   const lines = (text: string, prefix: string): string =>
-    text === '' ? '' : `${timeless(text).replace(/\n$/, '').replace(/^/gm, prefix)}\n`;
+    timeless(text)
+      .replace(/\n$/, '')
+      .replaceAll('\r', '\\r')
+      .split('\n')
+      .map((line) => (text === '' ? '' : `${prefix}${line}\n`))
+      .join('');
   return lines(stdout, '  ') + lines(stderr, '! ') + (code === 0 ? '' : `= ${code}\n`);
 }
 

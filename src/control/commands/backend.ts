@@ -2,6 +2,7 @@
 import { EMPTY_RULESET, ZERO, type Counters, type Ruleset } from '../model.js';
 import type { Names } from '../ext/record.js';
 import { looseAddress } from '../text/address.js';
+import { NO_SUCH_HOST } from '../text/write.js';
 
 export interface Backend {
   /** The ruleset in force. */
@@ -10,8 +11,8 @@ export interface Backend {
   commit(next: Ruleset): Promise<void>;
   /** Packets and bytes counted under an identity, without its base; zeros for one not seen yet. */
   count(id: number): Counters;
-  /** Addresses (int32, host order) of a host name; empty when there is none. */
-  host(name: string): Promise<readonly number[]>;
+  /** Addresses (int32, host order) of a host name; or why there is none, in the words of gai_strerror(3). */
+  host(name: string): Promise<readonly number[] | string>;
   /** Name of an address. */
   hostName(addr: number): Promise<string | undefined>;
 }
@@ -37,6 +38,8 @@ export class MemoryBackend implements Backend {
     private current: Ruleset = EMPTY_RULESET,
     /** As /etc/hosts. */
     private readonly hosts: Readonly<Record<string, string>> = {},
+    /** What is said of other names. */
+    private readonly noHost = NO_SUCH_HOST,
   ) {}
 
   ruleset(): Ruleset {
@@ -50,9 +53,9 @@ export class MemoryBackend implements Backend {
   count(id: number): Counters {
     return this.counted.get(id) ?? ZERO;
   }
-  host(name: string): Promise<readonly number[]> {
+  host(name: string): Promise<readonly number[] | string> {
     const address = Object.hasOwn(this.hosts, name) ? looseAddress(this.hosts[name]!) : undefined;
-    return Promise.resolve(address === undefined ? [] : [address]);
+    return Promise.resolve(address === undefined ? this.noHost : [address]);
   }
   hostName(addr: number): Promise<string | undefined> {
     return Promise.resolve(Object.keys(this.hosts).find((name) => looseAddress(this.hosts[name]!) === addr));
@@ -71,18 +74,19 @@ export class Unresolved extends Error {
  * goes on without; `resolve` then looks up all that was missed.
  */
 export class Lookups implements Names {
-  private readonly addresses = new Map<string, readonly number[] | undefined>();
+  private readonly addresses = new Map<string, readonly number[] | string>();
   private readonly names = new Map<number, string | undefined>();
   private readonly missed = new Map<string | number, Promise<void>>();
 
   constructor(private readonly backend: Pick<Backend, 'host' | 'hostName'>) {}
 
-  host(name: string): readonly number[] | undefined {
-    if (this.addresses.has(name)) return this.addresses.get(name);
+  host(name: string): readonly number[] | string {
+    const known = this.addresses.get(name);
+    if (known !== undefined) return known;
     this.missed.set(
       name,
       this.backend.host(name).then((found) => {
-        this.addresses.set(name, found.length === 0 ? undefined : found);
+        this.addresses.set(name, found.length === 0 ? NO_SUCH_HOST : found);
       }),
     );
     throw new Unresolved(name);

@@ -40,6 +40,8 @@ export class TableEdit {
   private readonly chains = new Map<string, WorkingChain>();
   private sorted = true;
   private references: Map<string, number> | undefined;
+  /** Identities made here: the counters that these have were set, and zeroing leaves them. */
+  private readonly fresh = new Set<number>();
   /** libiptc's function of the last call. */
   private operation = 'init';
   changed = false;
@@ -83,7 +85,7 @@ export class TableEdit {
   append(chain: string, spec: RuleSpec, base: Counters): void {
     const target = this.writable(this.find(chain, 'append'));
     this.checkTarget(spec.target);
-    target.rules.push({ ...spec, id: newId(), base });
+    target.rules.push({ ...spec, id: this.newId(), base });
     this.refer(spec.target, 1);
   }
 
@@ -92,7 +94,7 @@ export class TableEdit {
     const found = this.find(chain, 'insert');
     if (index > found.rules.length) this.fail('E2BIG');
     this.checkTarget(spec.target);
-    this.writable(found).rules.splice(index, 0, { ...spec, id: newId(), base });
+    this.writable(found).rules.splice(index, 0, { ...spec, id: this.newId(), base });
     this.refer(spec.target, 1);
   }
 
@@ -100,7 +102,7 @@ export class TableEdit {
     const found = this.find(chain, 'replace');
     const old = found.rules[index] ?? this.fail('E2BIG');
     this.checkTarget(spec.target);
-    this.writable(found).rules[index] = { ...spec, id: newId(), base };
+    this.writable(found).rules[index] = { ...spec, id: this.newId(), base };
     this.refer(spec.target, 1);
     this.refer(old.target, -1);
   }
@@ -196,15 +198,22 @@ export class TableEdit {
     const found = this.chains.get(chain);
     if (!found?.hook) this.fail('ENOENT');
     if (policy !== 'ACCEPT' && policy !== 'DROP') this.fail('EINVAL', `${policy} is no policy`);
-    this.writable(found).policy = { verdict: policy, id: newId(), base };
+    this.writable(found).policy = { verdict: policy, id: this.newId(), base };
   }
 
-  /** The table as it now is; the one it began as, if nothing was changed. */
+  /**
+   * The table as it now is; the one it began as, if nothing was changed. As in libiptc, a swap has the counters of the
+   * policies that it does not set begin at zero.
+   */
   finish(): TableModel {
     if (!this.changed) return this.table;
     this.sort();
     const chains = new Map<string, Chain>();
     for (const chain of this.chains.values()) {
+      if (chain.policy && chain.policy === this.table.chains.get(chain.name)?.policy) {
+        chain.policy = this.zeroed(chain.policy);
+        chain.clean = undefined;
+      }
       chain.clean ??= {
         name: chain.name,
         rules: chain.rules,
@@ -254,7 +263,14 @@ export class TableEdit {
     if (this.isBuiltin(target.chain)) this.fail('EINVAL', `${target.chain} is a built-in chain`);
   }
 
+  private newId(): number {
+    const id = newId();
+    this.fresh.add(id);
+    return id;
+  }
+
   private zeroed<T extends Counted>(counted: T): T {
+    if (this.fresh.has(counted.id)) return counted;
     const raw = this.count(counted.id);
     return { ...counted, base: { packets: -raw.packets, bytes: -raw.bytes } };
   }

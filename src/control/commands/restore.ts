@@ -48,6 +48,7 @@ export interface RestoreOptions {
 
 /** Runs `argv`, the program's name first; `input` is the file named there, or standard input. */
 export async function restore(session: Session, argv: readonly string[], input: string): Promise<Result> {
+  session.line = 0;
   try {
     const options = readOptions(session, argv);
     if (typeof options === 'number') return session.result(options);
@@ -148,7 +149,6 @@ function readOptions(session: Session, argv: readonly string[]): RestoreOptions 
     session.warn('Option --wait-interval requires option --wait\n');
     return Exit.OTHER;
   }
-  session.line = 0;
   return options;
 }
 

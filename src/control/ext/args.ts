@@ -195,8 +195,8 @@ export const tosMask = (nameMask: number): ArgType<{ value: number; mask: number
 function hostOf(call: Call, text: string): number {
   const found = atonAddress(text);
   if (found !== undefined) return found;
-  const addresses = text === '' ? undefined : call.names.host(text);
-  if (!addresses || addresses.length === 0) problem(`getaddrinfo: Name or service not known\n`);
+  const addresses = text === '' ? 'Name or service not known' : call.names.host(text);
+  if (typeof addresses === 'string') problem(`getaddrinfo: ${addresses}\n`);
   if (addresses.some((a) => a !== addresses[0])) problem(`${text} resolves to more than one address\n`);
   return addresses[0]!;
 }

@@ -6,7 +6,7 @@ import { encodeConntrack, type SideTest } from '../../dataplane/program/conntrac
 import { encodeState } from '../../dataplane/program/state.js';
 import { MatchOp } from '../../dataplane/program/ops.js';
 import { CtState } from '../../dataplane/names.js';
-import { formatAddress, formatMask, type Network } from '../text/address.js';
+import { anyName, formatAddress, formatMask, type Network } from '../text/address.js';
 import { problem } from '../text/problem.js';
 import { bang, hostMask, portRange, protocol, string, uint32Range } from './args.js';
 import { defineMatch, option, type Option } from './record.js';
@@ -236,7 +236,7 @@ export const conntrack = defineMatch<ConntrackData>({
   print: (data, { numeric, names }) =>
     text(data, '', ({ addr, mask }) => {
       if (numeric) return formatAddress(addr) + formatMask(mask);
-      return addr === 0 ? 'anywhere' : (names.hostName(addr) ?? formatAddress(addr)) + formatMask(mask);
+      return addr === 0 ? 'anywhere' : anyName(addr, names) + formatMask(mask);
     }),
   alias: (data) => (data.flags & CtFlag.STATE_ALIAS ? 'state' : 'conntrack'),
   help: `conntrack match options:

@@ -37,7 +37,7 @@ export interface RecentData {
 }
 
 /** The kernel remembers at most so many stamps of an address. */
-const MAX_HITS = 255;
+const MAX_HITS = 0xffff;
 const ANY_OP = ['set', 'rcheck', 'update', 'remove'];
 
 const operation = (name: string, op: RecentOp) =>

@@ -39,8 +39,8 @@ export interface RuleHead {
 
 /** Names from outside. Both throw `Unresolved` while an answer is awaited; the command is then run again. */
 export interface Names {
-  /** Addresses of a host name, in the resolver's order; undefined when there is none. */
-  host(name: string): readonly number[] | undefined;
+  /** Addresses of a host name, in the resolver's order; or why there is none, as gai_strerror(3) says it. */
+  host(name: string): readonly number[] | string;
   /** Host name of an address, for listing without -n. */
   hostName(addr: number): string | undefined;
 }

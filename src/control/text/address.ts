@@ -4,6 +4,19 @@
  */
 import { prefixNumber, wholeNumber } from './numbers.js';
 
+/** networks(5) as Debian has it, for getnetbyname and getnetbyaddr. */
+const NETWORKS: readonly (readonly [string, number])[] = [
+  ['default', 0],
+  ['loopback', 0x7f000000],
+  ['link-local', 0xa9fe0000 | 0],
+];
+/** Address of a named network. */
+export const networkAddress = (name: string): number | undefined => NETWORKS.find(([known]) => known === name)?.[1];
+
+/** An address as -L shows it without -n: host name, network name, or number. */
+export const anyName = (addr: number, names: { hostName(addr: number): string | undefined }): string =>
+  names.hostName(addr) ?? NETWORKS.find(([, known]) => known === addr)?.[0] ?? formatAddress(addr);
+
 /** An address with its mask; `10.0.0.0/8` is { addr: 0x0a000000, mask: 0xff000000 | 0 }. */
 export interface Network {
   readonly addr: number;

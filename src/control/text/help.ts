@@ -73,8 +73,10 @@ Options:
 [!] --version	-V		print package version.
 `;
 
+type Helped = Pick<Extension, 'name' | 'help'>;
+
 /** @param targets in the order in which they are to be shown */
-export function helpText(program: string, targets: readonly Extension[], matches: readonly Extension[]): string {
+export function helpText(program: string, targets: readonly Helped[], matches: readonly Helped[]): string {
   const extensions = [...targets, ...matches].map(
     ({ name, help }) => `\n${help ?? `${name} does not take any options\n`}`,
   );

@@ -5,7 +5,7 @@
 import type { Names, PrintContext } from '../ext/record.js';
 import type { Counters, RuleSpec, Target } from '../model.js';
 import { protocolName } from '../protocols.js';
-import { formatAddress, formatMask, type Network } from './address.js';
+import { anyName, formatAddress, formatMask, type Network } from './address.js';
 
 export interface ListFormat {
   /** -v: counters and interfaces. */
@@ -23,7 +23,7 @@ function shortNumber(value: bigint, width: number): string {
   if (value <= 99999n) return `${String(value).padStart(width)} `;
   let number = value;
   for (const unit of 'KMGT') {
-    number = (number + 500n) / 1000n;
+    number = BigInt.asUintN(64, number + 500n) / 1000n;
     if (number <= 9999n || unit === 'T') return `${String(number).padStart(Math.max(width - 1, 0))}${unit} `;
   }
   return '';
@@ -49,7 +49,7 @@ export function listHeader(
   if (format.lineNumbers) text += 'num  ';
   if (format.verbose) text += format.exact ? '    pkts      bytes ' : ' pkts bytes ';
   text += 'target     prot opt';
-  if (format.verbose) text += ' in     out   ';
+  if (format.verbose) text += ' in     out    ';
   return `${text} source               destination         \n`;
 }
 
@@ -70,7 +70,7 @@ export function targetColumn(target: Target): string {
 function network({ addr, mask }: Network, context: PrintContext): string {
   if (context.numeric) return formatAddress(addr) + formatMask(mask);
   if (mask === 0) return 'anywhere';
-  return (context.names.hostName(addr) ?? formatAddress(addr)) + formatMask(mask);
+  return anyName(addr, context.names) + formatMask(mask);
 }
 
 const not = (negated: boolean): string => (negated ? '!' : ' ');

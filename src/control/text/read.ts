@@ -2,12 +2,15 @@
  * Reads a command line of iptables into a Command: options in any order, extensions loaded as they are named, each
  * complaint in the tool's words and in the order in which the tool would come to it (iptables/xshared.c, do_parse).
  * Pure: nothing is looked up but names, nothing is changed. A line of iptables-restore is read by the same function.
+ *
+ * More lenient than 1.8.9 in two things that it lost and old scripts have: `!` between option and argument, and
+ * arguments attached to -s -d -p -i -o -j (`-s1.2.3.4`, `--source=1.2.3.4`), where 1.8.9 takes the whole word.
  */
 import { matchNamed, targetNamed } from '../ext/registry.js';
 import type { Extension, Names, Option, OptionCall, RuleHead, Use } from '../ext/record.js';
 import { type Counters, type RuleSpec } from '../model.js';
 import { parseProtocol, protocolName } from '../protocols.js';
-import { looseAddress, prefixMask, type Network } from './address.js';
+import { looseAddress, networkAddress, prefixMask, type Network } from './address.js';
 import { Getopt, type LongOption } from './getopt.js';
 import { helpText } from './help.js';
 import { wholeNumber } from './numbers.js';
@@ -117,6 +120,13 @@ const LONGS: readonly LongOption[] = [
   long('ipv4', 0, '4'),
   long('ipv6', 0, '6'),
 ];
+
+/** What the tool's standard target stands for. */
+const STANDARD: ReadonlySet<string> = new Set(['ACCEPT', 'DROP', 'QUEUE', 'RETURN', 'standard']);
+const STANDARD_HELP = {
+  name: 'standard',
+  help: 'standard match options:\n(If target is DROP, ACCEPT, RETURN or nothing)\n',
+};
 
 /** Longest name of a chain, match or target, in bytes (XT_EXTENSION_MAXNAMELEN − 1). */
 export const MAX_NAME = 28;
@@ -233,7 +243,7 @@ class Reader {
   private goto = false;
   private readonly matches: Loading[] = [];
   private target: Loading | undefined;
-  private readonly helped: Extension[] = [];
+  private readonly helped: Pick<Extension, 'name' | 'help'>[] = [];
   private head: RuleHead = { proto: 0, notProto: false };
 
   constructor(
@@ -594,6 +604,7 @@ class Reader {
 
   private readJump(name: string): void {
     this.jump = targetName(name);
+    if (STANDARD.has(name)) this.helped.push(STANDARD_HELP);
     const extension = this.findTarget(name);
     if (!extension) return;
     this.helped.push(extension);
@@ -623,7 +634,8 @@ class Reader {
   private checkChainName(name: string): void {
     if (name.length > MAX_NAME) problem(`chain name \`${name}' too long (must be under ${MAX_NAME + 1} chars)`);
     if (name.startsWith('-') || name.startsWith('!')) problem(`chain name not allowed to start with \`${name[0]}'`);
-    if (name === '' || this.findTarget(name)) problem('chain name may not clash with target name');
+    if (name === '' || STANDARD.has(name) || this.findTarget(name))
+      problem('chain name may not clash with target name');
     if (/[ \t-\r]/.test(name)) problem(`Invalid chain name \`${name}'`);
   }
 
@@ -799,16 +811,13 @@ export function readNetworks(text: string, names: Names): Network[] {
     const mask = slash < 0 ? -1 : readMask(item.slice(slash + 1));
     // With a mask of nothing the name does not matter.
     const name = mask === 0 ? '0.0.0.0' : slash < 0 ? item : item.slice(0, slash);
-    const address = looseAddress(name) ?? NETWORKS[name];
+    const address = looseAddress(name) ?? networkAddress(name);
     const addresses = address === undefined ? names.host(name) : [address];
-    if (!addresses || addresses.length === 0) problem(`host/network \`${name}' not found`);
+    if (typeof addresses === 'string' || addresses.length === 0) problem(`host/network \`${name}' not found`);
     for (const addr of addresses) networks.push({ addr: addr & mask, mask });
   }
   return networks;
 }
-
-/** networks(5) as Debian has it. */
-const NETWORKS: Readonly<Record<string, number>> = { loopback: 0x7f000000, 'link-local': 0xa9fe0000 | 0 };
 
 function readMask(text: string): number {
   const dotted = looseAddress(text, true);

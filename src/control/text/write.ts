@@ -8,8 +8,11 @@ import type { Counters, RuleSpec, Target } from '../model.js';
 import { protocolName } from '../protocols.js';
 import { formatNetwork, type Network } from './address.js';
 
+/** gai_strerror(EAI_NONAME) */
+export const NO_SUCH_HOST = 'Name or service not known';
+
 /** For text that needs no names. */
-export const NO_NAMES: Names = { host: () => undefined, hostName: () => undefined };
+export const NO_NAMES: Names = { host: () => NO_SUCH_HOST, hostName: () => undefined };
 
 function network(letter: string, value: Network, not: boolean): string {
   if (value.addr === 0 && value.mask === 0 && !not) return '';
