@@ -31,8 +31,8 @@ const HUTTER = path.join(ROOT, 'dist/bin/hutter.mjs');
 const ARTICLE = path.join(ROOT, 'examples/simple-firewall.rules');
 const PORT = 7000;
 const QUEUE = 10;
-/** Packets a queue holds: hutter's own setting, so that the C loops lose as much or as little for want of room. */
-const QUEUE_LENGTH = 8192;
+/** Packets a queue holds: hutter's own default, so that the C loops lose as much or as little for want of room. */
+const QUEUE_LENGTH = 4096;
 const WARM_UP_MS = 1000;
 const CHECKED_DATAGRAMS = 2000;
 const CHECK_RATE = 10_000;

@@ -11,7 +11,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   static struct queue q;
-  open_queue(&q, (uint16_t)atoi(argv[1]), argc > 2 ? (uint32_t)atoi(argv[2]) : 8192);
+  open_queue(&q, (uint16_t)atoi(argv[1]), argc > 2 ? (uint32_t)atoi(argv[2]) : 4096);
   int each = argc > 3 && strcmp(argv[3], "each") == 0;
   printf("ready\n");
   fflush(stdout);

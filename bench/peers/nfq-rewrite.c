@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   static struct queue q;
-  open_queue(&q, (uint16_t)atoi(argv[1]), argc > 3 ? (uint32_t)atoi(argv[3]) : 8192);
+  open_queue(&q, (uint16_t)atoi(argv[1]), argc > 3 ? (uint32_t)atoi(argv[3]) : 4096);
   printf("ready\n");
   fflush(stdout);
 
