@@ -304,6 +304,87 @@ t.test('a cut packet passes, but never with payload', async (t) => {
   t.match(device.stats, { cut: 2, sendErrors: 1 });
 });
 
+/** Whether the queue has dropped all eleven packets that came while it was full (seq_show, sixth column). */
+const queueFull = (): boolean =>
+  Number(run('cat', '/proc/thread-self/net/netfilter/nfnetlink_queue').trim().split(/\s+/)[5]) === 11;
+
+t.test('a full queue drops, or lets pass when it fails open', async (t) => {
+  for (const failOpen of [false, true]) {
+    const device = open(t, { maxLength: 4, failOpen });
+    const batch = new Batch(16, FULL_SLOT);
+    const sink = await start(t, b, 'udp-sink', '4000');
+    const source = await start(t, a, 'udp-source', '10.7.2.2', '4000');
+    source.tell('*4 held');
+    await gather(t, device, batch, 4);
+    source.tell('*10 more');
+    source.tell('last');
+    if (failOpen)
+      await until(
+        () => undefined,
+        () => texts(sink).includes('last'),
+      );
+    else await until(() => undefined, queueFull);
+    for (let i = 0; i < 4; i++) batch.meta[i * META_WORDS + Meta.VERDICT] = Verdict.ACCEPT;
+    device.send(batch, 4);
+    source.tell('after');
+    await until(
+      () => pass(device, batch),
+      () => texts(sink).includes('after'),
+    );
+    const held = ['held0', 'held1', 'held2', 'held3'];
+    const more = Array.from({ length: 10 }, (_, i) => `more${i}`);
+    t.same(texts(sink), failOpen ? [...more, 'last', ...held, 'after'] : [...held, 'after'], `failOpen ${failOpen}`);
+    device.close();
+    sink.stop();
+    source.stop();
+  }
+});
+
+t.test("the router's own packets: hook, interface, user; on to another queue", async (t) => {
+  const own = ['-t', 'raw', '-A', 'OUTPUT', '-p', 'udp', '--dport', '4000', '-j', 'NFQUEUE', '--queue-num', '7'];
+  run(IPTABLES, ...own);
+  t.teardown(() => {
+    run(IPTABLES, ...own.map((word) => (word === '-A' ? '-D' : word)));
+  });
+  const device = open(t);
+  const second = new NfqueueDevice({ queue: 8 });
+  t.teardown(() => {
+    second.close();
+  });
+  const batch = new Batch(16, FULL_SLOT);
+  const sink = await start(t, b, 'udp-sink', '4000');
+  const socket = dgram.createSocket('udp4');
+  t.teardown(() => socket.close());
+  socket.send('own', 4000, '10.7.2.2');
+  const seen: string[] = [];
+  const done = await until(
+    () => {
+      pass(device, batch, (meta, r) => {
+        const text = textOf(meta, r, batch);
+        if (text !== 'own') return;
+        seen.push('first');
+        t.equal(meta[r + Meta.HOOK], 3, 'OUTPUT');
+        t.equal(meta[r + Meta.INDEV], 0);
+        t.ok(meta[r + Meta.OUTDEV]! > 0);
+        t.equal(meta[r + Meta.MAC_LENGTH], 0);
+        t.equal(meta[r + Meta.FLAGS]! & (InFlag.UID | InFlag.GID), InFlag.UID | InFlag.GID);
+        t.equal(meta[r + Meta.UID], process.getuid?.());
+        t.equal(meta[r + Meta.GID], process.getgid?.());
+        t.equal(meta[r + Meta.FLAGS]! & InFlag.CSUM_PARTIAL, InFlag.CSUM_PARTIAL, 'the checksum is left to the device');
+        meta[r + Meta.VERDICT] = Verdict.QUEUE;
+        meta[r + Meta.SEND_TO] = 8;
+      });
+      pass(second, batch, (meta, r) => {
+        seen.push('second');
+        meta[r + Meta.VERDICT] = Verdict.ACCEPT;
+      });
+    },
+    () => texts(sink).includes('own'),
+  );
+  t.ok(done);
+  t.same(seen, ['first', 'second']);
+});
+
 t.test('a queue has one owner', (t) => {
   const first = new NfqueueDevice({ queue: 7 });
   const error = t.throws(() => new NfqueueDevice({ queue: 7 })) as NfqueueError;
