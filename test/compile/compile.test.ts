@@ -1,0 +1,160 @@
+import t from 'tap';
+import { CompileError, Compiler } from '../../src/control/compile/index.js';
+import { RegionStore } from '../../src/control/compile/regions.js';
+import { CounterSlots } from '../../src/control/compile/slots.js';
+import { defineMatch } from '../../src/control/ext/record.js';
+import type { Ruleset, TableModel } from '../../src/control/model.js';
+import { Header, ProgramFlag } from '../../src/dataplane/program/format.js';
+import { Region } from '../../src/dataplane/program/regions.js';
+import { packet, ruleOf, ruleset, World } from '../program/lab.js';
+
+/** The ruleset with another list of rules in a chain. */
+function withRules(rules: Ruleset, chain: string, change: (old: TableModel) => readonly unknown[]): Ruleset {
+  const table = rules.tables[0]!;
+  const found = table.chains.get(chain)!;
+  const chains = new Map(table.chains).set(chain, { ...found, rules: change(table) as typeof found.rules });
+  return { tables: [{ ...table, chains }, ...rules.tables.slice(1)] };
+}
+const rulesOf = (table: TableModel, chain = 'INPUT') => table.chains.get(chain)!.rules;
+
+t.test('unchanged rules keep their counters through a swap', (t) => {
+  const w = new World().load('*filter\n:INPUT DROP\n-A INPUT -p udp -j ACCEPT\n-A INPUT -p tcp -j ACCEPT');
+  w.run(packet());
+  w.run(packet());
+  w.load(
+    withRules(w.rules, 'INPUT', (table) => [
+      ...ruleOf('-A INPUT -p icmp -j DROP', 'filter', table.chains),
+      ...rulesOf(table),
+    ]),
+  );
+  t.same(
+    [1, 2, 3].map((rule) => w.count('INPUT', rule)[0]),
+    [0, 0, 2],
+  );
+  w.run(packet());
+  t.same(w.count('INPUT', 3)[0], 3);
+  t.end();
+});
+
+t.test('a slot is used again only after release', (t) => {
+  const slots = new CounterSlots();
+  t.same([slots.take(10), slots.take(11), slots.take(10)], [0, 1, 0]);
+  t.same(slots.retire(new Set([11])), [0]);
+  t.equal(slots.take(12), 2, 'a worker may still count in slot 0');
+  slots.release([0]);
+  t.equal(slots.take(13), 0);
+  t.equal(slots.of(10), undefined);
+  t.equal(slots.length, 3);
+  t.end();
+});
+
+t.test('state slots and regions, likewise', (t) => {
+  const store = new RegionStore();
+  const a = store.slot('a', 3, (region, offset) => region.fill(7, offset, offset + 3));
+  const b = store.slot('b', 3, () => undefined);
+  t.same(
+    store.slot('a', 3, () => t.fail('is there already')),
+    a,
+  );
+  t.equal(a.region, b.region, 'small things share a chunk');
+  t.ok(a.offset >= Region.BODY);
+  const own = store.region('list', 50, (region) => void (region[9] = 1));
+  t.equal(
+    store.region('list', 40, () => t.fail('is there already')),
+    own,
+  );
+  const retired = store.retire(new Set(['b']));
+  t.not(store.slot('c', 3, () => undefined).offset, a.offset);
+  store.release(retired);
+  const again = store.slot('d', 3, (region, offset) => t.equal(region[offset], 0, 'zeroed'));
+  t.equal(again.offset, a.offset);
+  t.equal(store.list()[own]!.length, Region.BODY, 'a hole is an empty region');
+  t.equal(
+    store.region('other', 60, () => undefined),
+    own,
+    'its number is free',
+  );
+  for (let i = 0; i < 5000; i++) store.slot(`many ${i}`, 3, () => undefined);
+  const places = Array.from({ length: 5000 }, (_, i) => store.slot(`many ${i}`, 3, () => t.fail('made twice')));
+  t.equal(new Set(places.map((place) => `${place.region}/${place.offset}`)).size, 5000);
+  t.ok(places.every((place) => place.offset + 3 <= store.get(place.region).length));
+  t.end();
+});
+
+t.test('a compile that fails says where, and changes nothing', (t) => {
+  const w = new World().load('*filter\n:INPUT DROP\n-A INPUT -m recent --set -j ACCEPT');
+  w.run(packet());
+  const list = w.compiler.regions.get(w.compiler.regions.find('recent/DEFAULT')!);
+  const bad = defineMatch<object>({
+    name: 'psychic',
+    init: () => ({}),
+    options: [],
+    cannot: () => 'needs a crystal ball',
+  });
+  const broken = withRules(w.rules, 'INPUT', (table) => [
+    ...rulesOf(table),
+    ...ruleOf('-A INPUT -m recent --rcheck --hitcount 60', 'filter', table.chains),
+    { ...rulesOf(table)[0]!, id: -5, matches: [{ extension: bad, data: {} }] },
+  ]);
+  const error = t.throws(() => w.compiler.compile(broken)) as CompileError;
+  t.ok(error instanceof CompileError);
+  t.same([error.table, error.chain, error.ruleNumber], ['filter', 'INPUT', 3]);
+  t.equal(error.message, 'filter INPUT, rule 3: match psychic: needs a crystal ball');
+  t.equal(w.compiler.regions.get(w.compiler.regions.find('recent/DEFAULT')!), list, 'the list is still the old one');
+  t.same(w.load(w.rules).count('INPUT', 1)[0], 1);
+  const unknown = defineMatch<object>({ name: 'later', init: () => ({}), options: [] });
+  t.throws(
+    () =>
+      w.compiler.compile(
+        withRules(w.rules, 'INPUT', (table) => [
+          { ...rulesOf(table)[0]!, id: -6, matches: [{ extension: unknown, data: {} }] },
+        ]),
+      ),
+    { message: 'filter INPUT, rule 1: match later is not evaluated by this version of hutter' },
+  );
+  t.end();
+});
+
+t.test('a loop is refused by name', (t) => {
+  const rules = ruleset('*filter\n:a -\n:b -\n-A INPUT -j a\n-A a -j b\n-A b -p tcp\n-A b -j a');
+  t.throws(() => new Compiler(1000).compile(rules), { message: 'filter b, rule 2: loop by way of a' });
+  t.end();
+});
+
+t.test('the program says whether it needs connections, as the kernel’s modules would', (t) => {
+  const flags = (text: string): number => new Compiler(1000).compile(ruleset(text)).words[Header.FLAGS]!;
+  const needs = (rule: string, table = 'filter', chain = 'INPUT'): boolean =>
+    (flags(`*${table}\n-A ${chain} ${rule}`) & ProgramFlag.CONNECTIONS) !== 0;
+  t.equal(needs('-p tcp --dport 80 -j ACCEPT'), false);
+  t.equal(needs('-m limit --limit 1/sec -j LOG'), false);
+  t.equal(needs('-m recent --set'), false);
+  t.equal(needs('-m state --state NEW'), true);
+  t.equal(needs('-m conntrack --ctstatus ASSURED'), true);
+  t.equal(needs('-j MASQUERADE', 'nat', 'POSTROUTING'), true);
+  t.equal(needs('-j SNAT --to-source 1.2.3.4', 'nat', 'POSTROUTING'), true);
+  t.equal(needs('-p tcp -j DNAT --to-destination 1.2.3.4', 'nat', 'PREROUTING'), true);
+  t.equal(needs('-p tcp -j REDIRECT', 'nat', 'OUTPUT'), true);
+  t.equal(needs('-j ACCEPT', 'nat', 'OUTPUT'), false, 'a nat table alone does not');
+  t.equal(flags('*nat\n-A OUTPUT -j ACCEPT') & ProgramFlag.NAT, ProgramFlag.NAT);
+  t.equal(flags('*nat\n*filter\n-A INPUT -j ACCEPT') & ProgramFlag.NAT, 0);
+  t.end();
+});
+
+t.test('a zeroed rule, the same in a new object, keeps its words and state', (t) => {
+  const w = new World().load('*filter\n:INPUT DROP\n-A INPUT -m limit --limit 1/hour --limit-burst 1 -j ACCEPT');
+  t.equal(w.run(packet()), 1);
+  w.load(withRules(w.rules, 'INPUT', (table) => rulesOf(table).map((rule) => ({ ...rule }))));
+  t.equal(w.run(packet()), 0);
+  t.same(w.count('INPUT', 1)[0], 1);
+  t.end();
+});
+
+t.test('what only the old program used is freed by release', (t) => {
+  const compiler = new Compiler(1000);
+  const text = '*filter\n-A INPUT -m limit --limit 1/hour\n-A INPUT -m recent --set';
+  for (let i = 0; i < 300; i++) compiler.release(compiler.compile(ruleset(text)));
+  const last = compiler.compile(ruleset(text));
+  t.ok(last.counters < 20, `${last.counters} slots`);
+  t.ok(last.regions.length < 6, `${last.regions.length} regions`);
+  t.end();
+});
