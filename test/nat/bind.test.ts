@@ -231,6 +231,22 @@ t.test('an address of a range: the kernel’s own choice', (t) => {
     const got = chooseAddress(src, ip('192.0.2.1'), 0, ip('172.16.0.10'), ip('172.16.0.200'), false);
     t.equal(text(got), `172.16.0.${last}`);
   });
+  // And with --persistent out of 172.16.0.10-172.17.255.255, to 192.0.2.77.
+  const persistent = [
+    '172.17.187.80',
+    '172.17.107.91',
+    '172.17.249.85',
+    '172.17.195.98',
+    '172.16.38.235',
+    '172.16.105.45',
+    '172.16.45.106',
+    '172.16.89.100',
+  ];
+  persistent.forEach((expected, i) => {
+    const src = ip(`10.9.1.${i + 1}`);
+    const got = chooseAddress(src, ip('192.0.2.77'), 0, ip('172.16.0.10'), ip('172.17.255.255'), true);
+    t.equal(text(got), expected);
+  });
   const whole = chooseAddress(1, 2, 0, 0, -1, false);
   t.equal(whole, 0, 'all addresses: a size of 2^32 is 0 in the kernel, too');
   const next = random(5);

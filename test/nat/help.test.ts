@@ -330,6 +330,14 @@ t.test('ftp: what isn’t an announcement opens nothing', (t) => {
   t.end();
 });
 
+t.test('ftp: the first line of all is not read, as nothing says that a line begins there', (t) => {
+  const r = new Router({ snat: WAN });
+  const c = new Connection(r, ORLOCK, 40000, KNOCK, 21, WAN);
+  t.equal(payload(c.fromClient('PORT 192,168,73,4,156,65\r\n')), 'PORT 192,168,73,4,156,65\r\n');
+  t.equal(payload(c.fromClient('PORT 192,168,73,4,156,65\r\n')), 'PORT 128,61,70,47,156,65\r\n');
+  t.end();
+});
+
 t.test('tftp: the answer comes from a port of the server’s choice', (t) => {
   for (const snat of [undefined, WAN]) {
     const r = new Router(snat === undefined ? {} : { snat });
