@@ -18,14 +18,14 @@ const files = (dir) =>
         .map((name) => path.join(dir, name))
     : [];
 
-/** Programs: output under dist/bin → entry. The iptables clients are CommonJS, which Node starts faster. */
+/** Programs: output under dist → entry. The iptables clients are CommonJS, which Node starts faster. */
 const programs = {
-  'hutter.mjs': 'src/control/main.ts',
-  'worker.mjs': 'src/dataplane/worker.ts',
-  'hutter-iptables.cjs': 'src/control/cli/iptables.ts',
-  'hutter-iptables-save.cjs': 'src/control/cli/iptables-save.ts',
-  'hutter-iptables-restore.cjs': 'src/control/cli/iptables-restore.ts',
-  '../bench/inprocess.mjs': 'bench/inprocess.ts',
+  'bin/hutter.mjs': 'src/control/main.ts',
+  'bin/worker.mjs': 'src/dataplane/worker.ts',
+  'bin/hutter-iptables.cjs': 'src/control/cli/iptables.ts',
+  'bin/hutter-iptables-save.cjs': 'src/control/cli/iptables-save.ts',
+  'bin/hutter-iptables-restore.cjs': 'src/control/cli/iptables-restore.ts',
+  'bench/inprocess.mjs': 'bench/inprocess.ts',
 };
 
 rmSync('dist', { recursive: true, force: true });
@@ -41,18 +41,22 @@ const unbundled = build({
 const bundles = Object.entries(programs)
   .filter(([, entry]) => existsSync(entry))
   .map(async ([output, entry]) => {
-    const outfile = path.join('dist/bin', output);
+    const commonjs = output.endsWith('.cjs');
     await build({
       ...common,
-      entryPoints: [entry],
-      outfile,
+      entryPoints: [{ in: entry, out: output.slice(0, -path.extname(output).length) }],
+      outdir: 'dist',
+      chunkNames: 'bin/[name]-[hash]',
+      outExtension: { '.js': path.extname(output) },
+      // What a subcommand doesn't need isn't loaded. The worker is one file, for its loops' sake.
+      splitting: output === 'bin/hutter.mjs',
       bundle: true,
-      format: output.endsWith('.cjs') ? 'cjs' : 'esm',
-      packages: output.endsWith('.cjs') ? 'bundle' : 'external',
+      format: commonjs ? 'cjs' : 'esm',
+      packages: commonjs ? 'bundle' : 'external',
       minifySyntax: true,
-      sourcemap: output.endsWith('.cjs') ? false : 'linked',
+      sourcemap: commonjs ? false : 'linked',
       banner: { js: '#!/usr/bin/env node' },
     });
-    chmodSync(outfile, 0o755);
+    chmodSync(path.join('dist', output), 0o755);
   });
 await Promise.all([unbundled, ...bundles]);
