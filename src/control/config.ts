@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isMap, isNode, isPair, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
 import { z } from 'zod';
+import { HELPERS } from '../dataplane/conntrack/helpers/helpers.js';
 import { MAX_WORKERS } from '../dataplane/shared.js';
 
 /** Wrong configuration; the message is whole sentences for the person at the terminal, one line an error. */
@@ -16,6 +17,8 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
+/** The connection table has slots for so many beside the control thread's. */
+const MOST_WORKERS = Math.min(MAX_WORKERS, 61);
 export const DEFAULT_CONTROL = '/run/hutter/control.sock';
 
 const octet = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
@@ -38,17 +41,22 @@ const keepItem = z
   .string()
   .refine((item) => parseKeep(item) !== undefined, 'is not an interface, tcp/PORT or udp/PORT (such as lo or tcp/22)');
 
+const helperNames = HELPERS.filter(({ name }) => name !== '').map(({ name }) => name);
+const helperPattern = new RegExp(`^(?:${helperNames.join('|')})(?::(?:[1-9]\\d{0,4}))?$`);
+const helperMessage = `is not a connection helper (${helperNames.join(', ')}), with or without a port as in ftp:2121`;
+
 const schema = z.strictObject({
   device: z.enum(['nfqueue', 'tun'], { error: 'is not nfqueue or tun' }).optional(),
   rules: z.string().optional(),
-  workers: z.int().min(1).max(MAX_WORKERS).optional(),
+  workers: z.int().min(1).max(MOST_WORKERS).optional(),
   'queue-base': z.int().min(0).max(65_535).optional(),
   'queue-length': z.int().min(1).max(1_048_576).optional(),
   control: z.string().min(1).optional(),
   fail: z.enum(['open', 'closed'], { error: 'is not open or closed' }).optional(),
   keep: z.array(keepItem).optional(),
   log: z.string().min(1).optional(),
-  connections: z.int().min(64).max(16_777_216).optional(),
+  connections: z.int().min(64).max(8_000_000).optional(),
+  helpers: z.array(z.string().regex(helperPattern, helperMessage)).optional(),
   interfaces: z
     .record(
       interfaceName,
@@ -87,6 +95,12 @@ export function parseKeep(item: string): Keep | undefined {
     return port >= 1 && port <= 65_535 ? { protocol: service[1] as 'tcp' | 'udp', port } : undefined;
   }
   return interfaceName.safeParse(item).success ? { interface: item } : undefined;
+}
+
+/** Checks `--helpers`. @throws ConfigError */
+export function parseHelpers(items: readonly string[]): string[] {
+  for (const item of items) if (!helperPattern.test(item)) throw new ConfigError(`--helpers: ${item} ${helperMessage}`);
+  return [...items];
 }
 
 /**

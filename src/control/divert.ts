@@ -372,13 +372,19 @@ export class Diversion {
     return this.iptables?.flavour;
   }
 
+  /** Takes the rules out, so that packets pass by; the sysctls stay until `stop`. */
+  removeRules(): void {
+    if (this.iptables !== undefined) removeFrom(this.iptables);
+    this.installed = '';
+  }
+
   /** Puts everything back; but what a killed run left stays as it is if this one never came to divert. */
   stop(): void {
     if (this.leavings !== undefined) {
       writeState(this.leavings);
       return;
     }
-    if (this.iptables !== undefined) removeFrom(this.iptables);
+    this.removeRules();
     for (const [name, old] of Object.entries(this.state.sysctls)) restoreSysctls(name, old);
     rmSync(stateFile(), { force: true });
   }

@@ -4,6 +4,8 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { gunzipSync } from 'node:zlib';
 import type { Config, Keep } from './config.js';
 import { CHAIN_OUT, CHAIN_PRE, findIptables } from './divert.js';
 
@@ -213,4 +215,32 @@ function examineIpsec(): Finding[] {
         'but never knows which policy they belong to',
     ),
   ];
+}
+
+/** The kernel's timer frequency (CONFIG_HZ), in which it counts limit's credit; measured where no configuration says it. */
+export function kernelHz(): number {
+  const configs = [
+    () => gunzipSync(readFileSync('/proc/config.gz')).toString('latin1'),
+    () => readFileSync(`/boot/config-${release()}`, 'latin1'),
+  ];
+  for (const config of configs)
+    try {
+      const found = /^CONFIG_HZ=(\d+)$/m.exec(config());
+      if (found) return Number(found[1]);
+    } catch {
+      // Not there: the next one.
+    }
+  return measureHz();
+}
+
+const MEASURE_MS = 100;
+/** Counts jiffies over a moment; 250, most distributions' choice, where the kernel doesn't show them. */
+function measureHz(): number {
+  const jiffies = (): number => Number(/^jiffies: (\d+)$/m.exec(read('/proc/timer_list'))?.[1] ?? Number.NaN);
+  const begin = performance.now();
+  const first = jiffies();
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MEASURE_MS);
+  const measured = ((jiffies() - first) * 1000) / (performance.now() - begin);
+  if (Number.isNaN(measured)) return 250;
+  return [100, 250, 300, 1000].reduce((best, hz) => (Math.abs(hz - measured) < Math.abs(best - measured) ? hz : best));
 }

@@ -38,7 +38,7 @@ export class ControlServer {
 
   /** @throws ControlError when another router listens there, or the path can't be used. */
   static async listen(file: string, handler: Handler): Promise<ControlServer> {
-    await removeStale(file);
+    await claimSocket(file);
     const server = createServer();
     const control = new ControlServer(server, file);
     server.on('connection', (socket) => control.serve(socket, handler));
@@ -104,10 +104,13 @@ async function answer(socket: Socket, signal: AbortSignal, line: string, handler
       code = await handler(request, { write: send, signal });
     } catch (error) {
       code = 1;
-      send({ stderr: `hutter: internal error: ${(error as Error).stack ?? String(error)}\n` });
+      send({ stderr: byteString(`hutter: internal error: ${(error as Error).stack ?? String(error)}\n`) });
     }
   send({ code });
 }
+
+/** Text as the byte string that answers are made of. */
+export const byteString = (text: string): string => Buffer.from(text).toString('latin1');
 
 /** Returns what is wrong with it when it isn't a request. */
 function parseRequest(line: string): Request | string {
@@ -124,8 +127,11 @@ function parseRequest(line: string): Request | string {
   return { program, argv, ...(stdin === undefined ? {} : { stdin }) };
 }
 
-/** A socket that nobody listens at was left by a crash: it goes. Anything else at that path stays. */
-async function removeStale(file: string): Promise<void> {
+/**
+ * Makes the path free: a socket that nobody listens at was left by a crash and goes, anything else at that path stays.
+ * @throws ControlError
+ */
+export async function claimSocket(file: string): Promise<void> {
   const stat = lstatSync(file, { throwIfNoEntry: false });
   if (stat === undefined) {
     try {

@@ -19,8 +19,6 @@ export const enum Control {
   ROUTE_EPOCH = 2,
   /** 1: rules or routes exist that choose by more than the destination (ip rule, ECMP), so what goes back is asked about again. */
   POLICY_ROUTING = 3,
-  /** 1: somebody reads connection events. */
-  EVENTS = 4,
   WORKERS = 16,
 }
 /** Words of each worker's part, which begins at WORKERS + number * WORKER_WORDS. */
@@ -98,6 +96,8 @@ export interface WorkerInit {
   control: SharedArrayBuffer;
   stats: SharedArrayBuffer;
   log: SharedArrayBuffer;
+  /** Ring of connection events (conntrack/events.ts). */
+  events: SharedArrayBuffer;
   /** The connection table: the worker attaches to the slot of its number (`recover` it first after a restart). */
   connections: SharedArrayBuffer;
   wakeFd: number;

@@ -8,6 +8,7 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ErrorLimit } from './answer.js';
 import { PortHelpers } from './conntrack/helpers/helpers.js';
+import { EventRing } from './conntrack/events.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { Tracker } from './conntrack/track.js';
 import { Interfaces } from './interfaces.js';
@@ -74,6 +75,7 @@ class Worker {
     this.clockOffset = seconds * 1e3 + nanoseconds / 1e6 - performance.now();
     this.epoch = Atomics.load(this.control, Control.EPOCH);
     this.connections = ConntrackTable.attach(init.connections, init.number);
+    this.connections.events = new EventRing(init.events);
     this.nat = new Nat(this.connections);
     const tracker = new Tracker(this.connections);
     if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);

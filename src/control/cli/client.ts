@@ -6,7 +6,7 @@
 import { readFileSync, writeSync } from 'node:fs';
 import { connect } from 'node:net';
 
-/** What a client asks. */
+/** What a client asks. Its texts are byte strings, one character a byte (Latin-1), and so are the answer's. */
 export interface Request {
   /** `iptables`, `iptables-save`, `iptables-restore`, `conntrack`, `status`, … */
   program: string;
@@ -27,9 +27,16 @@ export const DEFAULT_CONTROL_PATH = '/run/hutter/control.sock';
 /** Exit code when no router answers: iptables' "resource problem". */
 export const NO_ROUTER = 4;
 
+/** The command's arguments as bytes: process.argv has lost what isn't UTF-8. `after` of them stand before the arguments. */
+export function byteArguments(after: number): string[] {
+  const words = readFileSync('/proc/self/cmdline', 'latin1').split('\0');
+  // The last one ends with a zero byte, too; options of Node's own stand before the script.
+  return words.slice(words.length - 1 - (process.argv.length - after), -1);
+}
+
 /** Takes `--control PATH` or `--control=PATH` out of the arguments; else HUTTER_CONTROL, else the default. */
 export function takeControl(argv: readonly string[]): { path: string; rest: string[] } {
-  let path = process.env['HUTTER_CONTROL'] || DEFAULT_CONTROL_PATH;
+  let path = Buffer.from(process.env['HUTTER_CONTROL'] || DEFAULT_CONTROL_PATH).toString('latin1');
   const rest: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const arg = argv[i]!;
@@ -37,12 +44,12 @@ export function takeControl(argv: readonly string[]): { path: string; rest: stri
     else if (arg.startsWith('--control=')) path = arg.slice('--control='.length);
     else rest.push(arg);
   }
-  return { path, rest };
+  return { path: Buffer.from(path, 'latin1').toString(), rest };
 }
 
 /** Writes all of it, waiting where the other end of a pipe is slow; a reader that has gone ends the process quietly. */
 export function write(fd: number, text: string): void {
-  const bytes = Buffer.from(text, 'utf8');
+  const bytes = Buffer.from(text, 'latin1');
   let done = 0;
   while (done < bytes.length)
     try {
@@ -59,7 +66,7 @@ export function write(fd: number, text: string): void {
 export function readStdin(): string {
   for (;;)
     try {
-      return readFileSync(0, 'utf8');
+      return readFileSync(0, 'latin1');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
@@ -85,7 +92,7 @@ export function ask(path: string, request: Request, on: (answer: Answer) => void
   });
   socket.on('error', (error) => (failure = error));
   socket.on('close', () => {
-    if (code === undefined) on({ stderr: trouble(path, failure) });
+    if (code === undefined) on({ stderr: Buffer.from(trouble(path, failure)).toString('latin1') });
     done(code ?? NO_ROUTER);
   });
   socket.write(JSON.stringify(request) + '\n');

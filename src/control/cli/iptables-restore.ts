@@ -1,4 +1,5 @@
 /** The command hutter-iptables-restore: a client of the running router. */
+import { byteArguments } from './client.js';
 import { iptablesRestore } from './programs.js';
 
-iptablesRestore(process.argv.slice(2));
+iptablesRestore(byteArguments(2));

@@ -1,4 +1,5 @@
 /** The command hutter-iptables-save: a client of the running router. */
+import { byteArguments } from './client.js';
 import { iptablesSave } from './programs.js';
 
-iptablesSave(process.argv.slice(2));
+iptablesSave(byteArguments(2));

@@ -1,4 +1,5 @@
 /** The command hutter-iptables: a client of the running router. */
+import { byteArguments } from './client.js';
 import { iptables } from './programs.js';
 
-iptables(process.argv.slice(2));
+iptables(byteArguments(2));

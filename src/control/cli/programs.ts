@@ -1,4 +1,4 @@
-/** What each thin client sends; shared by `hutter NAME …` and the commands of their own. */
+/** What each thin client sends; shared by `hutter NAME …` and the commands of their own. Arguments are byte strings. */
 import { readFileSync } from 'node:fs';
 import { readStdin, run, takeControl, write, type Request } from './client.js';
 
@@ -24,7 +24,7 @@ export function iptablesRestore(argv: readonly string[]): void {
   if (!help) {
     const file = positional(rest);
     try {
-      request.stdin = file === undefined ? readStdin() : readFileSync(file, 'utf8');
+      request.stdin = file === undefined ? readStdin() : readFileSync(Buffer.from(file, 'latin1'), 'latin1');
     } catch (error) {
       write(2, `Can't open ${file ?? 'standard input'}: ${strerror(error)}\n`);
       process.exitCode = 1;

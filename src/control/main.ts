@@ -1,0 +1,112 @@
+/**
+ * The command `hutter`. Clients of a running router (iptables and its like, conntrack, status) are dispatched before
+ * anything is loaded, for they must start fast; every other subcommand loads its module when it is asked for.
+ *
+ * Exit codes: 0 done; 1 it failed; 2 wrong usage; 4 no router answers. The iptables commands have iptables' own.
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+
+const [, , name = ''] = process.argv;
+
+/** The commands that only ask the running router. */
+const CLIENTS: Readonly<Record<string, 'iptables' | 'iptablesSave' | 'iptablesRestore' | 'conntrack' | 'status'>> = {
+  iptables: 'iptables',
+  'iptables-save': 'iptablesSave',
+  'iptables-restore': 'iptablesRestore',
+  conntrack: 'conntrack',
+  status: 'status',
+};
+
+const client = CLIENTS[name];
+if (client !== undefined) {
+  const [{ byteArguments }, programs] = await Promise.all([import('./cli/client.js'), import('./cli/programs.js')]);
+  programs[client](byteArguments(3));
+} else await main();
+
+/** Of the package, which is above this module both in dist/src and in the bundles of dist/bin. */
+function version(): string {
+  for (let folder = path.dirname(fileURLToPath(import.meta.url)); ; folder = path.dirname(folder)) {
+    try {
+      return (JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as { version: string }).version;
+    } catch {
+      if (folder === path.dirname(folder)) return 'unknown';
+    }
+  }
+}
+
+async function main(): Promise<void> {
+  const { Command, CommanderError, InvalidArgumentError, Option } = await import('commander');
+
+  const integer =
+    (least: number, most: number) =>
+    (text: string): number => {
+      const value = Number(text);
+      if (!/^\d+$/.test(text) || value < least || value > most)
+        throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+      return value;
+    };
+  const list = (text: string): string[] => text.split(',').filter((item) => item !== '');
+
+  const program: Command = new Command('hutter')
+    .description('A packet-processing router for Linux that speaks iptables')
+    .version(version())
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'hutter: ')) })
+    .showSuggestionAfterError(true)
+    .helpCommand(false);
+
+  const setExitCode = (code: number): void => void (process.exitCode = code);
+
+  program
+    .command('up')
+    .description('run the router in the foreground, until Ctrl-C or SIGTERM')
+    .option('--rules <file>', 'rules in iptables-save format')
+    .option('--config <file>', 'configuration (YAML); options given here win over it')
+    .addOption(new Option('--device <kind>', 'where packets come from').choices(['nfqueue', 'tun']))
+    .option('--workers <n>', 'dataplane threads, each with a queue of its own', integer(1, 61))
+    .option('--queue-base <n>', 'number of the first queue', integer(0, 65_535))
+    .option('--queue-length <n>', 'packets that may wait in each queue', integer(1, 1_048_576))
+    .option('--control <path>', 'control socket (also HUTTER_CONTROL)')
+    .addOption(
+      new Option('--fail <how>', 'when a queue is full or hutter is gone: drop, or pass unfiltered').choices([
+        'open',
+        'closed',
+      ]),
+    )
+    .option('--keep <list>', 'leave undiverted: interfaces, and services of the router such as tcp/22', list)
+    .option('--log <file>', 'where LOG lines go, - for stderr')
+    .option('--connections <n>', 'connections tracked at most', integer(64, 8_000_000))
+    .option('--helpers <list>', 'connection helpers on their ports: ftp, tftp, irc, ftp:2121', list)
+    .action(async (options: Record<string, unknown>) => {
+      setExitCode(await (await import('./up.js')).up(options, version()));
+    });
+
+  program
+    .command('down')
+    .description('undo what a crashed run left: diversion rules, sysctls')
+    .action(async () => setExitCode((await import('./down.js')).down()));
+
+  // Listed for --help; dispatched above.
+  const asks = (usage: string, description: string): void => {
+    program
+      .command(usage)
+      .description(description)
+      .allowUnknownOption()
+      .helpOption(false)
+      .action(() => undefined);
+  };
+  asks('status [--json]', 'what the running router does');
+  asks('iptables [args...]', "iptables' commands on the running router; also iptables-save and iptables-restore");
+  asks('conntrack [args...]', "conntrack's commands on the running router");
+
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // Help and version were asked for; all else is wrong usage.
+    setExitCode(error.exitCode === 0 ? 0 : 2);
+  }
+}

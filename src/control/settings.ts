@@ -1,0 +1,64 @@
+/**
+ * What `up` is told: the command line's options first, then the configuration file's, then defaults.
+ */
+import { availableParallelism } from 'node:os';
+import { type Config, ConfigError, DEFAULT_CONTROL, type Keep, loadConfig, parseHelpers, parseKeep } from './config.js';
+
+/** Everything that `up` is told, defaults filled in. */
+export interface Settings {
+  rules: string | undefined;
+  device: 'nfqueue' | 'tun';
+  workers: number;
+  queueBase: number;
+  queueLength: number;
+  control: string;
+  fail: 'open' | 'closed';
+  keep: Keep[];
+  log: string;
+  connections: number;
+  helpers: string[];
+  interfaces: Config['interfaces'];
+}
+
+/** @throws ConfigError */
+export function settingsFrom(options: Record<string, unknown>): Settings {
+  const given = options as Partial<{
+    rules: string;
+    config: string;
+    device: 'nfqueue' | 'tun';
+    workers: number;
+    queueBase: number;
+    queueLength: number;
+    control: string;
+    fail: 'open' | 'closed';
+    keep: string[];
+    log: string;
+    connections: number;
+    helpers: string[];
+  }>;
+  const config: Partial<Config> = given.config === undefined ? {} : loadConfig(given.config);
+  const rules = given.rules ?? config.rules;
+  if (rules === undefined && given.config === undefined)
+    throw new ConfigError('what rules? Give --rules FILE (iptables-save format) or --config FILE');
+  const settings: Settings = {
+    rules,
+    device: given.device ?? config.device ?? 'nfqueue',
+    workers: given.workers ?? config.workers ?? Math.max(1, Math.floor(availableParallelism() / 2)),
+    queueBase: given.queueBase ?? config['queue-base'] ?? 0,
+    queueLength: given.queueLength ?? config['queue-length'] ?? 4096,
+    control: given.control ?? (process.env['HUTTER_CONTROL'] || undefined) ?? config.control ?? DEFAULT_CONTROL,
+    fail: given.fail ?? config.fail ?? 'closed',
+    keep: (given.keep ?? config.keep ?? []).map((item) => {
+      const keep = parseKeep(item);
+      if (keep === undefined)
+        throw new ConfigError(`--keep ${item}: neither an interface nor a service such as tcp/22`);
+      return keep;
+    }),
+    log: given.log ?? config.log ?? '-',
+    connections: given.connections ?? config.connections ?? 262_144,
+    helpers: given.helpers === undefined ? (config.helpers ?? []) : parseHelpers(given.helpers),
+    interfaces: config.interfaces ?? {},
+  };
+  if (settings.device === 'tun') throw new ConfigError('this version routes by NFQUEUE only: leave --device tun away');
+  return settings;
+}

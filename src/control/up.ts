@@ -1,0 +1,54 @@
+/**
+ * `hutter up`: puts the router together, runs it in the foreground, and takes it apart again.
+ *
+ *     settings → rules (refused before anything changes) → a look at the host → socket claimed → sysctls
+ *       → workers bound to their queues → diversion → control socket answers … signal
+ *       → diversion removed → workers end → sysctls put back → socket removed
+ *
+ * Whatever fails on the way up undoes what went before.
+ */
+import { ConfigError } from './config.js';
+import { Daemon, HostError } from './daemon.js';
+import { DivertError } from './divert.js';
+import { CompileError } from './compile/index.js';
+import { ControlError } from './server.js';
+import { loadRules, RulesRefused } from './rules.js';
+import { settingsFrom } from './settings.js';
+
+/** Runs until a signal; the exit code. `options` are the command line's, by commander's names. */
+export async function up(options: Record<string, unknown>, version: string): Promise<number> {
+  let daemon: Daemon;
+  try {
+    const settings = settingsFrom(options);
+    const ruleset = await loadRules(settings.rules);
+    daemon = await Daemon.start(settings, ruleset, version);
+  } catch (error) {
+    if (error instanceof RulesRefused) {
+      process.stderr.write(error.message, 'latin1');
+      return error.code;
+    }
+    if (isExpected(error)) {
+      for (const line of error.message.split('\n')) process.stderr.write(`hutter: ${line}\n`);
+      return 1;
+    }
+    throw error;
+  }
+  process.stdout.write(daemon.greeting());
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+  });
+  return daemon.stop();
+}
+
+/** Errors whose message is all there is to say; the rest are defects and show where they happened. */
+function isExpected(error: unknown): error is Error {
+  return (
+    error instanceof ConfigError ||
+    error instanceof DivertError ||
+    error instanceof ControlError ||
+    error instanceof CompileError ||
+    error instanceof HostError ||
+    // Thrown in a worker: a copy crosses, without its class.
+    (error instanceof Error && error.name === 'NfqueueError')
+  );
+}
