@@ -8,7 +8,7 @@
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -79,7 +79,12 @@ function ownEngine() {
   if (process.getuid() !== 0) throw new Error('no Docker engine answers, and making one needs root');
   if (!existsSync('/etc/debian_version')) throw new Error('no Docker engine answers: start one, or run this on Debian');
   const work = mkdtempSync(path.join(tmpdir(), 'hutter-compose-'));
-  undo.push(() => rmSync(work, { recursive: true, force: true, maxRetries: 5, retryDelay: 500 }));
+  undo.push(() => {
+    // The daemon leaves its hold on a network namespace mounted.
+    const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' ')[1] ?? '');
+    for (const mount of mounts.filter((name) => name.startsWith(`${work}/`)).reverse()) run('umount', ['-l', mount]);
+    rmSync(work, { recursive: true, force: true, maxRetries: 5, retryDelay: 500 });
+  });
   const socket = `unix://${work}/docker.sock`;
   const namespace = project;
   const docker = '/usr/bin/docker';
