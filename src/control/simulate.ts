@@ -1,0 +1,132 @@
+/**
+ * A whole router in this process, without kernel and without time of its own: the real pipeline over the loopback
+ * device, routes from a table, a clock that the caller moves. `explain`, `replay` and tests are made of it.
+ */
+import { ErrorLimit } from '../dataplane/answer.js';
+import { ConntrackTable } from '../dataplane/conntrack/table.js';
+import { Tracker } from '../dataplane/conntrack/track.js';
+import { Interfaces, type Link } from '../dataplane/interfaces.js';
+import { Batch, FULL_SLOT, Meta, OutFlag } from '../dataplane/io/batch.js';
+import { type FrameFacts, LoopbackDevice } from '../dataplane/io/loopback.js';
+import { LogWriter } from '../dataplane/log.js';
+import { Verdict } from '../dataplane/names.js';
+import { Nat } from '../dataplane/nat/bind.js';
+import { Pipeline } from '../dataplane/pipeline.js';
+import { Routes } from '../dataplane/route/routes.js';
+import { type StaticRoute, StaticRoutes } from '../dataplane/route/static.js';
+import { DROP_REASONS, Ring, Stat, STAT_COUNT } from '../dataplane/shared.js';
+import { Compiler } from './compile/index.js';
+import type { Counters, Ruleset } from './model.js';
+
+export interface SimulationOptions {
+  links: readonly Link[];
+  routes?: readonly StaticRoute[];
+  ruleset: Ruleset;
+  /** Kernel ticks a second. */
+  hz?: number;
+  /** Connections at most. */
+  connections?: number;
+  /** Milliseconds between two errors to one destination; 0 = no limit. */
+  errorInterval?: number;
+}
+
+/** What became of one packet. */
+export interface Outcome {
+  verdict: Verdict;
+  /** The packet as it goes on, its transport checksum finished; absent when it was dropped. */
+  packet?: Uint8Array;
+  mark: number;
+  /** Packets that the router itself sent because of it. */
+  answers: Uint8Array[];
+  /** LOG records (shared.ts, LogRecord). */
+  logs: Uint8Array[];
+  /** Why the router, not a rule, dropped it (a name of DROP_REASONS). */
+  reason?: string;
+}
+
+export class Simulation {
+  readonly table: ConntrackTable;
+  readonly stats = new Float64Array(STAT_COUNT);
+  private readonly compiler: Compiler;
+  private readonly device = new LoopbackDevice();
+  private readonly pipeline: Pipeline;
+  private readonly ring = new Ring(Ring.create(1 << 16));
+  private readonly batch = new Batch(1, FULL_SLOT);
+  private counters: Float64Array = new Float64Array(0);
+  private answers: Uint8Array[] = [];
+
+  /** Milliseconds of the router's clock, and of the wall clock; the caller moves them. */
+  now = 1_000_000;
+  wall = 0;
+
+  /** @throws CompileError when a rule can't be evaluated. */
+  constructor(options: SimulationOptions) {
+    const hz = options.hz ?? 1000;
+    this.compiler = new Compiler(hz);
+    this.table = ConntrackTable.attach(ConntrackTable.create({ max: options.connections ?? 4096, workers: 1 }), 0);
+    const interfaces = new Interfaces();
+    interfaces.replace(options.links);
+    const routes = new Routes(new StaticRoutes(options.routes ?? [], options.links), interfaces);
+    this.device.onInject = (bytes, start, end) => this.answers.push(bytes.slice(start, end));
+    this.pipeline = new Pipeline({
+      tracker: new Tracker(this.table),
+      nat: new Nat(this.table),
+      routes,
+      interfaces,
+      device: this.device,
+      stats: this.stats,
+      errorLimit: new ErrorLimit(options.errorInterval),
+      log: new LogWriter(this.ring, this.stats),
+      hz,
+      worker: 0,
+    });
+    this.load(options.ruleset);
+    this.table.online();
+  }
+
+  /** Puts another ruleset into force: one swap; connections, counters and state of unchanged rules live on. */
+  load(ruleset: Ruleset): void {
+    const compiled = this.compiler.compile(ruleset);
+    const counters = new Float64Array(compiled.counters * 2);
+    counters.set(this.counters.subarray(0, counters.length));
+    for (const slot of compiled.retiredCounters) counters.fill(0, slot * 2, slot * 2 + 2);
+    this.counters = counters;
+    this.pipeline.adopt(compiled.words, compiled.regions, counters);
+    this.compiler.release(compiled);
+  }
+
+  /** Runs one packet, an IPv4 packet without link header, as if the queue had delivered it. */
+  run(frame: Uint8Array, facts: FrameFacts): Outcome {
+    const { device, batch, stats } = this;
+    this.answers = [];
+    device.clear();
+    device.give(frame, facts);
+    device.receive(batch, 0);
+    this.pipeline.setTime(this.now, this.wall);
+    this.table.edge(this.pipeline.now, Math.floor(this.wall / 1000));
+    const before = stats.slice(Stat.DROPS, Stat.DROPS + DROP_REASONS.length);
+    this.pipeline.visit(batch, 0);
+    device.send(batch, 1);
+    const meta = batch.meta;
+    const verdict: Verdict = meta[Meta.VERDICT]!;
+    const changed = (meta[Meta.OUT_FLAGS]! & OutFlag.PAYLOAD) !== 0;
+    const start = meta[changed ? Meta.NEW_OFFSET : Meta.OFFSET]!;
+    const length = meta[changed ? Meta.NEW_LENGTH : Meta.LENGTH]!;
+    const reason = DROP_REASONS.find((_, i) => stats[Stat.DROPS + i]! > before[i]!);
+    return {
+      verdict,
+      ...(verdict !== Verdict.DROP && { packet: batch.bytes.slice(start, start + length) }),
+      mark: meta[(meta[Meta.OUT_FLAGS]! & OutFlag.MARK) !== 0 ? Meta.NEW_MARK : Meta.MARK]!,
+      answers: this.answers,
+      logs: this.ring.drain(),
+      ...(reason !== undefined && { reason }),
+    };
+  }
+
+  /** What a rule or policy has counted, by its identity in the model. */
+  count(id: number): Counters {
+    const slot = this.compiler.slots.of(id);
+    if (slot === undefined) return { packets: 0n, bytes: 0n };
+    return { packets: BigInt(this.counters[slot * 2]!), bytes: BigInt(this.counters[slot * 2 + 1]!) };
+  }
+}

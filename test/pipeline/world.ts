@@ -1,0 +1,102 @@
+/** The article's router in memory: rules from text, packets by their fields. */
+import { runIptables } from '../../src/control/commands/run.js';
+import { MemoryBackend } from '../../src/control/commands/backend.js';
+import { type Outcome, Simulation, type SimulationOptions } from '../../src/control/simulate.js';
+import type { Link } from '../../src/dataplane/interfaces.js';
+import { Hook } from '../../src/dataplane/names.js';
+import type { FrameFacts } from '../../src/dataplane/io/loopback.js';
+import { Packet } from '../../src/dataplane/packet.js';
+import { type Fields, ip, packetBytes, text } from '../nat/packets.js';
+
+export const ORLOCK = '192.168.73.4';
+export const INSIDE = '192.168.73.1';
+export const OUTSIDE = '128.61.70.47';
+export const KNOCK = '128.61.70.200';
+export const IF0 = 2;
+export const IF1 = 3;
+
+const link = (index: number, name: string, flags: number, address: string, prefixLength: number): Link => ({
+  index,
+  name,
+  mtu: 1500,
+  flags,
+  mac: Uint8Array.of(2, 0, 0, 0, 0, index),
+  addresses: [
+    { local: ip(address), address: ip(address), prefixLength, scope: index === 1 ? 254 : 0, secondary: false },
+  ],
+});
+
+export const LINKS: readonly Link[] = [
+  link(1, 'lo', 0x9, '127.0.0.1', 8),
+  link(IF0, 'if0', 0x1, INSIDE, 24),
+  link(IF1, 'if1', 0x1, OUTSIDE, 24),
+];
+
+export class World {
+  readonly backend = new MemoryBackend();
+
+  private constructor(readonly router: Simulation) {}
+
+  /** `rules` in iptables-restore's format. */
+  static async create(rules: string, options: Partial<SimulationOptions> = {}): Promise<World> {
+    const backend = await restored(rules, new MemoryBackend());
+    const world = new World(new Simulation({ links: LINKS, ruleset: backend.ruleset(), ...options }));
+    Object.assign(world, { backend });
+    return world;
+  }
+
+  async restore(rules: string): Promise<void> {
+    await restored(rules, this.backend);
+    this.router.load(this.backend.ruleset());
+  }
+
+  /** A packet comes in by an interface. */
+  arrives(indev: number, fields: PacketFields, facts: FrameFacts = {}): Seen {
+    return see(this.router.run(frame(fields), { hook: Hook.PREROUTING, indev, ...facts }));
+  }
+
+  /** A process of the router sends a packet. */
+  sends(outdev: number, fields: PacketFields, facts: FrameFacts = {}): Seen {
+    return see(this.router.run(frame(fields), { hook: Hook.OUTPUT, outdev, ...facts }));
+  }
+
+  /** Packets counted by the rule or policy at this place (1 = first rule, 0 = policy). */
+  counted(table: string, chain: string, number: number): number {
+    const found = this.backend
+      .ruleset()
+      .tables.find(({ name }) => name === table)!
+      .chains.get(chain)!;
+    const id = number === 0 ? found.policy!.id : found.rules[number - 1]!.id;
+    return Number(this.router.count(id).packets);
+  }
+}
+
+export type PacketFields = Omit<Fields, 'src' | 'dst'> & { src: string; dst: string };
+
+const frame = ({ src, dst, ...rest }: PacketFields): Uint8Array => packetBytes({ src: ip(src), dst: ip(dst), ...rest });
+
+/** An outcome with its packet's fields read. */
+export interface Seen extends Outcome {
+  src: string;
+  dst: string;
+  sport: number;
+  dport: number;
+  fields: Packet;
+}
+
+function see(outcome: Outcome): Seen {
+  const fields = read(outcome.packet ?? new Uint8Array(0));
+  return { ...outcome, fields, src: text(fields.src), dst: text(fields.dst), sport: fields.sport, dport: fields.dport };
+}
+
+export function read(packet: Uint8Array): Packet {
+  const fields = new Packet();
+  fields.parse(packet, 0, packet.length);
+  return fields;
+}
+
+async function restored(rules: string, backend: MemoryBackend): Promise<MemoryBackend> {
+  const result = await runIptables('iptables-restore', [], rules, backend);
+  if (result.code !== 0) throw new Error(result.stderr);
+  return backend;
+}
