@@ -260,13 +260,14 @@ export class Nat {
   }
 
   /**
-   * The same for a tuple that isn't changed at all: if the two ends of a UDP flow were seen as new ones at the same time
+   * The same for a tuple that isn't changed at all: if the two ends of a flow (of UDP, say) were seen as new ones at the same time
    * by two workers, the second to confirm gives way, and must not get another port here (nf_nat_used_tuple_new).
    */
   private usedAsItIs(entry: number, protocol: number): boolean {
     const table = this.table;
     if (!this.used(entry, protocol)) return false;
-    if (protocol !== Proto.UDP && protocol !== Proto.UDPLITE && protocol !== Proto.GRE) return true;
+    // These don't allow two to become one (allow_clash of the kernel's trackers).
+    if (protocol === Proto.TCP || protocol === Proto.SCTP || protocol === Proto.ICMP) return true;
     const changes = Status.NAT_MASK | Status.SEQ_ADJUST;
     if ((table.status(entry) & changes) !== 0) return true;
     const keyOriginal = table.key(entry, Dir.ORIGINAL);
