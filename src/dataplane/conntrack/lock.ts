@@ -8,7 +8,7 @@
 /** @param slot 0..125 @param life counts a slot's owners; 24 bits of it are kept */
 export const ownerWord = (slot: number, life: number): number => (slot + 1) | (life << 8);
 
-const SPINS = 2000;
+const SPINS = 200;
 
 export function lock(words: Int32Array, at: number, owner: number): void {
   if (Atomics.compareExchange(words, at, 0, owner) !== 0) lockSlowly(words, at, owner);

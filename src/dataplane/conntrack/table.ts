@@ -250,7 +250,8 @@ export class ConntrackTable {
   /** Offset of the entry before entry 0, so that links need no subtraction. */
   private readonly base: number;
   private readonly slotAt: number;
-  private readonly owner: number;
+  /** This view in lock words (lock.ts). */
+  readonly owner: number;
   private readonly workers: number;
   private gcAt = 0;
   private gcRest = 0;
@@ -1258,6 +1259,37 @@ export class ConntrackTable {
     w.fill(0, s + S.HELD, s + S.COUNT);
     w[s + S.OP] = Op.NONE;
     Atomics.compareExchange(w, H.EXPECT_LOCK, dead, 0);
+  }
+
+  /** For tests: an insertion that stops half-way, with its locks held, as if the thread died there. */
+  insertUntil(entry: number): void {
+    const e = this.at(entry);
+    const reply = this.bucketOf(e + Ct.TUPLE_WORDS);
+    this.begin(Op.INSERT, entry);
+    this.lockPair(this.bucketOf(e), reply);
+    this.words[e + Ct.TIMEOUT] = (this.words[e + Ct.TIMEOUT]! + this.now) | 0;
+    Atomics.store(this.words, e + Ct.STATUS, (this.words[e + Ct.STATUS]! & STATUS_MASK) | Status.CONFIRMED);
+    this.words[e + Ct.TUPLE_WORDS + Ct.NEXT] = this.words[reply]!;
+    Atomics.store(this.words, reply, ((entry + 1) << 1) | 1);
+  }
+
+  /** Where all entries are, for tests; the sum is the capacity while nobody changes anything. */
+  census(): { free: number; used: number; limbo: number; scratch: number } {
+    const w = this.words;
+    const census = { free: this.capacity - Math.min(w[H.FRESH]!, this.capacity), used: 0, limbo: 0, scratch: 0 };
+    for (let entry = 0; entry < Math.min(w[H.FRESH]!, this.capacity); entry++) {
+      const place = w[this.at(entry) + Ct.STATUS]! >>> PLACE_SHIFT;
+      if (place === 0) census.used++;
+      else if ((place & PLACE_SCRATCH) !== 0) census.scratch++;
+      else census.free++;
+    }
+    for (let slot = 0; slot <= this.workers; slot++) {
+      const s = HEADER_WORDS + slot * SLOT_WORDS;
+      const limbo = w[s + S.LIMBO_COUNT]! + w[s + S.WAIT_COUNT]!;
+      census.limbo += limbo;
+      census.free -= limbo;
+    }
+    return census;
   }
 
   /** The life of the thread in this slot, for `recover`. */
