@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import type { LabOptions } from './lab/index.js';
 
 const [, , name = ''] = process.argv;
 
@@ -88,6 +89,14 @@ async function main(): Promise<void> {
     .command('down')
     .description('undo what a crashed run left: diversion rules, sysctls')
     .action(async () => setExitCode((await import('./down.js')).down()));
+
+  program
+    .command('lab')
+    .description("the article's network in namespaces, its firewall checked with real traffic and shown at work")
+    .option('--once', 'end after the checks; the exit code tells')
+    .addOption(new Option('--device <kind>', 'where packets come from').choices(['nfqueue', 'tun']))
+    .option('--workers <n>', 'dataplane threads', integer(1, 61))
+    .action(async (options: LabOptions) => setExitCode(await (await import('./lab/index.js')).runLab(options)));
 
   // Listed for --help; dispatched above.
   const asks = (usage: string, description: string): void => {

@@ -8,9 +8,10 @@
  * Main thread only; set-up commands are synchronous, as each takes a few milliseconds.
  */
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import path from 'node:path';
+import { STATE_DIRECTORY } from '../divert.js';
 
 export const PREFIX_LAB = 'hutter-lab';
 
@@ -78,7 +79,8 @@ export class Namespace {
    */
   spawn(command: string, args: string[], options: SpawnOptions = {}): ChildProcess {
     const argv = ['netns', 'exec', this.name, 'setpriv', '--pdeathsig', 'KILL', '--', command, ...args];
-    const child = spawn('ip', argv, options);
+    // A session of its own: a terminal's Ctrl-C is this process's business, which then ends its children in order.
+    const child = spawn('ip', argv, { ...options, detached: true });
     this.network.adopt(child);
     return child;
   }
@@ -262,7 +264,10 @@ function removeNamespace(name: string): void {
       // Gone by itself.
     }
   }
+  const inode = statSync(path.join(NETNS_DIR, name), { throwIfNoEntry: false })?.ino;
   spawnSync('ip', ['netns', 'delete', name]);
+  // A router that was killed here can't be undone any more, nor need it be.
+  if (inode !== undefined) rmSync(path.join(STATE_DIRECTORY, `${inode}.json`), { force: true });
   rmSync(path.join(NETNS_ETC, name), { recursive: true, force: true });
 }
 
