@@ -85,7 +85,7 @@ export const CHECKS: readonly Check[] = [
   {
     title: 'SMTP leaves with the TOS of the mangle table',
     async run({ orlock, knock }) {
-      const tos = countTos(knock.ns);
+      const tos = await countTos(knock.ns);
       const result = await orlock.connect({ host: KNOCK, port: SMTP, read: true, timeoutMs: 3000 });
       expect('the connection', said(result), 'connected');
       expect('the greeting', result.data, MAIL);
@@ -116,15 +116,14 @@ export const CHECKS: readonly Check[] = [
 ];
 
 /** Has knock's own kernel count mail packets by their TOS; the returned function reads the counts and stops. */
-function countTos(ns: Namespace): () => Promise<{ cheap: number; other: number }> {
+async function countTos(ns: Namespace): Promise<() => Promise<{ cheap: number; other: number }>> {
   const [tool] = findIptables() as [Iptables | undefined];
   if (!tool) throw new Error('no iptables found to count TOS with: install the package iptables');
   const rules = ['-m tos --tos Minimize-Cost', '-m tos ! --tos Minimize-Cost'].map(
     (match) => `-A PREROUTING -p tcp --dport ${SMTP} ${match}\n`,
   );
-  const ready = restore(ns, tool, `*mangle\n${rules.join('')}COMMIT\n`);
+  await restore(ns, tool, `*mangle\n${rules.join('')}COMMIT\n`);
   return async () => {
-    await ready;
     const saved = await ns.run(tool.save, ['-c', '-t', 'mangle']);
     await restore(ns, tool, '*mangle\nCOMMIT\n');
     const [cheap = 0, other = 0] = [...saved.stdout.matchAll(/^\[(\d+):/gm)].map((match) => Number(match[1]));
