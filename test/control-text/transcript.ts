@@ -42,7 +42,7 @@ export function parseTranscript(text: string): Exchange[][] {
     const program = command[1] === '' ? 'iptables' : (`iptables-${command[1]}` as Step['program']);
     const at = i + 1;
     let [stdin, stdout, stderr, code] = ['', '', '', 0];
-    for (; i + 1 < lines.length && /^(<|  |!|= )/.test(lines[i + 1]!); i++) {
+    for (; i + 1 < lines.length && /^(<| {2}|!|= )/.test(lines[i + 1]!); i++) {
       const part = lines[i + 1]!;
       if (part.startsWith('<')) {
         const input = part.slice(2);
@@ -73,7 +73,7 @@ export function rewriteTranscript(text: string, outcomes: readonly (readonly Out
   const flat = outcomes.flat();
   return text
     .split('\n')
-    .filter((line) => !/^(  |!|= )/.test(line))
+    .filter((line) => !/^( {2}|!|= )/.test(line))
     .join('\n')
     .replace(/^\$.*\n(<.*\n)*/gm, (command) => command + outcomeText(flat.shift()!));
 }

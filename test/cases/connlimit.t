@@ -1,0 +1,20 @@
+:INPUT,FORWARD,OUTPUT
+-m connlimit --connlimit-upto 0 --connlimit-mask 32 --connlimit-saddr ; = ; OK
+-m connlimit --connlimit-upto 3 ; -m connlimit --connlimit-upto 3 --connlimit-mask 32 --connlimit-saddr ; OK
+-m connlimit --connlimit-above 4294967295 --connlimit-mask 32 --connlimit-saddr ; = ; OK
+-m connlimit --connlimit-above 4294967296 ; ; FAIL
+-m connlimit --connlimit-upto -1 ; ; FAIL
+-m connlimit ! --connlimit-above 3 ; -m connlimit --connlimit-upto 3 --connlimit-mask 32 --connlimit-saddr ; OK
+-m connlimit ! --connlimit-upto 3 ; -m connlimit --connlimit-above 3 --connlimit-mask 32 --connlimit-saddr ; OK
+-m connlimit --connlimit-above 3 --connlimit-mask 16 --connlimit-daddr ; = ; OK
+-m connlimit --connlimit-above 3 --connlimit-mask 255.255.0.0 ; -m connlimit --connlimit-above 3 --connlimit-mask 16 --connlimit-saddr ; OK
+-m connlimit --connlimit-above 3 --connlimit-mask 255.0.255.0 ; -m connlimit --connlimit-above 3 --connlimit-mask 32 --connlimit-saddr ; OK
+-m connlimit --connlimit-daddr --connlimit-above 3 ; -m connlimit --connlimit-above 3 --connlimit-mask 32 --connlimit-daddr ; OK
+-m connlimit --connlimit-saddr --connlimit-above 3 ; -m connlimit --connlimit-above 3 --connlimit-mask 32 --connlimit-saddr ; OK
+-m connlimit --connlimit-above 3 --connlimit-mask 0 --connlimit-saddr ; = ; OK
+-m connlimit --connlimit-above 3 --connlimit-mask 33 ; -m connlimit --connlimit-above 3 --connlimit-mask 32 --connlimit-saddr ; OK
+-m connlimit --connlimit-above 3 --connlimit-mask 255.255.0.256 ; ; FAIL
+-m connlimit --connlimit-above 3 --connlimit-saddr --connlimit-daddr ; ; FAIL
+-m connlimit --connlimit-above 3 --connlimit-upto 3 ; ; FAIL
+-m connlimit --connlimit-saddr ; ; FAIL
+-m connlimit ; ; FAIL

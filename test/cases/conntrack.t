@@ -1,0 +1,67 @@
+:INPUT,FORWARD,OUTPUT
+-m state --state NEW ; = ; OK
+-m state --state established,new ; -m state --state NEW,ESTABLISHED ; OK
+-m state --state RELATED,ESTABLISHED ; = ; OK
+-m state --state INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED ; = ; OK
+-m state ! --state NEW ; = ; OK
+-m state --state EST,REL ; -m state --state RELATED,ESTABLISHED ; OK
+-m state --state SNAT ; ; FAIL
+-m state --state NEW, ; ; FAIL
+-m state --state ,NEW ; ; FAIL
+-m state --state NEWX ; ; FAIL
+-m state ; ; FAIL
+-m conntrack --ctstate NEW ; = ; OK
+-m conntrack --ctstate ESTABLISHED,RELATED ; -m conntrack --ctstate RELATED,ESTABLISHED ; OK
+-m conntrack --ctstate INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED,SNAT,DNAT ; = ; OK
+-m conntrack ! --ctstate NEW ; = ; OK
+-m conntrack --ctstate wrong ; ; FAIL
+-m conntrack --ctproto 0 ; = ; OK
+-m conntrack --ctproto tcp ; -m conntrack --ctproto 6 ; OK
+-m conntrack ! --ctproto 17 ; = ; OK
+-m conntrack --ctproto nosuch ; ; FAIL
+-m conntrack --ctorigsrc 1.2.3.4 ; = ; OK
+-m conntrack --ctorigsrc 1.2.3.4/32 ; -m conntrack --ctorigsrc 1.2.3.4 ; OK
+-m conntrack --ctorigsrc 1.2.3.4/8 ; = ; OK
+-m conntrack --ctorigsrc 1.2.3.4/255.0.0.0 ; -m conntrack --ctorigsrc 1.2.3.4/8 ; OK
+-m conntrack --ctorigsrc 1.2.3.4/33 ; -m conntrack --ctorigsrc 1.2.3.4 ; OK
+-m conntrack --ctorigsrc 1.2.3.4/33x ; ; FAIL
+-m conntrack --ctorigdst 1.2.3.4/24 ; = ; OK
+-m conntrack --ctorigdst 1.2.3 ; -m conntrack --ctorigdst 1.2.0.3 ; OK
+-m conntrack --ctorigdst 1.2.3.256 ; ; FAIL
+-m conntrack --ctreplsrc 1.2.3.4/24 ; = ; OK
+-m conntrack ! --ctreplsrc 0x01020304 ; -m conntrack ! --ctreplsrc 1.2.3.4 ; OK
+-m conntrack --ctreplsrc /24 ; ; FAIL
+-m conntrack --ctrepldst 1.2.3.4/24 ; = ; OK
+-m conntrack --ctrepldst 1.2.3.4/255.255.255.255 ; -m conntrack --ctrepldst 1.2.3.4 ; OK
+-m conntrack --ctrepldst 1.2.3.4/x ; ; FAIL
+-m conntrack --ctorigsrcport 80 ; = ; OK
+-m conntrack --ctorigsrcport 80:90 ; = ; OK
+-m conntrack --ctorigsrcport http ; -m conntrack --ctorigsrcport 80 ; OK
+-m conntrack --ctorigsrcport 1:2:3 ; ; FAIL
+-m conntrack ! --ctorigdstport 80 ; = ; OK
+-m conntrack --ctorigdstport 80:80 ; -m conntrack --ctorigdstport 80 ; OK
+-m conntrack --ctorigdstport nosuch ; ; FAIL
+-m conntrack --ctreplsrcport 80 ; = ; OK
+-m conntrack --ctreplsrcport :80 ; -m conntrack --ctreplsrcport 0:80 ; OK
+-m conntrack --ctreplsrcport 0x50 ; ; FAIL
+-m conntrack --ctrepldstport 80 ; = ; OK
+-m conntrack --ctrepldstport 80: ; -m conntrack --ctrepldstport 80:65535 ; OK
+-m conntrack --ctrepldstport -1 ; ; FAIL
+-m conntrack --ctstatus NONE ; = ; OK
+-m conntrack --ctstatus EXPECTED,SEEN_REPLY,ASSURED,CONFIRMED ; = ; OK
+-m conntrack ! --ctstatus assured,seen ; -m conntrack ! --ctstatus SEEN_REPLY,ASSURED ; OK
+-m conntrack --ctstatus wrong ; ; FAIL
+-m conntrack --ctexpire 0 ; = ; OK
+-m conntrack --ctexpire 4294967295 ; = ; OK
+-m conntrack --ctexpire 0:4294967295 ; = ; OK
+-m conntrack --ctexpire 42949672956 ; ; FAIL
+-m conntrack --ctexpire -1 ; ; FAIL
+-m conntrack --ctexpire 3: ; -m conntrack --ctexpire 3:4294967295 ; OK
+-m conntrack --ctexpire :3 ; -m conntrack --ctexpire 0:3 ; OK
+-m conntrack --ctexpire 4:3 ; = ; OK
+-m conntrack --ctdir ORIGINAL ; = ; OK
+-m conntrack --ctdir reply ; -m conntrack --ctdir REPLY ; OK
+-m conntrack --ctdir wrong ; ; FAIL
+-m conntrack ! --ctdir REPLY ; ; FAIL
+-m conntrack --ctdir ORIGINAL --ctstate NEW --ctproto 6 ; -m conntrack --ctstate NEW --ctproto 6 --ctdir ORIGINAL ; OK
+-m conntrack ; ; FAIL

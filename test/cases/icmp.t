@@ -1,0 +1,16 @@
+:INPUT,FORWARD,OUTPUT
+-p icmp -m icmp --icmp-type any ; = ; OK
+-p icmp -m icmp --icmp-type 8 ; = ; OK
+-p icmp --icmp-type echo-request ; -p icmp -m icmp --icmp-type 8 ; OK
+-p icmp --icmp-type ping ; -p icmp -m icmp --icmp-type 8 ; OK
+-p icmp --icmp-type Port-Un ; -p icmp -m icmp --icmp-type 3/3 ; OK
+-p icmp -m icmp --icmp-type 3/4 ; = ; OK
+-p icmp -m icmp ! --icmp-type 8 ; = ; OK
+-p icmp -m icmp ! --icmp-type any ; = ; OK
+-p icmp -m icmp --icmp-type 255 ; -p icmp -m icmp --icmp-type any ; OK
+-p icmp -m icmp --icmp-type 256 ; ; FAIL
+-p icmp -m icmp --icmp-type 3/256 ; ; FAIL
+-p icmp -m icmp --icmp-type 8:9 ; ; FAIL
+-p icmp -m icmp --icmp-type echo-re ; ; FAIL
+-p icmp -m icmp ; ; FAIL
+-p tcp -m icmp --icmp-type 8 ; ; FAIL

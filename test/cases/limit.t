@@ -1,0 +1,22 @@
+:INPUT,FORWARD,OUTPUT
+-m limit --limit 3/min ; = ; OK
+-m limit ; -m limit --limit 3/hour ; OK
+-m limit --limit 3/minute ; -m limit --limit 3/min ; OK
+-m limit --limit 1000/sec ; = ; OK
+-m limit --limit 10 ; -m limit --limit 10/sec ; OK
+-m limit --limit 10/s ; -m limit --limit 10/sec ; OK
+-m limit --limit 60/min ; -m limit --limit 1/sec ; OK
+-m limit --limit 7/day ; = ; OK
+-m limit --limit 1/hour --limit-burst 5 ; -m limit --limit 1/hour ; OK
+-m limit --limit 1/hour --limit-burst 7 ; = ; OK
+-m limit --limit-burst 7 --limit 1/hour ; -m limit --limit 1/hour --limit-burst 7 ; OK
+-m limit --limit 10000/sec ; = ; OK
+-m limit --limit 10001/sec ; ; FAIL
+-m limit --limit 0/sec ; ; FAIL
+-m limit --limit 3/ ; ; FAIL
+-m limit --limit 3/week ; ; FAIL
+-m limit --limit 1/sec --limit-burst 10000 ; = ; OK
+-m limit --limit 1/sec --limit-burst 10001 ; ; FAIL
+-m limit --limit 1/sec --limit-burst 0 ; ; FAIL
+-m limit --limit 1/day --limit-burst 10000 ; ; FAIL
+-m limit ! --limit 1/sec ; ; FAIL

@@ -1,0 +1,21 @@
+:INPUT,FORWARD,OUTPUT
+-j LOG ; = ; OK
+-j LOG --log-prefix hello ; = ; OK
+-j LOG --log-prefix "two words: " ; = ; OK
+-j LOG --log-prefix "quoted" ; -j LOG --log-prefix quoted ; OK
+-j LOG --log-prefix "0123456789012345678901234567890123456789" ; -j LOG --log-prefix 01234567890123456789012345678 ; OK
+-j LOG --log-prefix "" ; ; FAIL
+-j LOG --log-level 0 ; = ; OK
+-j LOG --log-level 7 ; = ; OK
+-j LOG --log-level warning ; -j LOG ; OK
+-j LOG --log-level debug ; -j LOG --log-level 7 ; OK
+-j LOG --log-level panic ; -j LOG --log-level 0 ; OK
+-j LOG --log-level 8 ; ; FAIL
+-j LOG --log-level warn ; ; FAIL
+-j LOG --log-tcp-sequence --log-tcp-options --log-ip-options --log-uid --log-macdecode ; = ; OK
+-j LOG --log-macdecode --log-uid --log-ip-options --log-tcp-options --log-tcp-sequence --log-level 3 ; -j LOG --log-level 3 --log-tcp-sequence --log-tcp-options --log-ip-options --log-uid --log-macdecode ; OK
+-j LOG --log-tcp-sequence --log-tcp-sequence ; ; FAIL
+-j LOG --log-tcp-options --log-tcp-options ; ; FAIL
+-j LOG --log-ip-options --log-ip-options ; ; FAIL
+-j LOG --log-uid --log-uid ; ; FAIL
+-j LOG --log-macdecode --log-macdecode ; ; FAIL

@@ -1,0 +1,27 @@
+:INPUT,FORWARD,OUTPUT
+-p tcp -m multiport --sports 53,1024:65535 ; = ; OK
+-p tcp -m multiport --dports 53,1024:65535 ; = ; OK
+-p udp -m multiport --ports 53,1024:65535 ; = ; OK
+-p udp -m multiport --ports 53 ; = ; OK
+-p tcp -m multiport --destination-ports ssh,http ; -p tcp -m multiport --dports 22,80 ; OK
+-p tcp -m multiport --source-ports smtp ; -p tcp -m multiport --sports 25 ; OK
+-p udp -m multiport --ports domain,0x45 ; -p udp -m multiport --ports 53,69 ; OK
+-p tcp -m multiport ! --dports 22 ; = ; OK
+-p sctp -m multiport --dports 22 ; = ; OK
+-p dccp -m multiport --dports 22 ; = ; OK
+-p udplite -m multiport --dports 22 ; = ; OK
+-p tcp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 ; = ; OK
+-p tcp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 ; ; FAIL
+-p tcp -m multiport --dports 1:2,3:4,5:6,7:8,9:10,11:12,13:14,15 ; = ; OK
+-p tcp -m multiport --dports 1:2,3:4,5:6,7:8,9:10,11:12,13:14,15:16 ; ; FAIL
+-p tcp -m multiport --dports 4:4 ; ; FAIL
+-p tcp -m multiport --dports 4:3 ; ; FAIL
+-p tcp -m multiport --dports :4 ; ; FAIL
+-p tcp -m multiport --dports 4: ; ; FAIL
+-p tcp -m multiport --sports 65536 ; ; FAIL
+-p tcp -m multiport --ports 1,,2 ; ; FAIL
+-p tcp -m multiport --dports 1 --sports 1 ; ; FAIL
+-p icmp -m multiport --dports 1 ; ; FAIL
+-m multiport --dports 1 ; ; FAIL
+! -p tcp -m multiport --dports 1 ; ; FAIL
+-p tcp -m multiport ; ; FAIL

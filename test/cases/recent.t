@@ -1,0 +1,24 @@
+:INPUT,FORWARD,OUTPUT
+-m recent --set --name DEFAULT --mask 255.255.255.255 --rsource ; = ; OK
+-m recent --set ; -m recent --set --name DEFAULT --mask 255.255.255.255 --rsource ; OK
+-m recent --rcheck --hitcount 8 --name foo --mask 255.255.255.255 --rsource ; = ; OK
+-m recent --rcheck --name foo --rdest ; -m recent --rcheck --name foo --mask 255.255.255.255 --rdest ; OK
+-m recent ! --update --seconds 60 --name foo --mask 255.255.255.255 --rdest ; = ; OK
+-m recent --update --hitcount 0x10 --seconds 60 --rttl --reap ; -m recent --update --seconds 60 --reap --hitcount 16 --rttl --name DEFAULT --mask 255.255.255.255 --rsource ; OK
+-m recent --remove --name foo --mask 255.255.255.0 --rsource ; = ; OK
+-m recent --name foo --remove --rsource ; -m recent --remove --name foo --mask 255.255.255.255 --rsource ; OK
+-m recent --set --mask 24 ; -m recent --set --name DEFAULT --mask 0.0.0.24 --rsource ; OK
+-m recent --set --rttl ; ; FAIL
+-m recent --remove --rttl ; ; FAIL
+-m recent --set --seconds 5 ; ; FAIL
+-m recent --rcheck --hitcount 65535 --name big --mask 255.255.255.255 --rsource ; = ; OK
+-m recent --rcheck --hitcount 65536 ; ; FAIL
+-m recent --rcheck --seconds 0 ; ; FAIL
+-m recent --rcheck --reap ; ; FAIL
+-m recent --set --update ; ; FAIL
+-m recent --rcheck --name a/b ; ; FAIL
+-m recent --rcheck --name "" ; ; FAIL
+-m recent --rcheck --mask 255.255.255.256 ; ; FAIL
+-m recent --rcheck --rsource --rsource ; ; FAIL
+-m recent --rcheck --rdest --rdest ; ; FAIL
+-m recent --rsource ; ; FAIL

@@ -1,0 +1,40 @@
+:INPUT,FORWARD,OUTPUT
+-p tcp -m tcp --sport 1 ; = ; OK
+-p tcp -m tcp --dport 22 ; = ; OK
+-p tcp --dport 22 ; -p tcp -m tcp --dport 22 ; OK
+-p 6 --dport ssh ; -p tcp -m tcp --dport 22 ; OK
+-p tcp --destination-port 22:23 ; -p tcp -m tcp --dport 22:23 ; OK
+-p tcp --source-port smtp:pop3 ; -p tcp -m tcp --sport 25:110 ; OK
+-p tcp -m tcp --dport :4 ; -p tcp -m tcp --dport 0:4 ; OK
+-p tcp -m tcp --dport 4: ; -p tcp -m tcp --dport 4:65535 ; OK
+-p tcp -m tcp --dport 4:4 ; -p tcp -m tcp --dport 4 ; OK
+-p tcp -m tcp --dport : ; -p tcp -m tcp ; OK
+-p tcp -m tcp --dport 0 ; = ; OK
+-p tcp -m tcp --dport 65535 ; = ; OK
+-p tcp -m tcp --dport 0x16 ; -p tcp -m tcp --dport 22 ; OK
+-p tcp -m tcp --dport 026 ; -p tcp -m tcp --dport 22 ; OK
+-p tcp -m tcp --dport 4:3 ; ; FAIL
+-p tcp -m tcp --dport 65536 ; ; FAIL
+-p tcp -m tcp --dport -1 ; ; FAIL
+-p tcp -m tcp --dport nosuch ; ; FAIL
+-p tcp -m tcp --sport 65536 ; ; FAIL
+-p tcp -m tcp ! --sport 1 ; = ; OK
+-p tcp -m tcp ! --dport 1:2 ; = ; OK
+-p tcp -m tcp --sport 1 --dport 2 ; = ; OK
+-p tcp -m tcp --dport 2 --sport 1 ; -p tcp -m tcp --sport 1 --dport 2 ; OK
+-p tcp --syn ; -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN ; OK
+-p tcp ! --syn ; -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN ; OK
+-p tcp --syn --syn ; ; FAIL
+-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN ; = ; OK
+-p tcp -m tcp --tcp-flags ALL NONE ; -p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE ; OK
+-p tcp -m tcp --tcp-flags ack,RST rst ; -p tcp -m tcp --tcp-flags RST,ACK RST ; OK
+-p tcp -m tcp ! --tcp-flags SYN SYN ; = ; OK
+-p tcp -m tcp --tcp-flags SYN,ACK ; ; FAIL
+-p tcp -m tcp --tcp-flags NOSUCH SYN ; ; FAIL
+-p tcp -m tcp --tcp-option 5 ; = ; OK
+-p tcp -m tcp ! --tcp-option 0x5 ; -p tcp -m tcp ! --tcp-option 5 ; OK
+-p tcp -m tcp --tcp-option 0 ; ; FAIL
+-p tcp -m tcp --tcp-option 256 ; ; FAIL
+-p udp -m tcp --dport 22 ; ; FAIL
+-m tcp --dport 22 ; ; FAIL
+! -p tcp -m tcp ; ; FAIL

@@ -1,0 +1,17 @@
+:INPUT,FORWARD,OUTPUT
+-p udp -m udp --sport 1 ; = ; OK
+-p udp -m udp --dport 53 ; = ; OK
+-p udp --dport domain ; -p udp -m udp --dport 53 ; OK
+-p udp --source-port 1:10 ; -p udp -m udp --sport 1:10 ; OK
+-p udp --destination-port :4 ; -p udp -m udp --dport 0:4 ; OK
+-p udp -m udp --dport 4: ; -p udp -m udp --dport 4:65535 ; OK
+-p udp -m udp --dport 4:3 ; = ; OK
+-p udp -m udp --dport 4:4 ; -p udp -m udp --dport 4 ; OK
+-p udp -m udp --dport 65535 ; = ; OK
+-p udp -m udp --dport 65536 ; -p udp -m udp --dport 0 ; OK
+-p udp -m udp --dport 0x16 ; ; FAIL
+-p udp -m udp --dport 1:2:3 ; ; FAIL
+-p udp -m udp --dport 1 --dport 2 ; ; FAIL
+-p udp -m udp --sport nosuch ; ; FAIL
+-p udp -m udp ! --sport 1 ! --dport 1:2 ; = ; OK
+-p tcp -m udp --dport 22 ; ; FAIL
