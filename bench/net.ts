@@ -145,7 +145,7 @@ export class Network {
     this.sysctl('router', 'net.ipv4.ip_forward', '1');
     for (const device of ['if0', 'if1']) this.sysctl('router', `net.ipv4.conf.${device}.rp_filter`, '0');
     this.sysctl('router', 'net.ipv4.conf.all.rp_filter', '0');
-    // `ip netns exec` has made no view of /sys yet for anybody: one packet through settles ARP, too.
+    // Neighbours are known before anything is measured.
     run('ip', ['netns', 'exec', this.namespace('sender'), 'ping', '-c1', '-W2', SINK_FIRST]);
   }
 
@@ -205,26 +205,11 @@ export class Network {
     return { queue, user };
   }
 
-  /** Removes every rule that iptables-legacy has in the namespace. */
-  flush(place: Place): void {
-    const chains: Record<string, readonly string[]> = {
-      raw: ['PREROUTING', 'OUTPUT'],
-      mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
-      nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
-      filter: ['INPUT', 'FORWARD', 'OUTPUT'],
-    };
-    const text = Object.entries(chains)
-      .map(([name, list]) => `*${name}\n${list.map((chain) => `:${chain} ACCEPT\n`).join('')}COMMIT\n`)
-      .join('');
-    this.exec(place, 'iptables-legacy-restore', [], text);
-  }
-
   /** Ends every program and removes the namespaces with all that is in them. Safe to call twice. */
   async close(): Promise<void> {
-    for (const program of this.#programs.splice(0)) {
-      if (program.running) program.child.kill('SIGKILL');
-      await program.end();
-    }
+    const programs = this.#programs.splice(0);
+    for (const program of programs) if (program.running) program.child.kill('SIGTERM');
+    for (const program of programs) await program.end(3000);
     const present = run('ip', ['netns', 'list']);
     for (const place of ['sender', 'router', 'sink'] as const) {
       if (present.includes(this.namespace(place))) run('ip', ['netns', 'delete', this.namespace(place)]);

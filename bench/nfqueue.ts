@@ -61,12 +61,12 @@ interface Measure {
   readonly machineUs: number;
 }
 
-/** The diversion that hutter makes, for the loops that have none of their own. */
+/** The diversion that hutter makes, by the same tool, for the loops that have none of their own. */
 function divert(net: Network): void {
   const rules = ['*raw', ':PREROUTING ACCEPT', ':OUTPUT ACCEPT', '-A PREROUTING -j CT --notrack'];
   net.exec(
     'router',
-    'iptables-legacy-restore',
+    'iptables-restore',
     [],
     [...rules, `-A PREROUTING -i if0 -j NFQUEUE --queue-num ${QUEUE}`, 'COMMIT', ''].join('\n'),
   );
@@ -89,12 +89,8 @@ function hutter(tables: 'all' | 'filter'): (net: Network) => Promise<Program> {
     const args = ['up', '--rules', rules, '--control', control, '--workers', '1', '--queue-base', String(QUEUE)];
     const program = net.start('router', process.execPath, [HUTTER, ...args], ROUTER_CORE);
     program.child.on('close', () => rmSync(folder, { recursive: true, force: true }));
-    await until('hutter to be up', () => existsSync(control) || !program.running, 20_000);
-    await until(
-      'hutter to divert',
-      () => !program.running || net.exec('router', 'iptables-legacy-save', ['-t', 'raw']).includes('NFQUEUE'),
-      20_000,
-    );
+    // Its greeting comes when it diverts and answers.
+    await until('hutter to be up', () => program.stdout.includes('\n') || !program.running, 30_000);
     if (!program.running) throw new Error(`hutter up ended: ${program.lastWords}`);
     return program;
   };
@@ -242,11 +238,8 @@ async function measure(net: Network, contender: Contender, options: Options): Pr
       machineUs: perPacket(b.busy - a.busy),
     };
   } finally {
+    // hutter takes its diversion back; the rest goes with the namespaces.
     await router?.stop();
-    net.flush('router');
-    net.exec('sink', 'iptables-legacy', ['-t', 'raw', '-F']);
-    net.sysctl('router', 'net.ipv4.conf.if0.accept_local', '0');
-    net.sysctl('router', 'net.ipv4.conf.if0.rp_filter', '0');
   }
 }
 
@@ -259,11 +252,10 @@ export async function run(options: Options): Promise<Result> {
   const say = (text: string): void => void (options.json ? process.stderr : process.stdout).write(text);
   const failed = new Map<string, string>();
   const runs = new Map<string, Measure[]>(CONTENDERS.map(({ name }) => [name, []]));
-  const net = new Network();
-  const interrupted = (): void => void net.close().then(() => process.exit(130));
+  let net: Network | undefined;
+  const interrupted = (): void => void Promise.resolve(net?.close()).then(() => process.exit(130));
   process.on('SIGINT', interrupted).on('SIGTERM', interrupted);
   try {
-    await net.open();
     for (let round = 0; round < options.pairs; round++) {
       // Every other round runs backwards, so that nobody always follows the same neighbour.
       for (const contender of round % 2 ? CONTENDERS.toReversed() : CONTENDERS) {
@@ -274,19 +266,23 @@ export async function run(options: Options): Promise<Result> {
           continue;
         }
         say(`round ${round + 1}/${options.pairs}: ${name.padEnd(24)}`);
+        // New namespaces each time: a table once looked at stays, and costs every packet after it.
+        net = new Network();
         try {
+          await net.open();
           const result = await measure(net, contender, options);
           runs.get(name)!.push(result);
           say(`${Math.round(result.pps).toLocaleString('en')} packets/s\n`);
         } catch (error) {
           failed.set(name, (error as Error).message);
           say(`failed: ${(error as Error).message}\n`);
+        } finally {
+          await net.close();
         }
       }
     }
   } finally {
     process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
-    await net.close();
   }
 
   const result: Record<string, Spread> = {};

@@ -81,7 +81,9 @@ function ownEngine() {
   const work = mkdtempSync(path.join(tmpdir(), 'hutter-compose-'));
   undo.push(() => {
     // The daemon leaves its hold on a network namespace mounted.
-    const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' ')[1] ?? '');
+    const mounts = readFileSync('/proc/self/mounts', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[1] ?? '');
     for (const mount of mounts.filter((name) => name.startsWith(`${work}/`)).reverse()) run('umount', ['-l', mount]);
     rmSync(work, { recursive: true, force: true, maxRetries: 5, retryDelay: 500 });
   });
