@@ -135,7 +135,6 @@ const initiateTagThere = (p: Packet, chunk: number): boolean => chunk + CHUNK_HE
 /** First packet of a connection: the tags that can be known from it. False: it can't begin one. */
 function begin(w: Int32Array, p: Packet, e: number): boolean {
   const tag = u32(p.bytes, p.l4 + VERIFICATION_TAG);
-  w.fill(0, e + STATE, e + TAG + 2);
   for (let o = p.l4 + HEADER; o + CHUNK_HEADER <= p.end; o += padded(u16(p.bytes, o + CHUNK_LENGTH))) {
     const type = u8(p.bytes, o);
     if (nextState(0, SctpState.NONE, type) === SctpState.NONE) return false;

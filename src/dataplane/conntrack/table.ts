@@ -662,8 +662,8 @@ export class ConntrackTable {
     if (entry < 0) return -1;
     const e = this.at(entry);
     const generation = (w[e + Ct.GENERATION]! + 1) | 0;
-    w.fill(0, e, e + Ct.STATUS);
-    w.fill(0, e + Ct.STATUS + 1, e + ENTRY_WORDS);
+    for (let o = e; o < e + Ct.STATUS; o++) w[o] = 0;
+    for (let o = e + Ct.STATUS + 1; o < e + ENTRY_WORDS; o++) w[o] = 0;
     w[e + Ct.GENERATION] = generation;
     w[e + Ct.SRC] = src;
     w[e + Ct.DST] = dst;

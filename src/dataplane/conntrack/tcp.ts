@@ -349,7 +349,6 @@ function begin(t: ConntrackTable, p: Packet, e: number, kind: number): boolean {
   if (next === sIV) return false;
   if (next !== sSS && t.setting(Setting.TCP_LOOSE) === 0) return false;
   const w = t.words;
-  w.fill(0, e + Tcp.STATE, e + Tcp.LAST_WINDOW + 1);
   const end = segmentEnd(p, u32(p.bytes, p.l4 + SEQ));
   const window = u16(p.bytes, p.l4 + WINDOW) || 1;
   const seen = seenAt(e, 0);
