@@ -157,7 +157,7 @@ export async function runConntrack(
         const kind = KINDS[type];
         if (kind === '' || !query.events.has(kind) || !wanted(words, query)) return;
         count++;
-        out.stdout(`${formatEvent(kind, words, query.outputs)}\n`);
+        out.stdout(`${formatEvent(kind, words, table.now, query.outputs)}\n`);
       });
       out.stderr(`${TOOL}: ${count} flow events have been shown.\n`);
       return 0;
@@ -189,8 +189,11 @@ export function formatFlow(
   return line;
 }
 
-/** An event's line, with timestamps as `-o timestamp` has them. */
-function formatEvent(kind: EventKind, words: Int32Array, outputs: ReadonlySet<string>): string {
+/**
+ * An event's line, with timestamps as `-o timestamp` has them. It is read a moment after the event, `now` in
+ * milliseconds, so what is left is rounded to the second it was. A connection that timed out has nothing left.
+ */
+function formatEvent(kind: EventKind, words: Int32Array, now: number, outputs: ReadonlySet<string>): string {
   let line = '';
   if (outputs.has('timestamp')) {
     const now = Date.now();
@@ -198,8 +201,8 @@ function formatEvent(kind: EventKind, words: Int32Array, outputs: ReadonlySet<st
   }
   line += `[${kind}]`.padStart(9) + ' ';
   if (outputs.has('extended')) line += 'ipv4     2 ';
-  const expires = kind === 'DESTROY' ? '' : `${Math.floor(words[Ct.TIMEOUT]! / 1000)} `;
-  line += body(words, expires, kind === 'DESTROY');
+  const seconds = Math.max(Math.round(((words[Ct.TIMEOUT]! - now) | 0) / 1000), 0);
+  line += body(words, kind === 'DESTROY' && seconds === 0 ? '' : `${seconds} `, kind === 'DESTROY');
   const mark = words[Ct.MARK]! >>> 0;
   if (mark !== 0) line += `mark=${mark} `;
   return (line + zones(words)).trimEnd();

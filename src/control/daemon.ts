@@ -140,6 +140,10 @@ export class Daemon {
       case 'status':
         return this.status(request.argv, reply);
       default:
+        if (request.program === 'fail-worker' && process.env['HUTTER_TEST_FAULTS'] === '1') {
+          this.router.failWorker(Number(request.argv[0]), this.router.table.next(-1));
+          return 0;
+        }
         reply.write({ stderr: byteString(`hutter: the router doesn't know \`${request.program}'\n`) });
         return 2;
     }

@@ -266,6 +266,12 @@ export class Router {
     await this.tell(() => ({ type: 'settings', strictReversePath }));
   }
 
+  /** For tests: worker `number` throws, while it holds the lock of connection `entry` (−1 = none). */
+  failWorker(number: number, entry: number): void {
+    this.members[number]?.port.postMessage({ type: 'fail', entry } satisfies WorkerMessage);
+    this.nudge();
+  }
+
   /** Posts to all, moves the epoch, wakes them, and waits until all have taken it. */
   private async tell(message: (member: Member) => WorkerMessage): Promise<void> {
     for (const member of this.members) member.port.postMessage(message(member));
@@ -360,6 +366,7 @@ export class Router {
 
   private drainRings(): void {
     for (const { ring } of this.members) for (const record of ring.drain()) this.options.onLog(record);
+    if (this.listeners.size > 0) this.setTime();
     const record = new Int32Array(RECORD_WORDS);
     for (const ring of this.eventRings)
       while (ring.take(record)) {

@@ -131,7 +131,11 @@ export interface Publication {
 }
 
 export type WorkerMessage =
-  { type: 'publish'; publication: Publication } | { type: 'settings'; strictReversePath: number[] } | { type: 'stop' };
+  | { type: 'publish'; publication: Publication }
+  | { type: 'settings'; strictReversePath: number[] }
+  | { type: 'stop' }
+  /** For tests: throw, while holding the lock of a connection (−1 = of none). */
+  | { type: 'fail'; entry: number };
 
 /**
  * A ring of records from one thread (a worker) to one other (the main thread). A record is a word of length and that

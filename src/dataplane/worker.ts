@@ -157,7 +157,10 @@ class Worker {
       const message = received.message;
       if (message.type === 'publish') this.takeUp(message.publication);
       else if (message.type === 'settings') this.routes.setStrictReversePath(message.strictReversePath);
-      else this.stopping = true;
+      else if (message.type === 'fail') {
+        if (message.entry >= 0) this.connections.lockEntry(message.entry);
+        throw new Error('told to fail');
+      } else this.stopping = true;
     }
     this.acknowledge();
   }

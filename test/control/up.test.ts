@@ -1,0 +1,409 @@
+/**
+ * `hutter up` and `down` as a person meets them, in namespaces of their own:
+ *
+ *     orlock 192.168.73.4 --- if0 192.168.73.1  hutter  128.61.70.47 if1 --- 128.61.70.200 knock
+ */
+import { type ChildProcess, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { Network, type Output, until } from '../../src/control/lab/netns.js';
+import { startHost } from '../../src/control/lab/hosts.js';
+import type { Status } from '../../src/control/status.js';
+
+const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../..');
+const HUTTER = path.join(ROOT, 'dist/bin/hutter.mjs');
+const RULES = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -p udp --dport 9 -j DROP
+COMMIT
+`;
+const MASQUERADE = '*nat\n-A POSTROUTING -o if1 -j MASQUERADE\nCOMMIT\n';
+
+if (process.getuid?.() !== 0) {
+  t.fail('these tests need root');
+  process.exit(1);
+}
+
+class Gateway {
+  readonly network = new Network('hutter-up');
+  readonly router = this.network.namespace('hutter');
+  readonly orlock = this.network.namespace('orlock');
+  readonly knock = this.network.namespace('knock');
+  readonly control = path.join(this.network.dir, 'control.sock');
+  said = '';
+
+  constructor() {
+    const { router, orlock, knock, network } = this;
+    network.link(
+      { at: router, dev: 'if0', addresses: ['192.168.73.1/24'] },
+      { at: orlock, dev: 'eth0', addresses: ['192.168.73.4/24'] },
+    );
+    network.link(
+      { at: router, dev: 'if1', addresses: ['128.61.70.47/24'] },
+      { at: knock, dev: 'eth0', addresses: ['128.61.70.200/24'] },
+    );
+    orlock.ip('route add default via 192.168.73.1');
+    knock.ip('route add default via 128.61.70.47');
+    router.sysctl({ 'net.ipv4.ip_forward': 1, 'net.ipv4.conf.if0.rp_filter': 1 });
+  }
+
+  file(name: string, text: string): string {
+    const file = path.join(this.network.dir, name);
+    writeFileSync(file, text);
+    return file;
+  }
+
+  hutter(...args: string[]): Promise<Output> {
+    return this.router.run(process.execPath, [HUTTER, ...args], { env: this.env() });
+  }
+
+  env(): NodeJS.ProcessEnv {
+    return { ...process.env, HUTTER_CONTROL: this.control, HUTTER_TEST_FAULTS: '1' };
+  }
+
+  /** Starts `hutter up` and waits until it says that it is. */
+  async up(rules: string, ...args: string[]): Promise<ChildProcess> {
+    const file = this.file('rules', rules);
+    const child = this.router.spawn(process.execPath, [HUTTER, 'up', '--rules', file, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: this.env(),
+    });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        this.said = said;
+      });
+    await until(
+      'hutter is up',
+      () => {
+        if (child.exitCode !== null) throw new Error(`up ended with ${child.exitCode}: ${said}`);
+        return said.includes(' is up: ');
+      },
+      { timeoutMs: 20_000 },
+    );
+    return child;
+  }
+
+  async status(): Promise<Status> {
+    return JSON.parse((await this.hutter('status', '--json')).stdout) as Status;
+  }
+
+  async ping(count = 1): Promise<boolean> {
+    const args = ['-c', String(count), '-i', '0.2', '-W', '1', '128.61.70.200'];
+    return (await this.orlock.run('ping', args)).code === 0;
+  }
+
+  /** What `up` changes in the kernel, as text that can be compared. */
+  async traces(): Promise<string> {
+    const shell = `
+      for flavour in nft legacy; do
+        [ $flavour = legacy ] && ! grep -qs raw /proc/net/ip_tables_names || iptables-$flavour-save -t raw 2>/dev/null
+      done | grep -v '^#' | sed 's/\\[.*//'
+      for conf in /proc/sys/net/ipv4/conf/*; do echo $conf $(cat $conf/rp_filter) $(cat $conf/accept_local); done`;
+    const { stdout } = await this.router.run('sh', ['-c', shell]);
+    // A table that was looked at is there, empty; that is no trace.
+    return stdout.replace(/^\*raw\n:PREROUTING ACCEPT *\n:OUTPUT ACCEPT *\nCOMMIT\n/gm, '');
+  }
+}
+
+const end = (child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> =>
+  new Promise((resolve) => {
+    child.once('exit', (code) => resolve(code));
+    child.kill(signal);
+  });
+
+function gateway(t: Test): Gateway {
+  const made = new Gateway();
+  t.teardown(() => made.network.close());
+  return made;
+}
+
+const local = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
+  spawnSync(process.execPath, [HUTTER, ...args], { encoding: 'utf8' });
+
+t.test('wrong usage: one sentence, exit code 2', (t) => {
+  for (const [args, text] of [
+    [['frobnicate'], "unknown command 'frobnicate'"],
+    [['up', '--workers', '0'], 'It must be a whole number from 1 to 61.'],
+    [['up', '--fail', 'maybe'], 'Allowed choices are open, closed.'],
+    [['up', '--rules'], "option '--rules <file>' argument missing"],
+    [['up', '--colour'], "unknown option '--colour'"],
+  ] as const) {
+    const { status, stderr } = local(...args);
+    t.equal(status, 2, args.join(' '));
+    t.match(stderr, /^hutter: /);
+    t.ok(stderr.includes(text), stderr);
+  }
+  t.match(local('--version'), { status: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
+  t.match(local('--help'), { status: 0, stdout: /up \[options\]/ });
+  t.match(local('up'), { status: 1, stderr: /^hutter: what rules\? / });
+  t.match(local('up', '--rules', '/none'), {
+    status: 1,
+    stderr: "hutter: can't read /none: no such file or directory\n",
+  });
+  t.match(local('status', '--control', '/none'), { status: 4, stderr: /^hutter isn't running: / });
+  t.end();
+});
+
+t.test('not root', (t) => {
+  const args = ['--bounding-set', '-all', '--inh-caps', '-all', '--ambient-caps', '-all', 'unshare', '--help'];
+  t.equal(spawnSync('setpriv', args).status, 0);
+  const { status, stderr } = spawnSync(
+    'setpriv',
+    ['--bounding-set', '-all', process.execPath, HUTTER, 'up', '--config', '/dev/null'],
+    { encoding: 'utf8' },
+  );
+  t.match(stderr, /^hutter: hutter up needs CAP_NET_ADMIN and CAP_NET_RAW: run it as root, or /);
+  t.equal(status, 1);
+  t.end();
+});
+
+t.test('refusals change nothing and say what to do', async (t) => {
+  const g = gateway(t);
+  const before = await g.traces();
+  const up = (...args: string[]): Promise<Output> => g.hutter('up', ...args);
+
+  const wrong = g.file(
+    'wrong',
+    '*filter\n:INPUT ACCEPT\n\n\n# five\n\n-A INPUT -p tcp --dport nosuch -j DROP\nCOMMIT\n',
+  );
+  const refused = await up('--rules', wrong);
+  t.equal(refused.code, 2);
+  t.match(
+    refused.stderr,
+    /^iptables-restore v1\.8\.9 \(legacy\): invalid port\/service `nosuch' specified\nError occurred at line: 7\n/,
+  );
+
+  const config = g.file('config.yaml', 'interfaces:\n  eth7: {}\n');
+  t.match(await up('--config', config), { code: 1, stderr: /unknown interface eth7: .* has if0, if1, lo/ });
+
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(g.control, resolve));
+  const rules = g.file('rules', RULES);
+  t.match(await up('--rules', rules), { code: 1, stderr: /another router listens at .*control\.sock/ });
+  await new Promise((resolve) => server.close(resolve));
+
+  const taker = g.router.spawn(
+    process.execPath,
+    [
+      '--input-type=module',
+      '-e',
+      `import { NfqueueDevice } from '${ROOT}/dist/src/dataplane/io/nfqueue.js';
+       globalThis.device = new NfqueueDevice({ queue: 1 }); console.log('bound'); setInterval(() => device, 1e6);`,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  await new Promise((resolve) => taker.stdout?.once('data', resolve));
+  t.match(await up('--rules', rules, '--workers', '2'), { code: 1, stderr: /NFQUEUE 1 is taken by another program/ });
+  await end(taker, 'SIGKILL');
+
+  t.equal(await g.traces(), before);
+  t.ok(await g.ping());
+});
+
+t.test('up, traffic, status, a second up, and a clean end', async (t) => {
+  const g = gateway(t);
+  const before = await g.traces();
+  const child = await g.up(RULES, '--workers', '2');
+  t.ok(await g.ping(3), 'packets pass');
+  t.match(await g.traces(), /-A HUTTER-PRE -j NFQUEUE --queue-balance 0:1\n/);
+  t.match(await g.traces(), /conf\/if0 2 1\n/);
+  t.notMatch(await g.traces(), /-m socket/, 'no rule asks for connections: fragments are left alone');
+
+  const status = await g.status();
+  t.match(status, { device: 'nfqueue', fail: 'closed', tracking: false, rules: { filter: 1 } });
+  t.equal(status.workers.length, 2);
+  t.ok(status.hooks['PREROUTING']!.packets >= 6);
+  t.match(
+    (await g.hutter('status')).stdout,
+    /fail +closed: when a queue is full or hutter is gone, packets are dropped/,
+  );
+  t.match(await g.hutter('status', '--yaml'), { code: 2, stderr: /not `--yaml'/ });
+
+  const second = g.file('second', RULES);
+  t.match(await g.hutter('up', '--rules', second), {
+    code: 1,
+    stderr: /a router runs in this network namespace already/,
+  });
+  t.match(await g.hutter('down'), { code: 1, stderr: /a router runs here \(pid \d+/ });
+
+  t.match(await g.hutter('iptables', '-t', 'nat', '-A', 'POSTROUTING', '-o', 'if1', '-j', 'MASQUERADE'), { code: 0 });
+  t.match(await g.traces(), /-A HUTTER-PRE -i hutter-no-such -m socket -j ACCEPT/, 'now connections are tracked');
+  t.ok(await g.ping());
+  t.match(await g.hutter('conntrack', '-L'), { stdout: /^icmp +1 \d+ src=192\.168\.73\.4 .* dst=128\.61\.70\.47 / });
+  t.match(await g.hutter('iptables', '-t', 'nat', '-F'), { code: 0 });
+  t.notMatch(await g.traces(), /-m socket/);
+
+  g.router.ip('link add later type veth peer name laterpeer');
+  await until('the new interface is taken in', async () => /conf\/later 2 1\n/.test(await g.traces()));
+  g.router.ip('link del later');
+
+  t.equal(await end(child, 'SIGTERM'), 0);
+  t.equal(await g.traces(), before);
+  t.ok(await g.ping(), 'the kernel forwards alone');
+});
+
+t.test('kill -9, fail closed: packets stop, what is kept passes, down undoes it', async (t) => {
+  const g = gateway(t);
+  const before = await g.traces();
+  const [knock, router] = await Promise.all([startHost(g.knock), startHost(g.router)]);
+  await router.listen({ port: 2222, greet: 'kept' });
+  await router.listen({ port: 2223, greet: 'not kept' });
+  const child = await g.up(RULES, '--keep', 'tcp/2222');
+  const connect = (port: number) => knock.connect({ host: '128.61.70.47', port, read: true, timeoutMs: 1500 });
+  t.match(await connect(2223), { outcome: 'connected', data: 'not kept' });
+  await end(child, 'SIGKILL');
+
+  t.notOk(await g.ping());
+  t.match(await connect(2222), { outcome: 'connected', data: 'kept' });
+  t.match(await connect(2223), { outcome: 'timeout' });
+
+  t.match(await g.hutter('down'), {
+    code: 0,
+    stdout: /removed the diversion .*\n(.*\n)*reset rp_filter and accept_local of if0/,
+  });
+  t.equal(await g.traces(), before);
+  t.match(await g.hutter('down'), { code: 0, stdout: 'nothing to undo\n' });
+  t.ok(await g.ping());
+});
+
+t.test('kill -9, fail open: packets pass untranslated; the next up takes over and leaves nothing', async (t) => {
+  const g = gateway(t);
+  const before = await g.traces();
+  const child = await g.up(RULES, '--fail', 'open');
+  t.match((await g.hutter('status')).stdout, /pass UNFILTERED and UNTRANSLATED/);
+  await end(child, 'SIGKILL');
+  t.ok(await g.ping());
+
+  const closed = await g.up(RULES);
+  t.ok(await g.ping());
+  const traces = await g.traces();
+  t.equal(traces.match(/-j HUTTER-PRE/g)?.length, 1, 'one jump');
+  t.notMatch(traces, /--queue-bypass/);
+  await end(closed, 'SIGKILL');
+  t.notOk(await g.ping());
+  const wrong = g.file('wrong', 'nonsense\n');
+  t.not((await g.hutter('up', '--rules', wrong)).code, 0);
+  t.notOk(await g.ping(), 'an up that fails leaves closed what was closed');
+
+  const third = await g.up(RULES);
+  t.ok(await g.ping());
+  t.equal(await end(third, 'SIGINT'), 0);
+  t.equal(await g.traces(), before, 'the values before the first up are back');
+});
+
+t.test('read-only /proc/sys: verified instead', async (t) => {
+  const g = gateway(t);
+  const rules = g.file('rules', RULES);
+  const readOnly = (...args: string[]): Promise<Output> =>
+    g.router.run(
+      'unshare',
+      [
+        '-m',
+        'sh',
+        '-c',
+        'mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys; exec "$@"',
+        'sh',
+        ...args,
+      ],
+      { env: g.env() },
+    );
+  t.match(await readOnly(process.execPath, HUTTER, 'up', '--rules', rules), {
+    code: 1,
+    stderr:
+      /net\.ipv4\.conf\.if\d must have accept_local=1 and rp_filter=2 .* \/proc\/sys can't be written \(EROFS\): set them/,
+  });
+  const values = { accept_local: 1, rp_filter: 2 };
+  for (const dev of ['if0', 'if1'])
+    for (const [key, value] of Object.entries(values)) g.router.sysctl({ [`net.ipv4.conf.${dev}.${key}`]: value });
+  const { code, stdout } = await readOnly(
+    'timeout',
+    '--preserve-status',
+    '-s',
+    'TERM',
+    '6',
+    process.execPath,
+    HUTTER,
+    'up',
+    '--rules',
+    rules,
+  );
+  t.match(stdout, / is up: /);
+  t.equal(code, 0);
+});
+
+t.test('a worker that throws, holding a lock: started anew and counted; connections and counters stay', async (t) => {
+  const g = gateway(t);
+  await g.up(MASQUERADE, '--workers', '2');
+  t.ok(await g.ping());
+  t.match(await g.hutter('conntrack', '-L'), { stdout: /^icmp / });
+  const counted = (await g.hutter('iptables-save', '-c', '-t', 'nat')).stdout.replace(/^#.*\n/gm, '');
+  for (const worker of ['0', '1']) {
+    const client = `
+      import { run } from '${ROOT}/dist/src/control/cli/client.js';
+      run('${g.control}', { program: 'fail-worker', argv: ['${worker}'] });`;
+    t.match(await g.router.run(process.execPath, ['--input-type=module', '-e', client]), { code: 0 });
+    await until('it is started anew', async () => {
+      const member = (await g.status()).workers[Number(worker)]!;
+      return member.restarts === 1 && member.state === 'running';
+    });
+  }
+  t.match(g.said, /worker 0 failed and is started anew: .*told to fail/);
+  t.match(await g.hutter('conntrack', '-L'), { stdout: /^icmp / }, 'the connection is there');
+  t.equal((await g.hutter('iptables-save', '-c', '-t', 'nat')).stdout.replace(/^#.*\n/gm, ''), counted);
+  t.ok(await g.ping(2), 'packets pass, new connections come in');
+  t.match(await g.hutter('iptables', '-A', 'FORWARD', '-j', 'DROP'), { code: 0 }, 'rules are taken up');
+  t.notOk(await g.ping());
+});
+
+t.test('conntrack -E shows what happens, -D and -F end connections', async (t) => {
+  const g = gateway(t);
+  await g.up(MASQUERADE);
+  const follower = g.router.spawn(process.execPath, [HUTTER, 'conntrack', '-E'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: g.env(),
+  });
+  let seen = '';
+  follower.stdout?.on('data', (chunk: Buffer) => (seen += chunk.toString()));
+  await until(
+    'events come',
+    async () => {
+      await g.ping();
+      return seen.includes('[NEW] icmp');
+    },
+    { timeoutMs: 20_000 },
+  );
+  t.match(
+    seen,
+    /^ {4}\[NEW\] icmp +1 30 src=192\.168\.73\.4 dst=128\.61\.70\.200 type=8 code=0 id=\d+ \[UNREPLIED\] src=128/m,
+  );
+  t.match(await g.hutter('conntrack', '-D', '-p', 'udp'), {
+    code: 1,
+    stderr: / 0 flow entries have been deleted\.\n$/,
+  });
+  t.match(await g.hutter('conntrack', '-D', '-s', '192.168.73.0/24', '-p', 'icmp'), { code: 0, stdout: /^icmp / });
+  await until('its end is seen', () => seen.includes('[DESTROY] icmp'));
+  t.match(await g.hutter('conntrack', '-C'), { stdout: '0\n' });
+  t.ok(await g.ping());
+  t.match(await g.hutter('conntrack', '-F'), { code: 0, stderr: /connection tracking table has been emptied/ });
+  t.match(await g.hutter('conntrack', '-S'), { stdout: /^cpu=0 +\tfound=\d+ invalid=0 insert=\d+ / });
+  follower.kill('SIGTERM');
+});
+
+t.test('LOG lines go to the file', async (t) => {
+  const g = gateway(t);
+  const log = path.join(g.network.dir, 'log');
+  await g.up('*filter\n-A FORWARD -p icmp -j LOG --log-prefix "seen: " --log-level info\nCOMMIT\n', '--log', log);
+  t.ok(await g.ping());
+  await until('lines are written', () => readFileSync(log, 'latin1').split('\n').length > 2);
+  t.match(
+    readFileSync(log, 'latin1'),
+    /^<6>seen: IN=if0 OUT=if1 MAC=(..:){12}08:00 SRC=192\.168\.73\.4 DST=128\.61\.70\.200 LEN=84 TOS=0x00 PREC=0x00 TTL=63 ID=\d+ DF PROTO=ICMP TYPE=8 CODE=0 ID=\d+ SEQ=1 $/m,
+  );
+});
