@@ -24,6 +24,7 @@ import type { Device } from './io/device.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
+import { setTtl } from './nat/rewrite.js';
 import { ASK_RULES, begin, finish } from './nat/translate.js';
 import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
@@ -32,6 +33,10 @@ import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { run } from './program/run.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
+import { u8 } from './wire/bytes.js';
+
+/** Of the TTL in the IP header. */
+const TTL_OFFSET = 8;
 
 /** The parts a pipeline is put together from; all belong to one worker. */
 export interface PipelineParts {
@@ -148,8 +153,6 @@ export class Pipeline implements Answers, AddressQuestions {
     p.macLow = meta[m + Meta.MAC_LOW]!;
     p.mark = meta[m + Meta.MARK]! & ~PrivateMark.ALL;
     this.routeType = RouteType.NONE;
-    stats[Stat.PACKETS + hook]! += 1;
-    stats[Stat.BYTES + hook]! += p.length;
 
     const verdict = hook === Hook.OUTPUT ? this.fromHere(p) : this.fromNetwork(p);
     // A first packet that did not make it to the last hook leaves nothing behind.
@@ -195,7 +198,13 @@ export class Pipeline implements Answers, AddressQuestions {
     const forwarded = this.forward(p);
     if (forwarded !== Verdict.ACCEPT) return forwarded;
     const sent = this.postrouting(p);
-    if (sent !== Verdict.ACCEPT || !this.policyRouting) return sent;
+    if (sent !== Verdict.ACCEPT) return sent;
+    // A TTL that a rule set here must outlive the kernel's lowering it; one that can't needs another crossing.
+    if (u8(p.bytes, p.start + TTL_OFFSET) !== p.ttl + 1) {
+      if (p.ttl < 1 || p.ttl > 254) return this.drop(DropReason.SECOND_CROSSING);
+      setTtl(p, p.ttl + 1);
+    }
+    if (!this.policyRouting) return Verdict.ACCEPT;
     return this.sameWay(p, outdev, gateway) ? Verdict.ACCEPT : this.drop(DropReason.SECOND_CROSSING);
   }
 
@@ -208,7 +217,7 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   private prerouting(p: Packet): Verdict {
-    this.context.enter(Hook.PREROUTING, p.indev, 0);
+    this.enter(Hook.PREROUTING, p.indev, 0, p);
     let verdict = this.table(Table.RAW, Hook.PREROUTING, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     // A packet on the loopback interface was here in OUTPUT: it keeps the connection and state it got there.
@@ -221,7 +230,7 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   private input(p: Packet): Verdict {
-    this.context.enter(Hook.INPUT, p.indev, 0);
+    this.enter(Hook.INPUT, p.indev, 0, p);
     let verdict = this.table(Table.MANGLE, Hook.INPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     verdict = this.table(Table.FILTER, Hook.INPUT, p);
@@ -231,14 +240,14 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   private forward(p: Packet): Verdict {
-    this.context.enter(Hook.FORWARD, p.indev, p.outdev);
+    this.enter(Hook.FORWARD, p.indev, p.outdev, p);
     const verdict = this.table(Table.MANGLE, Hook.FORWARD, p);
     return verdict === Verdict.ACCEPT ? this.table(Table.FILTER, Hook.FORWARD, p) : verdict;
   }
 
   /** `attached`: an answer of hutter's own, which belongs to the connection of the packet it answers. */
   private output(p: Packet, attached: boolean): Verdict {
-    this.context.enter(Hook.OUTPUT, 0, p.outdev);
+    this.enter(Hook.OUTPUT, 0, p.outdev, p);
     let verdict = this.table(Table.RAW, Hook.OUTPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     if (this.tracking && !attached && track(this.tracker, p, Hook.OUTPUT) !== Verdict.ACCEPT) {
@@ -258,11 +267,17 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   private postrouting(p: Packet): Verdict {
-    this.context.enter(Hook.POSTROUTING, p.indev, p.outdev);
+    this.enter(Hook.POSTROUTING, p.indev, p.outdev, p);
     let verdict = this.table(Table.MANGLE, Hook.POSTROUTING, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     verdict = this.translate(Hook.POSTROUTING, p);
     return verdict === Verdict.ACCEPT ? this.confirm(p) : verdict;
+  }
+
+  private enter(hook: Hook, indev: number, outdev: number, p: Packet): void {
+    this.context.enter(hook, indev, outdev);
+    this.stats[Stat.PACKETS + hook]! += 1;
+    this.stats[Stat.BYTES + hook]! += p.length;
   }
 
   private table(table: Table, hook: Hook, p: Packet): Verdict {

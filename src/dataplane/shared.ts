@@ -65,7 +65,7 @@ export const enum DropReason {
 
 /** Running totals of one worker, a Float64Array in shared memory (exact up to 2^53), written by that worker alone. */
 export const enum Stat {
-  /** Packets diverted to this worker, by hook: PACKETS + Hook. Only PREROUTING and OUTPUT come in; the rest are passes. */
+  /** Packets that met a hook: PACKETS + Hook. One that is forwarded counts in PREROUTING, FORWARD and POSTROUTING. */
   PACKETS = 0,
   BYTES = 5,
   ACCEPTED = 10,

@@ -20,6 +20,7 @@ const at = (file: SourceFile, position: number, message: string): Violation =>
 /** The dataplane's layers from top to bottom: a file imports from its own layer and from those below. */
 const LAYERS = [
   'worker',
+  'simulate',
   'pipeline',
   'answer',
   'log',
@@ -38,9 +39,10 @@ const LAYERS = [
 /**
  * What the control plane may know of the dataplane: its formats, and the plumbing that opens devices and asks the
  * kernel. Never what happens to a packet (`packet`, `pipeline`, `nat`) nor the worker itself, which is a thread's
- * entry and is started by its path.
+ * entry and is started by its path. `simulate` is the exception: a whole dataplane as one object, for explain and replay.
  */
 const CONTROL_MAY_IMPORT: readonly string[] = [
+  'simulate',
   'program',
   'conntrack',
   'route',

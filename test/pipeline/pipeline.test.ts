@@ -209,3 +209,10 @@ t.test('TOS is changed on the way out, LOG records what passes', async (t) => {
   t.equal(ping.logs.length, 1);
   t.match(Buffer.from(ping.logs[0]!).toString('latin1'), 'ping: ');
 });
+
+t.test('a TTL that a rule sets on the way is the one that leaves', async (t) => {
+  const world = await World.create('*mangle\n-A FORWARD -p udp -j TTL --ttl-set 9\nCOMMIT\n');
+  const seen = world.arrives(IF0, udp(ORLOCK, 777, KNOCK, 9));
+  t.equal(seen.fields.ttl, 10, 'the kernel takes one off');
+  t.equal(wrong(seen.packet!, 0, seen.packet!.length), '');
+});

@@ -1,7 +1,10 @@
 /** The article's router in memory: rules from text, packets by their fields. */
 import { runIptables } from '../../src/control/commands/run.js';
 import { MemoryBackend } from '../../src/control/commands/backend.js';
-import { type Outcome, Simulation, type SimulationOptions } from '../../src/control/simulate.js';
+import { Compiler } from '../../src/control/compile/index.js';
+import type { Ruleset } from '../../src/control/model.js';
+import { type Outcome, Simulation, type SimulationOptions } from '../../src/dataplane/simulate.js';
+import type { Publication } from '../../src/dataplane/shared.js';
 import type { Link } from '../../src/dataplane/interfaces.js';
 import { Hook } from '../../src/dataplane/names.js';
 import type { FrameFacts } from '../../src/dataplane/io/loopback.js';
@@ -33,21 +36,35 @@ export const LINKS: readonly Link[] = [
 ];
 
 export class World {
-  readonly backend = new MemoryBackend();
+  private counters = new Float64Array(0);
+  private readonly compiler = new Compiler(1000);
+  readonly router: Simulation;
 
-  private constructor(readonly router: Simulation) {}
+  private constructor(
+    readonly backend: MemoryBackend,
+    options: Partial<SimulationOptions>,
+  ) {
+    this.router = new Simulation({ links: LINKS, program: this.compile(backend.ruleset()), ...options });
+  }
 
   /** `rules` in iptables-restore's format. */
   static async create(rules: string, options: Partial<SimulationOptions> = {}): Promise<World> {
-    const backend = await restored(rules, new MemoryBackend());
-    const world = new World(new Simulation({ links: LINKS, ruleset: backend.ruleset(), ...options }));
-    Object.assign(world, { backend });
-    return world;
+    return new World(await restored(rules, new MemoryBackend()), options);
   }
 
   async restore(rules: string): Promise<void> {
     await restored(rules, this.backend);
-    this.router.load(this.backend.ruleset());
+    this.router.adopt(this.compile(this.backend.ruleset()));
+  }
+
+  private compile(ruleset: Ruleset): Publication {
+    const compiled = this.compiler.compile(ruleset);
+    const counters = new Float64Array(compiled.counters * 2);
+    counters.set(this.counters);
+    for (const slot of compiled.retiredCounters) counters.fill(0, slot * 2, slot * 2 + 2);
+    this.counters = counters;
+    this.compiler.release(compiled);
+    return { words: compiled.words, regions: compiled.regions, counters };
   }
 
   /** A packet comes in by an interface. */
@@ -67,7 +84,7 @@ export class World {
       .tables.find(({ name }) => name === table)!
       .chains.get(chain)!;
     const id = number === 0 ? found.policy!.id : found.rules[number - 1]!.id;
-    return Number(this.router.count(id).packets);
+    return this.counters[this.compiler.slots.of(id)! * 2]!;
   }
 }
 

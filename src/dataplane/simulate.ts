@@ -2,26 +2,24 @@
  * A whole router in this process, without kernel and without time of its own: the real pipeline over the loopback
  * device, routes from a table, a clock that the caller moves. `explain`, `replay` and tests are made of it.
  */
-import { ErrorLimit } from '../dataplane/answer.js';
-import { ConntrackTable } from '../dataplane/conntrack/table.js';
-import { Tracker } from '../dataplane/conntrack/track.js';
-import { Interfaces, type Link } from '../dataplane/interfaces.js';
-import { Batch, FULL_SLOT, Meta, OutFlag } from '../dataplane/io/batch.js';
-import { type FrameFacts, LoopbackDevice } from '../dataplane/io/loopback.js';
-import { LogWriter } from '../dataplane/log.js';
-import { Verdict } from '../dataplane/names.js';
-import { Nat } from '../dataplane/nat/bind.js';
-import { Pipeline } from '../dataplane/pipeline.js';
-import { Routes } from '../dataplane/route/routes.js';
-import { type StaticRoute, StaticRoutes } from '../dataplane/route/static.js';
-import { DROP_REASONS, Ring, Stat, STAT_COUNT } from '../dataplane/shared.js';
-import { Compiler } from './compile/index.js';
-import type { Counters, Ruleset } from './model.js';
+import { ErrorLimit } from './answer.js';
+import { ConntrackTable } from './conntrack/table.js';
+import { Tracker } from './conntrack/track.js';
+import { Interfaces, type Link } from './interfaces.js';
+import { Batch, FULL_SLOT, Meta, OutFlag } from './io/batch.js';
+import { type FrameFacts, LoopbackDevice } from './io/loopback.js';
+import { LogWriter } from './log.js';
+import { Verdict } from './names.js';
+import { Nat } from './nat/bind.js';
+import { Pipeline } from './pipeline.js';
+import { Routes } from './route/routes.js';
+import { type StaticRoute, StaticRoutes } from './route/static.js';
+import { DROP_REASONS, type Publication, Ring, Stat, STAT_COUNT } from './shared.js';
 
 export interface SimulationOptions {
   links: readonly Link[];
   routes?: readonly StaticRoute[];
-  ruleset: Ruleset;
+  program: Publication;
   /** Kernel ticks a second. */
   hz?: number;
   /** Connections at most. */
@@ -47,22 +45,18 @@ export interface Outcome {
 export class Simulation {
   readonly table: ConntrackTable;
   readonly stats = new Float64Array(STAT_COUNT);
-  private readonly compiler: Compiler;
   private readonly device = new LoopbackDevice();
   private readonly pipeline: Pipeline;
   private readonly ring = new Ring(Ring.create(1 << 16));
   private readonly batch = new Batch(1, FULL_SLOT);
-  private counters: Float64Array = new Float64Array(0);
   private answers: Uint8Array[] = [];
 
   /** Milliseconds of the router's clock, and of the wall clock; the caller moves them. */
   now = 1_000_000;
   wall = 0;
 
-  /** @throws CompileError when a rule can't be evaluated. */
   constructor(options: SimulationOptions) {
     const hz = options.hz ?? 1000;
-    this.compiler = new Compiler(hz);
     this.table = ConntrackTable.attach(ConntrackTable.create({ max: options.connections ?? 4096, workers: 1 }), 0);
     const interfaces = new Interfaces();
     interfaces.replace(options.links);
@@ -80,19 +74,13 @@ export class Simulation {
       hz,
       worker: 0,
     });
-    this.load(options.ruleset);
+    this.adopt(options.program);
     this.table.online();
   }
 
-  /** Puts another ruleset into force: one swap; connections, counters and state of unchanged rules live on. */
-  load(ruleset: Ruleset): void {
-    const compiled = this.compiler.compile(ruleset);
-    const counters = new Float64Array(compiled.counters * 2);
-    counters.set(this.counters.subarray(0, counters.length));
-    for (const slot of compiled.retiredCounters) counters.fill(0, slot * 2, slot * 2 + 2);
-    this.counters = counters;
-    this.pipeline.adopt(compiled.words, compiled.regions, counters);
-    this.compiler.release(compiled);
+  /** Takes up another program between two packets; connections live on. */
+  adopt({ words, regions, counters }: Publication): void {
+    this.pipeline.adopt(words, regions, counters);
   }
 
   /** Runs one packet, an IPv4 packet without link header, as if the queue had delivered it. */
@@ -121,12 +109,5 @@ export class Simulation {
       logs: this.ring.drain(),
       ...(reason !== undefined && { reason }),
     };
-  }
-
-  /** What a rule or policy has counted, by its identity in the model. */
-  count(id: number): Counters {
-    const slot = this.compiler.slots.of(id);
-    if (slot === undefined) return { packets: 0n, bytes: 0n };
-    return { packets: BigInt(this.counters[slot * 2]!), bytes: BigInt(this.counters[slot * 2 + 1]!) };
   }
 }
