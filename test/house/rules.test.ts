@@ -16,6 +16,8 @@ t.test('an import up the picture is found, with its line', (t) => {
     ['src/dataplane/odd.ts', './names.js', /no layer of the dataplane/],
     ['src/control/compile/index.ts', '../../dataplane/program/format.js', undefined],
     ['src/control/compile/index.ts', '../../dataplane/pipeline.js', /no format of the dataplane/],
+    ['src/control/simulate.ts', '../dataplane/pipeline.js', undefined],
+    ['src/control/simulate.ts', '../dataplane/worker.js', /nothing imports src\/dataplane\/worker.ts/],
     ['src/control/compile/index.ts', '../model.js', undefined],
     ['src/control/server.ts', './main.js', /nothing imports src\/control\/main.ts/],
     ['src/control/server.ts', '../../test/x.js', /nothing imports bench\/ or test/],
