@@ -1,5 +1,7 @@
 /** What each match decides, negations included; the kernel's source says why (see the evaluators). */
 import t from 'tap';
+import { packKey } from '../../src/dataplane/conntrack/key.js';
+import { linkEntry } from '../../src/dataplane/conntrack/table.js';
 import { CtState, PrivateMark, Proto } from '../../src/dataplane/names.js';
 import { ip, matches, packet, World, type Fields } from './lab.js';
 
@@ -220,5 +222,43 @@ t.test('conntrack: seconds left', (t) => {
   t.equal(ask(), 1, '20 s');
   w.wait(1);
   t.equal(ask(), 0, '19.999 s');
+  t.end();
+});
+
+t.test('connlimit: connections of a host or network, this one included', (t) => {
+  const w = new World();
+  w.load('*filter\n:INPUT DROP\n-A INPUT -p tcp -m connlimit --connlimit-upto 2 --connlimit-mask 24 -j ACCEPT');
+  const open = (src: string, sport: number): number => {
+    const p = packet({ src, sport });
+    p.ct = w.table.create(p.src, p.dst, (sport << 16) | 80, Proto.TCP, 0, 0);
+    w.table.refresh(p.ct, 60_000);
+    const verdict = w.run(p);
+    if (verdict === 1) t.equal(w.table.insert(p.ct), 0);
+    else w.table.discard(p.ct);
+    return verdict;
+  };
+  t.equal(open('10.0.0.1', 1000), 1);
+  t.equal(open('10.0.0.2', 1000), 1);
+  t.equal(open('10.0.0.3', 1000), 0, 'the third of the network');
+  t.equal(open('10.0.1.1', 1000), 1, 'another network');
+  const p = packet({ src: '10.0.0.1', sport: 1000 });
+  const key = packKey(Proto.TCP, 0);
+  p.ct = linkEntry(w.table.find(p.src, p.dst, (1000 << 16) | 80, key, key));
+  t.ok(p.ct >= 0);
+  t.equal(w.run(p), 1, 'a packet of one that is counted already');
+  w.table.kill(p.ct);
+  t.equal(open('10.0.0.4', 1000), 1, 'one has gone');
+  t.end();
+});
+
+t.test('connlimit: above, by destination; without a tuple the packet is dropped', (t) => {
+  const w = new World();
+  w.load('*filter\n:INPUT ACCEPT\n-A INPUT -m connlimit --connlimit-above 0 --connlimit-daddr -j DROP');
+  t.equal(w.run(packet()), 0, 'without a connection the packet’s own tuple counts');
+  w.load('*filter\n:INPUT ACCEPT\n-A INPUT -m connlimit --connlimit-above 5 --connlimit-daddr -j DROP');
+  t.equal(w.run(packet()), 1);
+  const p = packet({ fragOffset: 3 });
+  t.equal(w.run(p), 0);
+  t.equal(p.hotdrop, 1);
   t.end();
 });

@@ -1,4 +1,6 @@
 /** -m connlimit: how many connections a host or network has. (libxt_connlimit.c revision 1, xt_connlimit.c) */
+import { connlimitWords, encodeConnlimit, initConnlimit } from '../../dataplane/program/connlimit.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { problem } from '../text/problem.js';
 import { prefixLengthMask, uint32 } from './args.js';
 import { defineMatch, option } from './record.js';
@@ -78,4 +80,8 @@ export const connlimit = defineMatch<ConnlimitData>({
   --connlimit-saddr      select source address for grouping
   --connlimit-daddr      select destination addresses for grouping
 `,
+  compile: ({ limit, upto, daddr, mask }, emit, { region, own }) => {
+    const counts = region(own('connlimit'), connlimitWords(), initConnlimit);
+    emit.test(MatchOp.CONNLIMIT, encodeConnlimit(counts, { limit, upto, destination: daddr, mask }));
+  },
 });

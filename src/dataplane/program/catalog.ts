@@ -2,6 +2,7 @@
 import { addrtype } from './addrtype.js';
 import { ah, esp } from './ah.js';
 import * as basics from './basics.js';
+import { connlimit } from './connlimit.js';
 import { conntrack } from './conntrack.js';
 import { ECN, ecn } from './ecn.js';
 import { icmp } from './icmp.js';
@@ -43,6 +44,7 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.STATE, state],
   [MatchOp.CONNTRACK, conntrack],
   [MatchOp.RECENT, recent],
+  [MatchOp.CONNLIMIT, connlimit],
   [MatchOp.MULTIPORT, multiport],
   [MatchOp.LIMIT, limit],
   [MatchOp.MARK, mark],

@@ -4,7 +4,6 @@
  * `setTime` once a batch and `enter` once a hook, and `adopt` when a new program is taken up. Everything here is an
  * integer or a typed array or an object that never changes its shape; nothing is made per packet.
  */
-import { ownerWord } from '../conntrack/lock.js';
 import type { ConntrackTable } from '../conntrack/table.js';
 import type { Interfaces } from '../interfaces.js';
 import type { Hook } from '../names.js';
@@ -101,7 +100,7 @@ export class Context {
     this.hz = parts.hz;
     this.creditsPerJiffy = creditsPerJiffy(parts.hz);
     this.table = parts.table;
-    this.owner = ownerWord(parts.table.slot, parts.table.life);
+    this.owner = parts.table.owner;
     this.worker = parts.worker;
     this.random = (0x9e3779b9 ^ (parts.worker + 1)) | 0;
   }
