@@ -9,6 +9,7 @@ import type { ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ask } from '../../src/control/cli/client.js';
 import { type Namespace, type Network, type Output, type RunOptions, until } from '../../src/control/lab/netns.js';
 
 export type EngineName = 'kernel' | 'hutter';
@@ -102,7 +103,13 @@ export class Engine {
         if (child.exitCode !== null || child.signalCode !== null) {
           throw new Error(`hutter up ended (${child.signalCode ?? child.exitCode}):\n${this.stderr}`);
         }
-        return existsSync(this.control) && (await this.sh('iptables -S')).code === 0;
+        return (
+          existsSync(this.control) &&
+          (await this.command('iptables-save', []).then(
+            () => true,
+            () => false,
+          ))
+        );
       },
       { timeoutMs: 15_000, everyMs: 50 },
     );
@@ -153,18 +160,38 @@ export class Engine {
     return result.stdout;
   }
 
+  /** As `ok`, of one command without a shell: hutter is asked over its control socket, which takes no process. */
+  private async command(command: string, args: string[], input = ''): Promise<string> {
+    if (this.name === 'kernel') return this.ok([command, ...args].join(' '), { input });
+    let out = '';
+    let err = '';
+    const code = await new Promise<number>((resolve) =>
+      ask(
+        this.control,
+        { program: command, argv: args, stdin: input },
+        ({ stdout, stderr }) => {
+          out += stdout ?? '';
+          err += stderr ?? '';
+        },
+        resolve,
+      ),
+    );
+    if (code !== 0) throw new Error(`hutter: ${command} ${args.join(' ')}\nended with ${code}: ${err}`);
+    return out;
+  }
+
   /** Loads a whole ruleset; tables that it doesn't name become empty. */
   async load(rules: string): Promise<void> {
     const named = new Set([...rules.matchAll(/^\*(\w+)/gm)].map((match) => match[1]));
     const rest = EMPTY_RULES.split(/(?<=COMMIT\n)/).filter((block) => !named.has(/^\*(\w+)/.exec(block)?.[1]));
-    await this.ok('iptables-restore', { input: rest.join('') + rules });
+    await this.command('iptables-restore', [], rest.join('') + rules);
   }
 
   /** Every rule's and policy's counters. */
   async counters(): Promise<Counted[]> {
     const result: Counted[] = [];
     let table = '';
-    for (const line of (await this.ok('iptables-save -c')).split('\n')) {
+    for (const line of (await this.command('iptables-save', ['-c'])).split('\n')) {
       const policy = /^:(\S+) (ACCEPT|DROP) \[(\d+):(\d+)\]$/.exec(line);
       const rule = /^\[(\d+):(\d+)\] (.*)$/.exec(line);
       if (line.startsWith('*')) table = line.slice(1);
