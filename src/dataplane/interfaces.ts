@@ -44,6 +44,7 @@ export class Interfaces {
   words: Int32Array = new Int32Array(NAME_WORDS);
   private offsets = new Map<number, number>();
   private links = new Map<number, Link>();
+  private loopback = 0;
   private lastIndex = 0;
   private lastOffset = 0;
 
@@ -60,6 +61,7 @@ export class Interfaces {
       packName(link.name, this.words, offset);
       this.offsets.set(link.index, offset);
       this.links.set(link.index, link);
+      if ((link.flags & IFF_LOOPBACK) !== 0) this.loopback = link.index;
     });
     return lost;
   }
@@ -106,8 +108,9 @@ export class Interfaces {
     return this.links.get(ifindex)?.mtu ?? 65_535;
   }
 
+  /** A namespace has one loopback interface, which can't be taken away. */
   isLoopback(ifindex: number): boolean {
-    return ((this.links.get(ifindex)?.flags ?? 0) & IFF_LOOPBACK) !== 0;
+    return ifindex === this.loopback && ifindex !== 0;
   }
 
   /** The interface's first primary address; 0 = none. What REDIRECT takes for packets that came in by it. */

@@ -17,6 +17,7 @@
  * to go on) goes back with PREROUTING's changes only, as if it had never met the later hooks.
  */
 import { ANSWER_LENGTH, buildReset, buildUnreachable, ErrorLimit } from './answer.js';
+import { tcpSetClosing } from './conntrack/tcp.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
 import type { Interfaces } from './interfaces.js';
 import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';
@@ -396,7 +397,10 @@ export class Pipeline implements Answers, AddressQuestions {
     answer.macLength = 0;
     this.nextHop = 0;
     const attached = p.ct >= 0;
-    if (attached) attach(answer, p);
+    if (attached) {
+      attach(answer, p);
+      if (kind === RejectWith.TCP_RESET) tcpSetClosing(this.tracker.table, p.ct);
+    }
     let verdict = this.output(answer, attached);
     if (verdict === Verdict.ACCEPT) verdict = this.postrouting(answer);
     if (!attached && answer.ct >= 0) release(this.tracker, answer);
