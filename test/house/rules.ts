@@ -38,10 +38,11 @@ const LAYERS = [
 
 /**
  * What the control plane may know of the dataplane: its formats, and the plumbing that opens devices and asks the
- * kernel. Never what happens to a packet (`packet`, `pipeline`, `nat`) nor the worker itself, which is a thread's
+ * kernel. Never what happens to a packet (`packet`, `pipeline`, `nat`) but as a whole (`simulate`), nor the worker itself, which is a thread's
  * entry and is started by its path. `simulate` is the exception: a whole dataplane as one object, for explain and replay.
  */
 const CONTROL_MAY_IMPORT: readonly string[] = [
+  'simulate',
   'simulate',
   'program',
   'conntrack',
@@ -52,9 +53,6 @@ const CONTROL_MAY_IMPORT: readonly string[] = [
   'wire',
   'names',
 ];
-
-/** A router without a kernel, for explain, replay and tests: it stands where a worker stands, and knows what that knows. */
-const SIMULATION = 'src/control/simulate.ts';
 
 /** The layer of a file under src/dataplane/, undefined elsewhere. */
 function layerOf(name: string): string | undefined {
@@ -85,7 +83,6 @@ function refusal(importer: string, target: string): string | undefined {
     if (toRank < 0) return `'${to}' is no layer of the dataplane: give it a place in LAYERS`;
     return toRank < fromRank ? `${from} imports ${to}, which lies above it` : undefined;
   }
-  if (importer === SIMULATION) return undefined;
   if (to !== undefined && !CONTROL_MAY_IMPORT.includes(to))
     return `control imports ${target}, which is no format of the dataplane`;
   return undefined;
