@@ -3,10 +3,12 @@
  * and exit codes (1.4.7), so that scripts which read them need not notice. Counters are always printed, as the kernel
  * does with nf_conntrack_acct=1. A CPU in -S is a worker here.
  */
-import { EventType } from '../dataplane/conntrack/events.js';
+import { EVENT_ENTRY, EventType } from '../dataplane/conntrack/events.js';
+import { keyProtocol } from '../dataplane/conntrack/key.js';
+import { printConnection, printEvent } from '../dataplane/conntrack/print.js';
 import { Ct, type ConntrackTable, ENTRY_WORDS, STAT_NAMES, STATUS_MASK } from '../dataplane/conntrack/table.js';
 import { SCTP_STATE_NAMES, Status, TCP_STATE_NAMES } from '../dataplane/conntrack/states.js';
-import { Dir, Proto } from '../dataplane/names.js';
+import { Proto } from '../dataplane/names.js';
 
 const TOOL = 'conntrack v1.4.7 (conntrack-tools)';
 const TRY = "Try `conntrack -h' or 'conntrack --help' for more information.\n";
@@ -19,8 +21,8 @@ export interface ConntrackOutput {
   stderr: (text: string) => void;
 }
 
-/** What -E needs: `onEvent` for each event, with the connection's words, until the promise resolves. */
-export type Follow = (onEvent: (type: EventType, words: Int32Array) => void) => Promise<void>;
+/** What -E needs: `onEvent` for each event's record (conntrack/events.ts) until the promise resolves. */
+export type Follow = (onEvent: (record: Int32Array) => void) => Promise<void>;
 type EventKind = 'NEW' | 'UPDATE' | 'DESTROY';
 const KINDS: Readonly<Record<EventType, EventKind | ''>> = {
   [EventType.NEW]: 'NEW',
@@ -81,7 +83,6 @@ const PROTOCOLS: Readonly<Record<string, number>> = {
   icmp: Proto.ICMP,
   gre: Proto.GRE,
 };
-const PROTOCOL_NAMES = new Map(Object.entries(PROTOCOLS).map(([name, number]) => [number, name]));
 
 /** Runs one conntrack command; the exit code. `follow` serves -E and ends when the client goes. */
 export async function runConntrack(
@@ -113,7 +114,7 @@ export async function runConntrack(
       const words = new Int32Array(ENTRY_WORDS);
       for (let entry = table.next(-1); entry >= 0; entry = table.next(entry)) {
         if (!table.snapshot(entry, words) || !wanted(words, query)) continue;
-        out.stdout(formatFlow(words, table.expires(entry), query.outputs, entry) + '\n');
+        out.stdout(flowLine(words, table.expires(entry), entry, query.outputs));
         count++;
       }
       out.stderr(`${TOOL}: ${count} flow entries have been shown.\n`);
@@ -127,7 +128,7 @@ export async function runConntrack(
         if (!table.snapshot(entry, words) || !wanted(words, query)) continue;
         const expires = table.expires(entry);
         if (!table.kill(entry)) continue;
-        out.stdout(formatFlow(words, expires, query.outputs, entry) + '\n');
+        out.stdout(flowLine(words, expires, entry, query.outputs));
         count++;
       }
       table.offline();
@@ -153,11 +154,13 @@ export async function runConntrack(
       return 0;
     case 'E': {
       let count = 0;
-      await follow((type, words) => {
-        const kind = KINDS[type];
-        if (kind === '' || !query.events.has(kind) || !wanted(words, query)) return;
+      await follow((record) => {
+        const kind = KINDS[record[0] as EventType];
+        if (kind === '' || !query.events.has(kind) || !wanted(record.subarray(EVENT_ENTRY), query)) return;
         count++;
-        out.stdout(`${formatEvent(kind, words, table.now, query.outputs)}\n`);
+        const stamp = query.outputs.has('timestamp') ? timestamp() : '';
+        out.stdout(`${stamp}${printEvent(record, table.now, query.outputs.has('extended'))}
+`);
       });
       out.stderr(`${TOOL}: ${count} flow events have been shown.\n`);
       return 0;
@@ -165,102 +168,28 @@ export async function runConntrack(
   }
 }
 
-const dotted = (address: number): string =>
-  `${address >>> 24}.${(address >> 16) & 255}.${(address >> 8) & 255}.${address & 255}`;
-
-const protocolOf = (words: Int32Array): number => words[Ct.KEY]! & 0xff;
-
-/**
- * A flow as libnetfilter_conntrack prints it (snprintf_default.c). `words` are an entry's; `expires` is what it has left
- * in milliseconds.
- */
-export function formatFlow(
-  words: Int32Array,
-  expires: number,
-  outputs: ReadonlySet<string> = new Set(),
-  id = 0,
-): string {
-  let line = outputs.has('extended') ? 'ipv4     2 ' : '';
-  line += body(words, `${Math.floor(expires / 1000)} `, true);
-  line += `mark=${words[Ct.MARK]! >>> 0} `;
-  line += zones(words);
-  line += 'use=1';
-  if (outputs.has('id')) line += ` id=${flowId(words, id)}`;
-  return line;
-}
-
-/**
- * An event's line, with timestamps as `-o timestamp` has them. It is read a moment after the event, `now` in
- * milliseconds, so what is left is rounded to the second it was. A connection that timed out has nothing left.
- */
-function formatEvent(kind: EventKind, words: Int32Array, now: number, outputs: ReadonlySet<string>): string {
-  let line = '';
-  if (outputs.has('timestamp')) {
-    const now = Date.now();
-    line += `[${Math.floor(now / 1000)}.${String((now % 1000) * 1000).padEnd(6, '0')}]\t`;
-  }
-  line += `[${kind}]`.padStart(9) + ' ';
-  if (outputs.has('extended')) line += 'ipv4     2 ';
-  const seconds = Math.max(Math.round(((words[Ct.TIMEOUT]! - now) | 0) / 1000), 0);
-  line += body(words, kind === 'DESTROY' && seconds === 0 ? '' : `${seconds} `, kind === 'DESTROY');
-  const mark = words[Ct.MARK]! >>> 0;
-  if (mark !== 0) line += `mark=${mark} `;
-  return (line + zones(words)).trimEnd();
-}
-
-function body(words: Int32Array, expires: string, counters: boolean): string {
-  const protocol = protocolOf(words);
-  const status = words[Ct.STATUS]! & STATUS_MASK;
-  let line = `${(PROTOCOL_NAMES.get(protocol) ?? 'unknown').padEnd(8)} ${protocol} ${expires}`;
-  const state = words[Ct.PROTO]!;
-  if (protocol === Proto.TCP) line += `${TCP_STATE_NAMES[state & 0xff] ?? 'NONE'} `;
-  else if (protocol === Proto.SCTP) line += `${SCTP_STATE_NAMES[state & 0xff] ?? 'NONE'} `;
-  line += tuple(words, Dir.ORIGINAL, protocol);
-  if (counters) line += countersOf(words, Dir.ORIGINAL);
-  if ((status & Status.SEEN_REPLY) === 0) line += '[UNREPLIED] ';
-  line += tuple(words, Dir.REPLY, protocol);
-  if (counters) line += countersOf(words, Dir.REPLY);
-  if ((status & Status.ASSURED) !== 0) line += '[ASSURED] ';
-  return line;
-}
-
-function tuple(words: Int32Array, dir: Dir, protocol: number): string {
-  const at = dir * Ct.TUPLE_WORDS;
-  const ports = words[at + Ct.PORTS]!;
-  const addresses = `src=${dotted(words[at + Ct.SRC]!)} dst=${dotted(words[at + Ct.DST]!)} `;
-  const source = ports >>> 16;
-  const destination = ports & 0xffff;
-  switch (protocol) {
-    case Proto.TCP:
-    case Proto.UDP:
-    case Proto.UDPLITE:
-    case Proto.SCTP:
-      return `${addresses}sport=${source} dport=${destination} `;
-    case Proto.ICMP:
-      return `${addresses}type=${destination >> 8} code=${destination & 0xff} id=${source} `;
-    case Proto.GRE:
-      return `${addresses}srckey=0x${source.toString(16)} dstkey=0x${destination.toString(16)} `;
-    default:
-      return addresses;
-  }
-}
-
-function countersOf(words: Int32Array, dir: Dir): string {
-  const at = Ct.COUNTERS + dir * Ct.COUNTER_WORDS;
-  const value = (low: number): number => (words[low + 1]! >>> 0) * 0x1_0000_0000 + (words[low]! >>> 0);
-  return `packets=${value(at)} bytes=${value(at + 2)} `;
-}
-
-function zones(words: Int32Array): string {
-  const original = words[Ct.KEY]! >>> 16;
-  const reply = words[Ct.REPLY_KEY]! >>> 16;
-  if (original === reply) return original === 0 ? '' : `zone=${original} `;
-  return (original === 0 ? '' : `zone-orig=${original} `) + (reply === 0 ? '' : `zone-reply=${reply} `);
-}
-
-/** Tells connections apart that use one entry after the other. */
+/** `-o id`: tells connections apart that use one entry after the other. */
 const flowId = (words: Int32Array, entry: number): number =>
   (Math.imul(entry + 1, 0x9e37_79b1) ^ words[Ct.GENERATION]!) >>> 0 || 1;
+
+/** A connection's line; `expires` is what it has left in milliseconds. */
+function flowLine(words: Int32Array, expires: number, entry: number, outputs: ReadonlySet<string>): string {
+  const line = printConnection(words, {
+    counters: true,
+    seconds: Math.floor(expires / 1000),
+    extended: outputs.has('extended'),
+    ...(outputs.has('id') && { id: flowId(words, entry) }),
+  });
+  return `${line}\n`;
+}
+
+/** `-o timestamp`: seconds and microseconds. */
+function timestamp(): string {
+  const now = Date.now();
+  return `[${Math.floor(now / 1000)}.${String((now % 1000) * 1000).padEnd(6, '0')}]\t`;
+}
+
+const protocolOf = (words: Int32Array): number => keyProtocol(words[Ct.KEY]!);
 
 function wanted(words: Int32Array, query: Query): boolean {
   const within = (net: Net | undefined, at: number): boolean =>

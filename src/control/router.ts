@@ -11,7 +11,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { EVENT_ENTRY, EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
+import { EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
 import { ConntrackTable } from '../dataplane/conntrack/table.js';
 import { Waker } from '../dataplane/io/waker.js';
 import {
@@ -92,8 +92,8 @@ export interface WorkerTotals {
   stats: Float64Array;
 }
 
-/** Called for each event: its type and the connection's words as they were. */
-export type EventListener = (type: EventType, words: Int32Array) => void;
+/** Called for each event's record; the memory is used again. */
+export type EventListener = (record: Int32Array) => void;
 
 const STATES = ['starting', 'running', 'stopped'] as const;
 
@@ -369,10 +369,7 @@ export class Router {
     if (this.listeners.size > 0) this.setTime();
     const record = new Int32Array(RECORD_WORDS);
     for (const ring of this.eventRings)
-      while (ring.take(record)) {
-        const words = record.slice(EVENT_ENTRY);
-        for (const listener of this.listeners) listener(record[0] as EventType, words);
-      }
+      while (ring.take(record)) for (const listener of this.listeners) listener(record);
   }
 
   /** Calls `listener` for every event from now on, until `signal`. */

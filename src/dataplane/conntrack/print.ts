@@ -102,7 +102,8 @@ const EVENT_NAMES: Readonly<Record<number, string>> = {
 export function printEvent(record: Int32Array, now: number, extended = false): string {
   const words = record.subarray(EVENT_ENTRY);
   const type = record[0]!;
-  const seconds = Math.floor(((words[Ct.TIMEOUT]! - now) | 0) / 1000);
+  // Read a moment after it happened: rounded, it is the second that was.
+  const seconds = Math.round(((words[Ct.TIMEOUT]! - now) | 0) / 1000);
   const destroyed = type === EventType.DESTROY;
   return (
     (EVENT_NAMES[type] ?? '') +
