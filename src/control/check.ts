@@ -8,8 +8,12 @@ import type { CheckContext, Refusal, Use } from './ext/record.js';
 import type { Rule, RuleSpec, TableModel } from './model.js';
 import { TableError } from './text/problem.js';
 
-/** Hooks from which each rule can be reached: bits 1 << Hook. A rule that is missing can't be reached. */
-export type Reached = ReadonlyMap<Rule, number>;
+export interface Reached {
+  /** Hooks from which each rule can be reached: bits 1 << Hook. A rule that is missing can't be reached. */
+  readonly hooks: ReadonlyMap<Rule, number>;
+  /** ELOOP: a jump into a chain that is being walked; not followed. */
+  readonly loop?: TableError;
+}
 
 /** Matches everything and looks at nothing. */
 const unconditional = (rule: RuleSpec): boolean =>
@@ -31,10 +35,10 @@ const unconditional = (rule: RuleSpec): boolean =>
 /**
  * Follows every hook's chain through its jumps (mark_source_chains). Behind an unconditional verdict the kernel looks no
  * further, nor does this: rules there are reached by nothing.
- * @throws TableError ELOOP for a jump into a chain that is being walked
  */
 export function reachedRules(table: TableModel): Reached {
   const reached = new Map<Rule, number>();
+  let loop: TableError | undefined;
   for (const [hook, name] of HOOK_NAMES.entries()) {
     const entry = table.chains.get(name);
     if (!entry) continue;
@@ -53,12 +57,13 @@ export function reachedRules(table: TableModel): Reached {
       }
       if (rule.target.kind !== 'jump') continue;
       const to = table.chains.get(rule.target.chain);
-      if (!to) throw new TableError('ENOENT', 'commit', `no chain ${rule.target.chain}`);
+      if (!to) continue;
       if (walking.has(to.name))
-        throw new TableError(
+        loop ??= new TableError(
           'ELOOP',
           'commit',
           `${here.chain.name}, rule ${here.next}: jumps back into ${to.name}, which leads to it`,
+          rule.id,
         );
       if (visited.has(to.name)) continue;
       visited.add(to.name);
@@ -66,7 +71,7 @@ export function reachedRules(table: TableModel): Reached {
       stack.push({ chain: to, next: 0 });
     }
   }
-  return reached;
+  return { hooks: reached, ...(loop && { loop }) };
 }
 
 const hookBits = (hooks: readonly HookName[]): number =>
@@ -103,16 +108,23 @@ export function checkRule(rule: RuleSpec, table: TableModel['name'], hooks: numb
   return rule.target.kind === 'extension' ? checkUse(rule.target.use, context) : undefined;
 }
 
-/** @throws TableError if the kernel would refuse the table */
-export function checkTable(table: TableModel): void {
-  const reached = reachedRules(table);
+/** Everything for which the kernel would refuse the table, in the order in which it would find it. */
+export function* tableErrors(table: TableModel): Generator<TableError> {
+  const { hooks: reached, loop } = reachedRules(table);
+  if (loop) yield loop;
   for (const chain of table.chains.values()) {
     for (const [i, rule] of chain.rules.entries()) {
       const hooks = reached.get(rule) ?? 0;
       if (passed.get(rule) === hooks) continue;
       const refusal = checkRule(rule, table.name, hooks);
-      if (refusal) throw new TableError(refusal.errno, 'commit', `${chain.name}, rule ${i + 1}: ${refusal.reason}`);
-      passed.set(rule, hooks);
+      if (refusal)
+        yield new TableError(refusal.errno, 'commit', `${chain.name}, rule ${i + 1}: ${refusal.reason}`, rule.id);
+      else passed.set(rule, hooks);
     }
   }
+}
+
+/** @throws TableError if the kernel would refuse the table */
+export function checkTable(table: TableModel): void {
+  for (const error of tableErrors(table)) throw error;
 }

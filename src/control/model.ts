@@ -127,6 +127,9 @@ function sameTarget(a: Target, b: Target): boolean {
   return sameData(a, b);
 }
 
+/** An interface pattern of `+` alone asks nothing. */
+const condition = (name: string): string => (name === '+' ? '' : name);
+
 /** Whether two rules say the same: what -D and -C look for. Counters are left aside. */
 export function sameRule(a: RuleSpec, b: RuleSpec): boolean {
   return (
@@ -134,8 +137,8 @@ export function sameRule(a: RuleSpec, b: RuleSpec): boolean {
     sameData(a.dst, b.dst) &&
     a.notSrc === b.notSrc &&
     a.notDst === b.notDst &&
-    a.in === b.in &&
-    a.out === b.out &&
+    condition(a.in) === condition(b.in) &&
+    condition(a.out) === condition(b.out) &&
     a.notIn === b.notIn &&
     a.notOut === b.notOut &&
     a.proto === b.proto &&

@@ -45,6 +45,8 @@ export class TableEdit {
   /** libiptc's function of the last call. */
   private operation = 'init';
   changed = false;
+  /** Identities of the rules made since someone last took them. */
+  added: number[] = [];
 
   constructor(
     readonly table: TableModel,
@@ -85,7 +87,7 @@ export class TableEdit {
   append(chain: string, spec: RuleSpec, base: Counters): void {
     const target = this.writable(this.find(chain, 'append'));
     this.checkTarget(spec.target);
-    target.rules.push({ ...spec, id: this.newId(), base });
+    target.rules.push(this.newRule(spec, base));
     this.refer(spec.target, 1);
   }
 
@@ -94,7 +96,7 @@ export class TableEdit {
     const found = this.find(chain, 'insert');
     if (index > found.rules.length) this.fail('E2BIG');
     this.checkTarget(spec.target);
-    this.writable(found).rules.splice(index, 0, { ...spec, id: this.newId(), base });
+    this.writable(found).rules.splice(index, 0, this.newRule(spec, base));
     this.refer(spec.target, 1);
   }
 
@@ -102,7 +104,7 @@ export class TableEdit {
     const found = this.find(chain, 'replace');
     const old = found.rules[index] ?? this.fail('E2BIG');
     this.checkTarget(spec.target);
-    this.writable(found).rules[index] = { ...spec, id: this.newId(), base };
+    this.writable(found).rules[index] = this.newRule(spec, base);
     this.refer(spec.target, 1);
     this.refer(old.target, -1);
   }
@@ -261,6 +263,12 @@ export class TableEdit {
     if (target.kind !== 'jump') return;
     this.operation = 'builtin';
     if (this.isBuiltin(target.chain)) this.fail('EINVAL', `${target.chain} is a built-in chain`);
+  }
+
+  private newRule(spec: RuleSpec, base: Counters): Rule {
+    const id = this.newId();
+    this.added.push(id);
+    return { ...spec, id, base };
   }
 
   private newId(): number {

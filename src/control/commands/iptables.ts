@@ -5,7 +5,7 @@
 import { checkTable } from '../check.js';
 import { ZERO, type RuleSpec, type Target } from '../model.js';
 import type { Use } from '../ext/record.js';
-import { Exit, problem, TableError, ToolError } from '../text/problem.js';
+import { Exit, TableError, ToolError } from '../text/problem.js';
 import { Do, readCommand, type Command } from '../text/read.js';
 import { changedRule, listHeader, listRule, type ListFormat } from '../text/list.js';
 import { specText } from '../text/write.js';
@@ -167,10 +167,14 @@ function targetOf(command: Command, edit: TableEdit, session: Session): Target {
     if (command.target) session.warn(`Warning: using chain ${jump}, not extension\n`);
     return { kind: 'jump', chain: jump, goto };
   }
-  if (goto) problem(`goto '${jump}' is not a chain`);
   if (command.target) return { kind: 'extension', use: command.target };
-  if (isVerdict(jump)) return { kind: 'verdict', verdict: jump };
-  return problem(`Couldn't load target \`${jump}':No such file or directory\n`);
+  if (!goto && isVerdict(jump)) return { kind: 'verdict', verdict: jump };
+  const error = new ToolError(
+    Exit.PARAMETER,
+    goto ? `goto '${jump}' is not a chain` : `Couldn't load target \`${jump}':No such file or directory\n`,
+  );
+  error.word = command.jumpAt;
+  throw error;
 }
 
 /** Why hutter, other than the kernel, does not take a rule; undefined if it does. */

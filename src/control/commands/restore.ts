@@ -6,7 +6,7 @@ import { checkTable } from '../check.js';
 import { Getopt, type LongOption } from '../text/getopt.js';
 import { Exit, problem, TableError, ToolError } from '../text/problem.js';
 import { MAX_NAME, readCommand, VERSION } from '../text/read.js';
-import { MAX_WORDS, plainWords, splitCounters, splitLines, splitWords } from '../text/words.js';
+import { MAX_WORDS, plainWords, splitCounters, splitLines, wordsAt } from '../text/words.js';
 import { CommitError, Unresolved } from './backend.js';
 import { errnoText, tableErrorText, type TableEdit } from './edit.js';
 import { eachChain, execute } from './iptables.js';
@@ -159,7 +159,9 @@ const lineFailed = (line: number): ToolError =>
 /** Reads the lines of a file, one `take` each; a line that throws Unresolved has had no effect and is taken again. */
 export class RestoreReader {
   /** The table that is open, between `*NAME` and COMMIT. */
-  private edit: TableEdit | undefined;
+  edit: TableEdit | undefined;
+  /** Offset in the line of each word of the command that was read last, by its index in argv. */
+  offsets: readonly number[] = [];
   /** Name of the last table line. */
   private current = '';
   private readonly announced = new Set<string>();
@@ -187,11 +189,6 @@ export class RestoreReader {
   end(): void {
     if (this.edit)
       throw new ToolError(Exit.OTHER, `iptables-restore: COMMIT expected at line ${this.session.line + 1}\n`, true);
-  }
-
-  /** Forgets the open table. */
-  abandon(): void {
-    this.edit = undefined;
   }
 
   private commit(edit: TableEdit): void {
@@ -274,10 +271,16 @@ export class RestoreReader {
   private rule(edit: TableEdit, text: string): void {
     const { session, options } = this;
     const argv = [this.program, '-t', this.current];
+    this.offsets = [];
     if (!options.noflush) for (let i = 0; i < options.verbose; i++) argv.push('-v');
     const counted = splitCounters(text, session.line);
     if (options.counters && counted) argv.push('--set-counters', counted.packets, counted.bytes);
-    argv.push(...splitWords(counted?.rest ?? text, MAX_WORDS - argv.length));
+    const rest = counted?.rest ?? text;
+    const before = text.indexOf(rest);
+    this.offsets = argv.map(() => before);
+    const words = wordsAt(rest, MAX_WORDS - argv.length);
+    argv.push(...words.map((word) => word.text));
+    this.offsets = [...this.offsets, ...words.map((word) => before + word.at)];
     const command = readCommand(argv, {
       program: session.program,
       restore: true,

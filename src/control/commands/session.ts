@@ -88,7 +88,7 @@ export class Session {
       return this.result(error.status);
     }
     if (error instanceof TableError) {
-      this.note(error);
+      if (error.detail !== '') this.log.push(error.detail);
       const hint = error.errno === 'EINVAL' ? ". Run `dmesg' for more information." : '.';
       this.warn(`${this.program}: ${tableErrorText(error)}${hint}\n`);
       return this.result(error.errno === 'EAGAIN' ? Exit.RESOURCE : Exit.OTHER);
@@ -105,9 +105,9 @@ export class Session {
     problem(reason);
   }
 
-  /** Keeps what the kernel would have logged. */
+  /** Keeps the reason of a failure for which the tool has no words. */
   note(error: TableError): void {
-    if (error.detail !== '') this.log.push(error.detail);
+    this.log.push(error.detail === '' ? tableErrorText(error) : error.detail);
   }
 
   private toolErrorText(error: ToolError): string {

@@ -49,9 +49,9 @@ export interface MarkTargetData {
 const ANY = ['set-xmark', 'set-mark', 'and-mark', 'or-mark', 'xor-mark'];
 
 /** Why a rule may not set these bits; undefined if they are free for rules. */
-export function privateBits(value: number, what: string): string | undefined {
+export function privateBits(value: number): string | undefined {
   return value & PrivateMark.ALL
-    ? `${what} ${hex(value)}: hutter keeps the mark bits ${hex(PrivateMark.ALL)} for packets it sends itself`
+    ? `${hex(value)} has bits of ${hex(PrivateMark.ALL)}, by which hutter knows the packets that it sends itself`
     : undefined;
 }
 
@@ -123,6 +123,6 @@ export const MARK = defineTarget<MarkTargetData>({
   --or-mark bits            Binary OR the nfmark with bits
   --xor-mark bits           Binary XOR the nfmark with bits
 `,
-  cannot: ({ mark }) => privateBits(mark, 'MARK'),
+  cannot: ({ mark }) => privateBits(mark),
   compile: ({ mark, mask }, emit) => emit.target(TargetOp.MARK, encodeMARK(mark, mask)),
 });

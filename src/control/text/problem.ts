@@ -25,6 +25,8 @@ export class ToolError extends Error {
   ) {
     super(message);
   }
+  /** Index in argv of the word that is to blame, as far as the reader knows. */
+  word: number | undefined;
 }
 
 /** Errno values that libiptc and the kernel give back for a ruleset operation. */
@@ -57,6 +59,8 @@ export class TableError extends Error {
     readonly operation: string,
     /** What was wrong, in hutter's words: what the kernel would write to its log. Not part of the tool's output. */
     readonly detail = '',
+    /** Identity of the rule that was refused, if it was one. */
+    readonly ruleId?: number,
   ) {
     super(`${operation}: ${errno}${detail && `: ${detail}`}`);
   }

@@ -172,6 +172,8 @@ export interface Command {
   readonly destinations: readonly Network[];
   /** What -j or -g names; '' = nothing. Whether that is a chain only the table knows. */
   readonly jump: string;
+  /** Index of that word. */
+  readonly jumpAt: number;
   readonly goto: boolean;
   /** The extension of that name, if there is one. */
   readonly target: Use | undefined;
@@ -186,6 +188,8 @@ interface Loading {
   readonly seen: Set<string>;
   /** A later use of the same name takes the options now. */
   completed: boolean;
+  /** Index of the word that named it. */
+  readonly word: number;
 }
 
 interface OptionCode {
@@ -244,6 +248,11 @@ class Reader {
   private readonly matches: Loading[] = [];
   private target: Loading | undefined;
   private readonly helped: Pick<Extension, 'name' | 'help'>[] = [];
+  /** Word to blame for what is found wrong after the last option. */
+  private blamed: number | undefined;
+  private sourceAt = 0;
+  private destinationAt = 0;
+  private jumpAt = 0;
   private head: RuleHead = { proto: 0, notProto: false };
 
   constructor(
@@ -255,6 +264,16 @@ class Reader {
   }
 
   read(): Command {
+    try {
+      return this.readAll();
+    } catch (error) {
+      if (error instanceof ToolError)
+        error.word ??= Math.min(this.blamed ?? this.getopt.index - 1, this.argv.length - 1);
+      throw error;
+    }
+  }
+
+  private readAll(): Command {
     for (;;) {
       const got = this.getopt.next(this.longs);
       if (got === undefined) break;
@@ -308,7 +327,13 @@ class Reader {
   /** A fresh use at the end of `uses`; options go to the last of a name. */
   private load(extension: Extension, uses: Loading[]): Loading {
     for (const earlier of uses) if (earlier.extension.name === extension.name) earlier.completed = true;
-    const loading: Loading = { extension, data: extension.init(), seen: new Set(), completed: false };
+    const loading: Loading = {
+      extension,
+      data: extension.init(),
+      seen: new Set(),
+      completed: false,
+      word: this.lastWord,
+    };
     uses.push(loading);
     return loading;
   }
@@ -487,10 +512,12 @@ class Reader {
         break;
       case 's':
         this.source = this.negatable(arg);
+        this.sourceAt = this.getopt.index - 1;
         this.setOption(Opt.SOURCE);
         break;
       case 'd':
         this.destination = this.negatable(arg);
+        this.destinationAt = this.getopt.index - 1;
         this.setOption(Opt.DESTINATION);
         break;
       case 'i':
@@ -504,6 +531,7 @@ class Reader {
       case 'g':
         this.setOption(Opt.JUMP);
         this.goto = true;
+        this.jumpAt = this.getopt.index - 1;
         this.jump = targetName(arg);
         break;
       case 'j':
@@ -603,6 +631,7 @@ class Reader {
   }
 
   private readJump(name: string): void {
+    this.jumpAt = this.getopt.index - 1;
     this.jump = targetName(name);
     if (STANDARD.has(name)) this.helped.push(STANDARD_HELP);
     const extension = this.findTarget(name);
@@ -612,7 +641,7 @@ class Reader {
       this.context.warn(
         `Notice: The ${name} target is converted into ${extension.realName} target in rule listing and saving.\n`,
       );
-    this.target = { extension, data: extension.init(), seen: new Set(), completed: false };
+    this.target = { extension, data: extension.init(), seen: new Set(), completed: false, word: this.lastWord };
     this.merge(extension);
   }
 
@@ -675,15 +704,19 @@ class Reader {
     if (this.wait === 0 && this.waitInterval) problem('--wait-interval only makes sense with --wait\n');
     for (const match of this.matches) this.finalCheck(match);
     if (this.target) this.finalCheck(this.target);
+    this.blamed = undefined;
     if (this.getopt.index < this.argv.length) problem('unknown arguments found on commandline');
     if (this.command === Do.NONE) problem('no command specified');
     if (this.invert) problem('nothing appropriate following !');
 
     const rules = this.command & (Do.REPLACE | Do.INSERT | Do.DELETE | Do.APPEND | Do.CHECK);
-    const addresses = (text: string | undefined): Network[] =>
-      text === undefined ? (rules ? [{ addr: 0, mask: 0 }] : []) : readNetworks(text, this.context.names);
-    const sources = addresses(this.source);
-    const destinations = addresses(this.destination);
+    const addresses = (text: string | undefined, at: number): Network[] => {
+      this.blamed = at;
+      return text === undefined ? (rules ? [{ addr: 0, mask: 0 }] : []) : readNetworks(text, this.context.names);
+    };
+    const sources = addresses(this.source, this.sourceAt);
+    const destinations = addresses(this.destination, this.destinationAt);
+    this.blamed = undefined;
     if ((sources.length > 1 || destinations.length > 1) && this.inverted & (Opt.SOURCE | Opt.DESTINATION))
       problem('! not allowed with multiple source or destination IP addresses');
     if (this.command === Do.REPLACE && (sources.length !== 1 || destinations.length !== 1))
@@ -714,7 +747,12 @@ class Reader {
     }
   }
 
-  private finalCheck({ extension, data, seen }: Loading): void {
+  private get lastWord(): number {
+    return this.getopt.index - 1;
+  }
+
+  private finalCheck({ extension, data, seen, word }: Loading): void {
+    this.blamed = word;
     extension.finalCheck?.(data, seen, {
       warn: (text) => {
         this.context.warn(text);
@@ -768,6 +806,7 @@ class Reader {
       sources,
       destinations,
       jump: this.jump,
+      jumpAt: this.jumpAt,
       goto: this.goto,
       target: this.target && useOf(this.target),
       output,

@@ -27,22 +27,32 @@ export function* splitLines(text: string): Generator<string> {
 /** The words between blanks, tabs and line feeds (strtok). */
 export const plainWords = (text: string): string[] => text.split(/[ \t\n]+/).filter((word) => word !== '');
 
+/** A word and the offset at which it begins. */
+export interface Word {
+  readonly text: string;
+  readonly at: number;
+}
+
 /** The words of a rule: double quotes hold blanks together, a backslash within them takes the next byte as it is. */
-export function splitWords(text: string, room = MAX_WORDS): string[] {
-  const words: string[] = [];
+export function wordsAt(text: string, room = MAX_WORDS): Word[] {
+  const words: Word[] = [];
   let word = '';
+  let at = -1;
   let quoted = false;
   let escaped = false;
   const end = (): void => {
     if (words.length >= room) problem('Parser cannot handle more arguments');
-    words.push(word);
+    words.push({ text: word, at });
     word = '';
+    at = -1;
   };
   const add = (byte: string): void => {
     word += byte;
     if (word.length > WORD_BYTES) problem('Parameter too long!');
   };
-  for (const byte of text) {
+  for (let i = 0; i < text.length; i++) {
+    const byte = text[i]!;
+    if (at < 0 && !' \t\n'.includes(byte)) at = i;
     if (quoted) {
       if (escaped) {
         add(byte);
@@ -67,6 +77,8 @@ export function splitWords(text: string, room = MAX_WORDS): string[] {
   if (word !== '') end();
   return words;
 }
+
+export const splitWords = (text: string, room = MAX_WORDS): string[] => wordsAt(text, room).map((word) => word.text);
 
 /** `[PACKETS:BYTES]` before a rule: the two texts, and what follows. */
 export function splitCounters(
