@@ -14,6 +14,7 @@ import { Piscina } from 'piscina';
 import { EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
 import { ConntrackTable } from '../dataplane/conntrack/table.js';
 import { Waker } from '../dataplane/io/waker.js';
+import { mendRegions } from '../dataplane/program/mend.js';
 import {
   Control,
   CONTROL_WORDS,
@@ -224,6 +225,7 @@ export class Router {
       member.restarts++;
       Atomics.store(this.control, workerWord(member.number, WorkerWord.STATE), WorkerState.STARTING);
       this.table.recover(member.number);
+      mendRegions(this.program.regions, this.table.ownerOf(member.number));
       this.options.onTrouble(`worker ${member.number} failed and is started anew: ${describe(error)}`);
       await sleep(pause);
       if (this.stopping) return;

@@ -215,6 +215,8 @@ export class World {
     grown.set(this.counters.subarray(0, grown.length));
     this.counters = grown;
     this.context.adopt(this.compiled.words, this.compiled.regions, grown);
+    for (const slot of this.compiled.retiredCounters) grown.fill(0, slot * 2, slot * 2 + 2);
+    this.compiler.release(this.compiled);
     return this;
   }
 

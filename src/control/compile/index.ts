@@ -2,8 +2,9 @@
  * The compiler: a ruleset (control/model.ts) becomes a program (dataplane/program/format.ts). One object a router; it keeps
  * what must outlive a swap: counter slots and rule state by identity, and the words of rules that didn't change.
  *
- * The passes are the lines of `compile`. A compile that fails changes nothing. After every worker runs the new program,
- * and the caller has zeroed the slots it returned as retired, `release` frees what only the old one used.
+ * The passes are the lines of `passes`. A compile that fails changes nothing, nor does one whose program is never put in
+ * force. After every worker runs the new program, and the caller has zeroed the slots it returned as retired, `release`
+ * frees what only the old one used; only then is the next compiled.
  */
 import {
   HOOK_COUNT,
@@ -28,7 +29,7 @@ import {
 import { verify } from '../../dataplane/program/verify.js';
 import type { Chain, Rule, Ruleset, TableModel } from '../model.js';
 import { lower, RuleError, type Lowered } from './lower.js';
-import { RegionStore, type Retired } from './regions.js';
+import { RegionStore } from './regions.js';
 import { CounterSlots } from './slots.js';
 
 /** A rule that can't be compiled: where it is and why. */
@@ -56,7 +57,9 @@ export interface Compiled {
   readonly connections: boolean;
   /** Counter slots that only former programs use; to be zeroed in every slab before `release`. */
   readonly retiredCounters: readonly number[];
-  readonly retiredState: Retired;
+  /** Rules and policies, and keys of state, that no longer are: what `release` frees. */
+  readonly retiredIds: readonly number[];
+  readonly retiredKeys: readonly string[];
 }
 
 export class Compiler {
@@ -86,27 +89,25 @@ export class Compiler {
     const layout = place(tables, lowered);
     const words = this.emit(tables, lowered, layout);
     const regions = this.regions.list();
-    const used = identities(tables);
+    const retiredIds = this.slots.retired(identities(tables));
+    const keys = new Set(lowered.flatMap((chains) => [...chains.values()].flatMap(keysOf)));
     verify(words, { regions, counters: this.slots.length });
     return {
       words,
       regions,
       counters: this.slots.length,
       connections: (words[Header.FLAGS]! & ProgramFlag.CONNECTIONS) !== 0,
-      retiredCounters: this.retire(used),
-      retiredState: this.regions.retire(new Set(lowered.flatMap((chains) => [...chains.values()].flatMap(keysOf)))),
+      retiredCounters: retiredIds.map((id) => this.slots.of(id)!),
+      retiredIds,
+      retiredKeys: this.regions.retired(keys),
     };
   }
 
   /** Every worker runs `compiled` or a later program; its retired counters are zero in every slab. */
   release(compiled: Compiled): void {
-    this.slots.release(compiled.retiredCounters);
-    this.regions.release(compiled.retiredState);
-  }
-
-  private retire(used: ReadonlySet<number>): number[] {
-    for (const id of this.lowered.keys()) if (!used.has(id)) this.lowered.delete(id);
-    return this.slots.retire(used);
+    for (const id of compiled.retiredIds) this.lowered.delete(id);
+    this.slots.release(compiled.retiredIds);
+    this.regions.release(compiled.retiredKeys);
   }
 
   private lowerTable(table: TableModel, hooks: ReadonlyMap<string, number>): Map<string, Lowered[]> {

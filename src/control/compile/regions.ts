@@ -92,20 +92,17 @@ export class RegionStore {
     return place;
   }
 
-  /** Forgets every key that `used` doesn't hold; their memory is not free yet. */
-  retire(used: ReadonlySet<string>): Retired {
-    const retired: Held[] = [];
-    for (const [key, held] of this.held)
-      if (!used.has(key)) {
-        this.held.delete(key);
-        retired.push(held);
-      }
-    return retired;
+  /** The keys that `used` doesn't hold. They keep their memory until `release`: the program may not come about. */
+  retired(used: ReadonlySet<string>): string[] {
+    return [...this.held.keys()].filter((key) => !used.has(key));
   }
 
-  /** What was retired may be used again: no worker runs a program that names it. */
-  release(retired: Retired): void {
-    for (const held of retired as readonly Held[]) {
+  /** The memory of these keys may be used again: no worker runs a program that names them. */
+  release(keys: readonly string[]): void {
+    for (const key of keys) {
+      const held = this.held.get(key);
+      if (held === undefined) continue;
+      this.held.delete(key);
       if (held.own) this.regions[held.region] = undefined;
       else {
         const free = this.slots.get(held.words);
@@ -133,6 +130,3 @@ export class RegionStore {
     return place;
   }
 }
-
-/** Memory that no new program names, until `release`. */
-export type Retired = readonly Place[];

@@ -28,19 +28,17 @@ export class CounterSlots {
     return this.end;
   }
 
-  /** Forgets every identity that `used` doesn't hold; returns their slots, which are not free yet. */
-  retire(used: ReadonlySet<number>): number[] {
-    const retired: number[] = [];
-    for (const [id, slot] of this.slots)
-      if (!used.has(id)) {
-        this.slots.delete(id);
-        retired.push(slot);
-      }
-    return retired;
+  /** The identities that `used` doesn't hold. They keep their slots until `release`: the program may not come about. */
+  retired(used: ReadonlySet<number>): number[] {
+    return [...this.slots.keys()].filter((id) => !used.has(id));
   }
 
-  /** Retired slots, zeroed in every slab, may be used again. */
-  release(slots: readonly number[]): void {
-    this.free.push(...slots);
+  /** The slots of these identities, zeroed in every slab, may be used again. */
+  release(ids: readonly number[]): void {
+    for (const id of ids) {
+      const slot = this.slots.get(id);
+      if (slot !== undefined) this.free.push(slot);
+      this.slots.delete(id);
+    }
   }
 }

@@ -1292,6 +1292,11 @@ export class ConntrackTable {
     return census;
   }
 
+  /** The lock word of the thread that has the slot, or had it last. */
+  ownerOf(slot: number): number {
+    return ownerWord(slot, this.words[HEADER_WORDS + slot * SLOT_WORDS + S.LIFE]!);
+  }
+
   /** The life of the thread in this slot, for `recover`. */
   get life(): number {
     return this.owner >>> 8;

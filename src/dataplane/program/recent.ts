@@ -105,7 +105,7 @@ function clear(r: Int32Array): void {
   for (let link = 1; link <= capacity; link++) r[entryAt(r, link) + Entry.NEXT] = link < capacity ? link + 1 : 0;
 }
 
-/** For recoverRegions: a worker died while it changed the list, whose links can't be trusted any more. */
+/** For mendRegions: a worker died while it changed the list, whose links can't be trusted any more. */
 export const mendRecent = clear;
 
 export const encodeRecent = (

@@ -37,19 +37,3 @@ export function lockRegion(context: Context, region: Int32Array): void {
 export function unlockRegion(region: Int32Array): void {
   unlock(region, Region.LOCK);
 }
-
-/**
- * After a worker died: frees the locks it held. `mend` puts in order what it may have left half done in a region of its
- * own kind; slots are single words or pairs that are right at every moment a thread can die at.
- */
-export function recoverRegions(
-  regions: readonly Int32Array[],
-  deadOwner: number,
-  mend: (region: Int32Array) => void,
-): void {
-  for (const region of regions) {
-    if (Atomics.load(region, Region.LOCK) !== deadOwner) continue;
-    if (region[Region.KIND] !== RegionKind.SLOTS) mend(region);
-    unlock(region, Region.LOCK);
-  }
-}

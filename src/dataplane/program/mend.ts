@@ -1,0 +1,19 @@
+/**
+ * After a worker died: frees the locks of regions that it held, and puts in order what it may have left half done. A list of
+ * `recent` and connlimit's counts are then emptied, as their links can't be trusted; slots are single words, or are right
+ * at every moment at which a thread can die. Run by the control plane before the worker is started anew.
+ */
+import { mendCountRegion } from '../conntrack/count.js';
+import { unlock } from '../conntrack/lock.js';
+import { mendRecent } from './recent.js';
+import { Region, RegionKind } from './regions.js';
+
+/** `deadOwner` is the lock word of the worker in the life that ended (ConntrackTable.ownerOf). */
+export function mendRegions(regions: readonly Int32Array[], deadOwner: number): void {
+  for (const region of regions) {
+    if (Atomics.load(region, Region.LOCK) !== deadOwner) continue;
+    if (region[Region.KIND] === RegionKind.RECENT) mendRecent(region);
+    else if (region[Region.KIND] === RegionKind.CONNLIMIT) mendCountRegion(region);
+    unlock(region, Region.LOCK);
+  }
+}
