@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
+import { Rtnetlink } from '../dataplane/io/rtnetlink.js';
 import type { Config, Keep } from './config.js';
 import { CHAIN_OUT, CHAIN_PRE, findIptables } from './divert.js';
 
@@ -105,11 +106,13 @@ function examineForwarding(): Finding[] {
 
 function examineBridges(): Finding[] {
   if (read('/proc/sys/net/bridge/bridge-nf-call-iptables') !== '1') return [];
-  const bridges = readdirSync('/proc/sys/net/ipv4/conf').filter((name) => existsSync(`/sys/class/net/${name}/bridge`));
+  const kernel = new Rtnetlink();
+  const bridges = kernel.links().filter(({ kind }) => kind === 'bridge');
+  kernel.close();
   if (bridges.length === 0) return [];
   return [
     warn(
-      `frames bridged by ${bridges.join(', ')} come to hutter as if they were routed: ` +
+      `frames bridged by ${bridges.map(({ name }) => name).join(', ')} come to hutter as if they were routed: ` +
         `set net.bridge.bridge-nf-call-iptables=0 unless that is meant`,
     ),
   ];

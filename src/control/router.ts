@@ -58,6 +58,11 @@ export interface RouterOptions {
   onTrouble: (text: string) => void;
 }
 
+/** The workers can't begin; the message is the first one's that failed. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
+}
+
 const LOG_RING = 1 << 18;
 /** Records of each worker's event ring. */
 const EVENT_RING = 8192;
@@ -171,7 +176,7 @@ export class Router {
     return new Promise((resolve, reject) => {
       const failed = this.launch(member);
       member.ended = failed.then(async (error) => {
-        reject(error);
+        reject(new StartError(error instanceof Error ? error.message : String(error), { cause: error }));
         if (this.running(member) || member.restarts > 0) await this.keepAlive(member, error);
       });
       void this.waitForState(member, WorkerState.RUNNING).then(resolve, reject);

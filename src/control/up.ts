@@ -12,6 +12,7 @@ import { Daemon, HostError } from './daemon.js';
 import { DivertError } from './divert.js';
 import { CompileError } from './compile/index.js';
 import { ControlError } from './server.js';
+import { StartError } from './router.js';
 import { loadRules, RulesRefused } from './rules.js';
 import { settingsFrom } from './settings.js';
 
@@ -48,7 +49,6 @@ function isExpected(error: unknown): error is Error {
     error instanceof ControlError ||
     error instanceof CompileError ||
     error instanceof HostError ||
-    // Thrown in a worker: a copy crosses, without its class.
-    (error instanceof Error && error.name === 'NfqueueError')
+    error instanceof StartError
   );
 }

@@ -210,6 +210,50 @@ t.test('refusals change nothing and say what to do', async (t) => {
   t.ok(await g.ping());
 });
 
+t.test('what would surprise is said, and up goes on', async (t) => {
+  const g = gateway(t);
+  g.router.sysctl({ 'net.ipv4.ip_forward': 0 });
+  g.router.ip('link add br7 type bridge');
+  const kernel = await g.router.run('sh', [
+    '-c',
+    'echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables; iptables -t nat -A POSTROUTING -j MASQUERADE && ' +
+      'iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT; ' +
+      'ip xfrm policy add src 10.1.0.0/16 dst 10.2.0.0/16 dir out action block',
+  ]);
+  t.equal(kernel.code, 0, kernel.stderr);
+  const child = await g.up(RULES, '--keep', 'lo');
+  for (const said of [
+    /warning: forwarding is off, .*sysctl net\.ipv4\.ip_forward=1/,
+    /warning: frames bridged by br7 come to hutter as if they were routed/,
+    /warning: the kernel's own nat table has rules \(.*such as `-A POSTROUTING -j MASQUERADE`\)/,
+    /warning: the kernel's own rules ask for connections \(.*--ctstate ESTABLISHED/,
+    /warning: IPsec policies are in place/,
+  ])
+    t.match(g.said, said);
+  t.equal(await end(child, 'SIGTERM'), 0);
+});
+
+t.test('the clients speak as the tools do to one who is not root', async (t) => {
+  const g = gateway(t);
+  await g.up(RULES);
+  const nobody = (command: string, ...args: string[]): Promise<Output> =>
+    g.router.run(
+      'setpriv',
+      ['--bounding-set', '-all', '--reuid', '65534', '--clear-groups', process.execPath, command, ...args],
+      {
+        env: g.env(),
+      },
+    );
+  const bin = (name: string): string => path.join(ROOT, 'dist/bin', name);
+  await g.router.run('chmod', ['755', g.network.dir]);
+  const locked = "Fatal: can't open lock file /run/xtables.lock: Permission denied\n";
+  t.same(await nobody(bin('hutter-iptables.cjs'), '-S'), { code: 4, stdout: '', stderr: locked });
+  t.same(await nobody(bin('hutter-iptables-restore.cjs')), { code: 4, stdout: '', stderr: locked });
+  t.match(await nobody(bin('hutter-iptables-save.cjs'), '-t', 'nat'), { code: 1, stderr: /\(you must be root\)\n$/ });
+  t.match(await nobody(bin('hutter-iptables-save.cjs')), { code: 1, stderr: /^Failed to list table names/ });
+  t.same(await nobody(bin('hutter-iptables.cjs'), '-V'), { code: 0, stdout: 'iptables v1.8.9 (legacy)\n', stderr: '' });
+});
+
 t.test('up, traffic, status, a second up, and a clean end', async (t) => {
   const g = gateway(t);
   const before = await g.traces();

@@ -24,6 +24,8 @@ export interface Answer {
 }
 
 export const DEFAULT_CONTROL_PATH = '/run/hutter/control.sock';
+/** The iptables whose ways these commands have (text/read.ts has the same number; it is much to load). */
+export const TOOL_VERSION = '1.8.9';
 /** Exit code when no router answers: iptables' "resource problem". */
 export const NO_ROUTER = 4;
 
@@ -92,11 +94,25 @@ export function ask(path: string, request: Request, on: (answer: Answer) => void
   });
   socket.on('error', (error) => (failure = error));
   socket.on('close', () => {
-    if (code === undefined) on({ stderr: Buffer.from(trouble(path, failure)).toString('latin1') });
-    done(code ?? NO_ROUTER);
+    const forbidden = failure?.code === 'EACCES' ? FORBIDDEN[request.program]?.(request.argv) : undefined;
+    if (code === undefined) on({ stderr: forbidden?.text ?? Buffer.from(trouble(path, failure)).toString('latin1') });
+    done(code ?? forbidden?.code ?? NO_ROUTER);
   });
   socket.write(JSON.stringify(request) + '\n');
 }
+
+/** What the real tools say to a user who isn't root: scripts look for it. */
+const FORBIDDEN: Readonly<Record<string, (argv: readonly string[]) => { text: string; code: number }>> = {
+  iptables: () => ({ text: LOCKED, code: 4 }),
+  'iptables-restore': () => ({ text: LOCKED, code: 4 }),
+  'iptables-save': (argv) => ({
+    text: argv.some((arg) => /^(-t|--table)/.test(arg))
+      ? `iptables-save v${TOOL_VERSION} (legacy): Cannot initialize: Permission denied (you must be root)\n`
+      : 'Failed to list table names in /proc/net/ip_tables_names: Permission denied\n',
+    code: 1,
+  }),
+};
+const LOCKED = "Fatal: can't open lock file /run/xtables.lock: Permission denied\n";
 
 function trouble(path: string, failure: NodeJS.ErrnoException | undefined): string {
   switch (failure?.code) {

@@ -1,10 +1,12 @@
 /** What each thin client sends; shared by `hutter NAME …` and the commands of their own. Arguments are byte strings. */
 import { readFileSync } from 'node:fs';
-import { readStdin, run, takeControl, write, type Request } from './client.js';
+import { readStdin, run, takeControl, TOOL_VERSION, write, type Request } from './client.js';
 
 export function iptables(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
-  run(path, { program: 'iptables', argv: rest });
+  // Scripts ask for the version before anything runs.
+  if (rest.length === 1 && /^(-V|--version)$/.test(rest[0]!)) write(1, `iptables v${TOOL_VERSION} (legacy)\n`);
+  else run(path, { program: 'iptables', argv: rest });
 }
 
 export function iptablesSave(argv: readonly string[]): void {
