@@ -213,7 +213,7 @@ async function check(compose) {
       'node',
       '-e',
       `const s = require('net').connect(${port}, '${address}');
-       s.setTimeout(3000, () => (console.log('ETIMEDOUT'), s.destroy()));
+       s.setTimeout(10000, () => (console.log('ETIMEDOUT'), s.destroy()));
        s.on('error', (e) => console.log(e.code)).on('data', (d) => process.stdout.write(String(d)));`,
     ).trim();
   let failures = 0;
@@ -264,6 +264,11 @@ async function check(compose) {
     'for tool in cc gcc g++ clang make; do command -v $tool || true; done',
   ).trim();
   expect('there is no compiler in the image', tools, '');
+  if (failures > 0) {
+    for (const ask of [['status'], ['conntrack', '-L'], ['iptables-save', '-c']])
+      say(inside('hutter', 'hutter', ...ask));
+    say(inside('orlock', 'ip', '-s', 'address'));
+  }
   compose('kill', '-s', 'KILL', 'hutter');
   await sleep(4000);
   const after = compose('logs', '--tail=1', 'orlock');
@@ -294,7 +299,6 @@ async function main() {
     throw new Error(`hutter does not become healthy:\n${compose('logs', '--tail=50', 'hutter')}`);
   say('ok     hutter is healthy');
   const failures = await check(compose);
-  if (failures > 0) say(compose('logs', '--tail=30', 'hutter'));
   return failures === 0 ? 0 : 1;
 }
 
