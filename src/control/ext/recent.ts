@@ -4,6 +4,7 @@ import {
   encodeRecent,
   initRecent,
   LIST_ADDRESSES,
+  MAX_HITS,
   RecentSide,
   recentStamps,
   recentWords,
