@@ -20,3 +20,17 @@
 *filter
 :INPUT
 -j TOS --set-tos 1 ; ; FAIL
+*filter
+:INPUT,FORWARD,OUTPUT
+-m tos --tos 0x10/0x3f ; = ; OK
+-m tos --tos Maximize-Throughput ; -m tos --tos 0x08/0x3f ; OK
+-m tos --tos normal-service ; -m tos --tos 0x00/0x3f ; OK
+-m tos ! --tos 0x04 ; -m tos ! --tos 0x04/0xff ; OK
+-m tos --tos 255/255 ; -m tos --tos 0xff/0xff ; OK
+-m tos --tos 0x10/0x0f ; = ; OK
+-m tos --tos 256 ; ; FAIL
+-m tos --tos 1/256 ; ; FAIL
+-m tos --tos 1/ ; ; FAIL
+-m tos --tos Minimize ; ; FAIL
+-m tos --tos "" ; ; FAIL
+-m tos ; ; FAIL

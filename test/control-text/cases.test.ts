@@ -6,12 +6,15 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { MemoryBackend } from '../../src/control/commands/backend.js';
 import { runIptables } from '../../src/control/commands/run.js';
+import { Session } from '../../src/control/commands/session.js';
 import { allExtensions } from '../../src/control/ext/registry.js';
 import { splitWords } from '../../src/control/text/words.js';
 import { parseCases, type Case } from './cases.js';
 import { noJudge, runReal, type Outcome, type Step } from './real.js';
 
 t.setTimeout(180_000);
+// The language is judged here, not what hutter can do.
+Session.prototype.refuse = () => undefined;
 const FOLDER = 'test/cases';
 const files = readdirSync(FOLDER).filter((name) => name.endsWith('.t'));
 const casesOf = (file: string): Case[] => parseCases(readFileSync(`${FOLDER}/${file}`, 'latin1'));

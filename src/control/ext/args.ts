@@ -89,16 +89,21 @@ export const uint16Range = asNumbers(unsignedRange(0xffffn));
 export const uint32Range = asNumbers(unsignedRange(0xffffffffn));
 export const uint64Range = unsignedRange(UINT64_MAX);
 
+/** strtod(3) of the whole text: decimal, or hexadecimal with a binary exponent. NaN where it is neither. */
+function looseDouble(arg: string): number {
+  const text = arg.replace(/^[ \t-\r]+/, '');
+  if (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return Number(text);
+  const hex = /^([+-]?)0x([\da-f]*)\.?([\da-f]*)(?:p([+-]?\d+))?$/i.exec(text);
+  if (!hex || hex[2] + hex[3]! === '') return NaN;
+  const digits = parseInt(hex[2] + hex[3]!, 16) * 2 ** (Number(hex[4] ?? 0) - 4 * hex[3]!.length);
+  return hex[1] === '-' ? -digits : digits;
+}
+
 /** XTTYPE_DOUBLE. */
 export const double = (min = 0, max = 0): ArgType<number> => ({
   about: min === max ? 'number' : `${min}-${max}`,
   parse: (call) => {
-    const text = call.arg.trimStart();
-    const value = /^[+-]?0x/i.test(text)
-      ? Number(text)
-      : /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)
-        ? Number(text)
-        : NaN;
+    const value = looseDouble(call.arg);
     if (Number.isNaN(value) || (min !== max && (value < min || value > max)))
       problem(`${call.extension}: bad value for option "--${call.option}", or out of range (${min}-${max}).\n`);
     return value;
@@ -272,6 +277,10 @@ export const etherMac: ArgType<readonly number[]> = {
     return parts.map((part) => (part === '' ? 0 : parseInt(part, 16)));
   },
 };
+
+/** Complains of a value as several extensions do (xtables_param_act, XTF_BAD_VALUE). `option` with its dashes. */
+export const badValue = (extension: string, option: string, text: string): never =>
+  problem(`${extension}: Bad value for "${option}" option: "${text}"`);
 
 // ---- words that several extensions print ----
 

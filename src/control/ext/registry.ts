@@ -2,40 +2,83 @@
  * All extension records, by kind and name. A new extension is a file beside this one and a line here.
  */
 import type { Extension } from './record.js';
+import { addrtype } from './addrtype.js';
+import { ah, esp, ipcomp } from './ah.js';
 import { comment } from './comment.js';
+import { connbytes } from './connbytes.js';
 import { connlimit } from './connlimit.js';
+import { connmark } from './connmark.js';
 import { conntrack, state } from './conntrack.js';
+import { cpu } from './cpu.js';
+import { dscp } from './dscp.js';
+import { ecn } from './ecn.js';
+import { helper } from './helper.js';
 import { icmp } from './icmp.js';
+import { iprange } from './iprange.js';
+import { length } from './length.js';
 import { limit } from './limit.js';
 import { LOG } from './log.js';
+import { mac } from './mac.js';
 import { mark, MARK } from './mark.js';
 import { multiport } from './multiport.js';
 import { DNAT, MASQUERADE, REDIRECT, SNAT } from './nat.js';
+import { owner } from './owner.js';
+import { physdev } from './physdev.js';
+import { pkttype } from './pkttype.js';
+import { policy } from './policy.js';
+import { quota } from './quota.js';
 import { recent } from './recent.js';
 import { REJECT } from './reject.js';
+import { rpfilter } from './rpfilter.js';
+import { statistic } from './statistic.js';
 import { tcp } from './tcp.js';
-import { TOS } from './tos.js';
+import { tcpmss } from './tcpmss.js';
+import { TOS, tos } from './tos.js';
+import { ttl } from './ttl.js';
 import { udp } from './udp.js';
 
 const RECORDS: readonly Extension[] = [
+  addrtype,
+  ah,
   comment,
+  connbytes,
   connlimit,
+  connmark,
   conntrack,
+  cpu,
   DNAT,
+  dscp,
+  ecn,
+  esp,
+  helper,
   icmp,
+  ipcomp,
+  iprange,
+  length,
   limit,
   LOG,
-  mark,
+  mac,
   MARK,
+  mark,
   MASQUERADE,
   multiport,
+  owner,
+  physdev,
+  pkttype,
+  policy,
+  quota,
   recent,
   REDIRECT,
   REJECT,
+  rpfilter,
   SNAT,
   state,
+  statistic,
   tcp,
+  tcpmss,
   TOS,
+  tos,
+  ttl,
   udp,
 ];
 

@@ -1,10 +1,19 @@
-/** -j TOS: tos = (tos & ~mask) ^ value. (libxt_TOS.c revision 1, xt_DSCP.c) */
-import { TargetOp } from '../../dataplane/program/ops.js';
-import { encodeTOS } from '../../dataplane/program/tos.js';
+/**
+ * -m tos and -j TOS: the type-of-service byte under a mask, and tos = (tos & ~mask) ^ value. (libxt_tos.c and libxt_TOS.c
+ * revision 1, xt_dscp.c, xt_DSCP.c)
+ */
+import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
+import { encodeTOS, encodeTos } from '../../dataplane/program/tos.js';
 import { hex2 } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
-import { TOS_NAMES, tosMask, uint8 } from './args.js';
-import { defineTarget, option } from './record.js';
+import { bang, TOS_NAMES, tosMask, uint8 } from './args.js';
+import { defineMatch, defineTarget, option } from './record.js';
+
+export interface TosData {
+  value: number;
+  mask: number;
+  invert: boolean;
+}
 
 export interface TosTargetData {
   value: number;
@@ -18,6 +27,43 @@ const NAME_MASK = 0x3f;
 /** Name of a value under the mask that names have. */
 export const tosName = (value: number, mask: number): string | undefined =>
   mask === NAME_MASK ? TOS_NAMES.find(([known]) => known === value)?.[1] : undefined;
+
+export const tos = defineMatch<TosData>({
+  name: 'tos',
+  revision: 1,
+  init: () => ({ value: 0, mask: 0, invert: false }),
+  options: [
+    option({
+      name: 'tos',
+      arg: tosMask(NAME_MASK),
+      invert: true,
+      mandatory: true,
+      set: (data, { value, mask }, { invert }) => {
+        data.value = value;
+        data.mask = mask;
+        data.invert = invert;
+      },
+    }),
+  ],
+  save: ({ value, mask, invert }) => `${bang(invert)} --tos ${hex2(value)}/${hex2(mask)}`,
+  // The tool forgets the blank before a number.
+  print: ({ value, mask, invert }, { numeric }) => {
+    const name = numeric ? undefined : tosName(value, mask);
+    return ` tos match${invert ? '!' : ''}${name === undefined ? `${hex2(value)}/${hex2(mask)}` : ` ${name}`}`;
+  },
+  help: `tos match options:
+[!] --tos value[/mask]    Match Type of Service/Priority field value
+[!] --tos symbol          Match TOS field (IPv4 only) by symbol
+                          Accepted symbolic names for value are:
+                          (0x10) 16 Minimize-Delay
+                          (0x08)  8 Maximize-Throughput
+                          (0x04)  4 Maximize-Reliability
+                          (0x02)  2 Minimize-Cost
+                          (0x00)  0 Normal-Service
+
+`,
+  compile: ({ value, mask, invert }, emit) => emit.test(MatchOp.TOS, encodeTos(value, mask), invert),
+});
 
 export const TOS = defineTarget<TosTargetData>({
   name: 'TOS',

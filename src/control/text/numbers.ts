@@ -63,6 +63,22 @@ export function atoi(s: string): number {
   return found ? Number(BigInt.asIntN(32, BigInt(found[1]!.replace('+', '')))) : 0;
 }
 
+/**
+ * strtoul(s, &end, base) where nobody looks at errno: what is no number reads as 0 and ends at 0, a minus makes a huge
+ * number, as does overflow.
+ */
+export function looseUnsigned(s: string, base: 0 | 10 = 10): { value: number; end: number } {
+  const sign = /^[ \t-\r]*-(?=\d)/.exec(s)?.[0].length ?? 0;
+  const found = scanUnsigned(s.slice(sign), base);
+  if (found)
+    return {
+      value: sign && found.value !== 0n ? 2 ** 64 - Number(found.value) : Number(found.value),
+      end: sign + found.end,
+    };
+  const digits = /^[ \t-\r]*\+?\d+/.exec(s);
+  return digits ? { value: 2 ** 64 - 1, end: digits[0].length } : { value: 0, end: 0 };
+}
+
 /** `0x%x` of an int32 or uint32. */
 export const hex = (value: number): string => `0x${(value >>> 0).toString(16)}`;
 

@@ -1,0 +1,31 @@
+:INPUT,FORWARD,OUTPUT
+-p ah -m ah --ahspi 0 ; = ; OK
+-p ah -m ah --ahspi 4294967295 ; = ; OK
+-p ah -m ah --ahspi 0:4294967295 ; -p ah -m ah ; OK
+-p ah -m ah ! --ahspi 0 ; = ; OK
+-p ah -m ah ; = ; OK
+-p ah -m ah --ahspi 0x10: ; -p ah -m ah --ahspi 16:4294967295 ; OK
+-p 51 --ahspi 3:5 ; -p ah -m ah --ahspi 3:5 ; OK
+-p ah -m ah --ahspi 5:3 ; = ; OK
+-p ah -m ah --ahspi 4294967296 ; ; FAIL
+-p ah -m ah --ahspi invalid ; ; FAIL
+-p ah -m ah --ahspi 0:invalid ; ; FAIL
+-p ah -m ah --ahspi 1 --ahspi 2 ; ; FAIL
+-p esp -m ah --ahspi 1 ; ; FAIL
+-m ah --ahspi 0 ; ; FAIL
+-m ah ; ; FAIL
+-p esp -m esp --espspi 0 ; = ; OK
+-p esp -m esp --espspi :32 ; -p esp -m esp --espspi 0:32 ; OK
+-p esp -m esp --espspi 0:4294967295 ; -p esp -m esp ; OK
+-p esp -m esp ! --espspi 0:4294967294 ; = ; OK
+-p esp -m esp --espspi -1 ; ; FAIL
+-p esp -m esp --espspi 1:2:3 ; ; FAIL
+-p esp -m esp ; = ; OK
+-m esp ; ; FAIL
+-p ipcomp -m ipcomp --ipcompspi 18 ; = ; OK
+-p ipcomp -m ipcomp --ipcompspi 0x12 --compres ; -p ipcomp -m ipcomp --ipcompspi 18 --compres ; OK
+-p ipcomp -m ipcomp ! --ipcompspi 18:20 ; = ; OK
+-p ipcomp -m ipcomp --compres --ipcompspi 1 ; -p ipcomp -m ipcomp --ipcompspi 1 --compres ; OK
+-p ipcomp -m ipcomp --ipcompspi 4294967296 ; ; FAIL
+-p ipcomp -m ipcomp ! --compres ; ; FAIL
+-m ipcomp ; ; FAIL

@@ -1,0 +1,20 @@
+:INPUT,FORWARD,OUTPUT
+-m connbytes --connbytes 0 --connbytes-mode packets --connbytes-dir original ; = ; OK
+-m connbytes --connbytes 0:1000 --connbytes-mode bytes --connbytes-dir reply ; = ; OK
+-m connbytes --connbytes-dir both --connbytes 10:1000 --connbytes-mode avgpkt ; -m connbytes --connbytes 10:1000 --connbytes-mode avgpkt --connbytes-dir both ; OK
+-m connbytes ! --connbytes 1000 --connbytes-mode packets --connbytes-dir both ; = ; OK
+-m connbytes ! --connbytes 10:1000 --connbytes-mode packets --connbytes-dir both ; = ; OK
+-m connbytes --connbytes 10: --connbytes-mode packets --connbytes-dir both ; -m connbytes --connbytes 10 --connbytes-mode packets --connbytes-dir both ; OK
+-m connbytes --connbytes :10 --connbytes-mode packets --connbytes-dir both ; -m connbytes --connbytes 0:10 --connbytes-mode packets --connbytes-dir both ; OK
+-m connbytes --connbytes 0:18446744073709551615 --connbytes-mode bytes --connbytes-dir both ; -m connbytes --connbytes 0 --connbytes-mode bytes --connbytes-dir both ; OK
+-m connbytes --connbytes 5:5 --connbytes-mode bytes --connbytes-dir both ; = ; OK
+-m connbytes --connbytes 0x10 --connbytes-mode packets --connbytes-dir both ; -m connbytes --connbytes 16 --connbytes-mode packets --connbytes-dir both ; OK
+-m connbytes --connbytes 1000:10 --connbytes-mode packets --connbytes-dir both ; ; FAIL
+-m connbytes --connbytes -1 --connbytes-mode packets --connbytes-dir both ; ; FAIL
+-m connbytes --connbytes 18446744073709551616 --connbytes-mode packets --connbytes-dir both ; ; FAIL
+-m connbytes --connbytes 0:1000 --connbytes-mode frames --connbytes-dir both ; ; FAIL
+-m connbytes --connbytes 0:1000 --connbytes-mode packets --connbytes-dir some ; ; FAIL
+-m connbytes --connbytes 0:1000 --connbytes-dir original ; ; FAIL
+-m connbytes --connbytes 0:1000 --connbytes-mode packets ; ; FAIL
+-m connbytes --connbytes-mode packets --connbytes-dir original ; ; FAIL
+-m connbytes ; ; FAIL

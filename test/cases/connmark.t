@@ -1,0 +1,12 @@
+:INPUT,FORWARD,OUTPUT
+-m connmark --mark 0xfeedcafe ; = ; OK
+-m connmark --mark 1 ; -m connmark --mark 0x1 ; OK
+-m connmark --mark 0x1/0xff ; = ; OK
+-m connmark --mark 0/4294967295 ; -m connmark --mark 0x0 ; OK
+-m connmark ! --mark 0x1/0xf0 ; = ; OK
+-m connmark --mark 4294967296 ; ; FAIL
+-m connmark --mark -1 ; ; FAIL
+-m connmark --mark 1/ ; ; FAIL
+-m connmark --mark 1/x ; ; FAIL
+-m connmark --mark x ; ; FAIL
+-m connmark ; ; FAIL

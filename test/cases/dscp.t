@@ -1,0 +1,15 @@
+:INPUT,FORWARD,OUTPUT
+-m dscp --dscp 0x00 ; = ; OK
+-m dscp --dscp 63 ; -m dscp --dscp 0x3f ; OK
+-m dscp ! --dscp 0x20 ; = ; OK
+-m dscp --dscp 64 ; ; FAIL
+-m dscp --dscp EF ; ; FAIL
+-m dscp --dscp-class EF ; -m dscp --dscp 0x2e ; OK
+-m dscp --dscp-class be ; -m dscp --dscp 0x00 ; OK
+-m dscp --dscp-class AF32 ; -m dscp --dscp 0x1c ; OK
+-m dscp ! --dscp-class cs7 ; -m dscp ! --dscp 0x38 ; OK
+-m dscp --dscp-class af11xyz ; -m dscp --dscp 0x0a ; OK
+-m dscp --dscp-class AF44 ; ; FAIL
+-m dscp --dscp-class "" ; ; FAIL
+-m dscp --dscp 1 --dscp-class EF ; ; FAIL
+-m dscp ; ; FAIL

@@ -1,0 +1,14 @@
+:INPUT,FORWARD,OUTPUT
+-m ecn --ecn-ip-ect 0 ; = ; OK
+-m ecn --ecn-ip-ect 0x3 ; -m ecn --ecn-ip-ect 3 ; OK
+-m ecn ! --ecn-ip-ect 2 ; = ; OK
+-m ecn --ecn-ip-ect 4 ; ; FAIL
+-m ecn --ecn-ip-ect ; ; FAIL
+-p tcp -m ecn --ecn-tcp-ece ; = ; OK
+-p tcp -m ecn ! --ecn-tcp-cwr ; = ; OK
+-p tcp -m ecn --ecn-ip-ect 1 --ecn-tcp-cwr ! --ecn-tcp-ece ; -p tcp -m ecn ! --ecn-tcp-ece --ecn-tcp-cwr --ecn-ip-ect 1 ; OK
+-p udp -m ecn --ecn-ip-ect 1 ; = ; OK
+-m ecn --ecn-tcp-ece ; ; FAIL
+-m ecn --ecn-tcp-cwr ; ; FAIL
+-p udp -m ecn --ecn-tcp-cwr ; ; FAIL
+-m ecn ; ; FAIL

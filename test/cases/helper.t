@@ -1,0 +1,11 @@
+:INPUT,FORWARD,OUTPUT
+-m helper --helper ftp ; = ; OK
+-m helper ! --helper ftp ; = ; OK
+-m helper --helper "ftp" ; -m helper --helper ftp ; OK
+-m helper --helper ftp-21 ; = ; OK
+-m helper --helper "a b" ; = ; OK
+-m helper --helper "" ; = ; OK
+-m helper --helper abcdefghijklmnopqrstuvwxyz0123456789 ; -m helper --helper abcdefghijklmnopqrstuvwxyz012 ; OK
+-m helper --helper ; ; FAIL
+-m helper --helper a --helper b ; ; FAIL
+-m helper ; ; FAIL

@@ -1,0 +1,20 @@
+:INPUT,FORWARD,OUTPUT
+-m iprange --src-range 1.1.1.1-1.1.1.10 ; = ; OK
+-m iprange ! --src-range 1.1.1.1-1.1.1.10 ; = ; OK
+-m iprange --src-range 1.1.1.1 ; -m iprange --src-range 1.1.1.1-1.1.1.1 ; OK
+-m iprange --src-range 10.1-10.2 ; -m iprange --src-range 10.1.0.0-10.2.0.0 ; OK
+-m iprange --src-range 0.0.0.0-255.255.255.255 ; = ; OK
+-m iprange --src-range 1.1.1.10-1.1.1.1 ; = ; OK
+-m iprange --dst-range 192.168.0.1-192.168.0.9 ; = ; OK
+-m iprange ! --dst-range 192.168.0.1 ; -m iprange ! --dst-range 192.168.0.1-192.168.0.1 ; OK
+-m iprange --dst-range 2.2.2.2-2.2.2.3 --src-range 1.1.1.1-1.1.1.2 ; -m iprange --src-range 1.1.1.1-1.1.1.2 --dst-range 2.2.2.2-2.2.2.3 ; OK
+-m iprange --src-range 1.1.1.1-1.1.1.2 ! --dst-range 2.2.2.2-2.2.2.3 ; = ; OK
+-m iprange --src-range 1.1.1.1-1.1.1.256 ; ; FAIL
+-m iprange --src-range 1.1.1.1- ; ; FAIL
+-m iprange --src-range -1.1.1.1 ; ; FAIL
+-m iprange --src-range host ; ; FAIL
+-m iprange --src-range 1.1.1.1-1.1.1.2-1.1.1.3 ; ; FAIL
+-m iprange --src-range 1.1.1.1:1.1.1.2 ; ; FAIL
+-m iprange --src-range 1.1.1.1 --src-range 1.1.1.2 ; ; FAIL
+-m iprange --dst-range 1.1.1.300 ; ; FAIL
+-m iprange ; ; FAIL

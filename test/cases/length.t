@@ -1,0 +1,15 @@
+:INPUT,FORWARD,OUTPUT
+-m length --length 1 ; = ; OK
+-m length --length :2 ; -m length --length 0:2 ; OK
+-m length --length 3: ; -m length --length 3:65535 ; OK
+-m length --length 0x10:0x20 ; -m length --length 16:32 ; OK
+-m length ! --length 0:65535 ; = ; OK
+-m length --length 5:5 ; -m length --length 5 ; OK
+-m length --length 5:4 ; = ; OK
+-m length --length : ; -m length --length 0:65535 ; OK
+-m length --length 65536 ; ; FAIL
+-m length --length 0:65536 ; ; FAIL
+-m length --length 1:2:3 ; ; FAIL
+-m length --length x ; ; FAIL
+-m length --length 1-2 ; ; FAIL
+-m length ; ; FAIL

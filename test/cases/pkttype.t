@@ -1,0 +1,14 @@
+:INPUT,FORWARD,OUTPUT
+-m pkttype --pkt-type unicast ; = ; OK
+-m pkttype --pkt-type broadcast ; = ; OK
+-m pkttype --pkt-type multicast ; = ; OK
+-m pkttype --pkt-type otherhost ; = ; OK
+-m pkttype ! --pkt-type unicast ; = ; OK
+-m pkttype --pkt-type host ; -m pkttype --pkt-type unicast ; OK
+-m pkttype --pkt-type BCAST ; -m pkttype --pkt-type broadcast ; OK
+-m pkttype --pkt-type mcast ; -m pkttype --pkt-type multicast ; OK
+-m pkttype --pkt-type wrong ; ; FAIL
+-m pkttype --pkt-type uni ; ; FAIL
+-m pkttype --pkt-type outgoing ; ; FAIL
+-m pkttype --pkt-type unicast --pkt-type unicast ; ; FAIL
+-m pkttype ; ; FAIL

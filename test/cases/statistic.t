@@ -1,0 +1,33 @@
+:INPUT,FORWARD,OUTPUT
+-m statistic --mode random --probability 0.5 ; -m statistic --mode random --probability 0.50000000000 ; OK
+-m statistic --mode random --probability 0.33333333349 ; = ; OK
+-m statistic --mode random ! --probability 0.20000000019 ; = ; OK
+-m statistic --mode random --probability 0 ; -m statistic --mode random --probability 0.00000000000 ; OK
+-m statistic --mode random --probability 1 ; -m statistic --mode random --probability 1.00000000000 ; OK
+-m statistic --mode random --probability 1e-3 ; -m statistic --mode random --probability 0.00100000016 ; OK
+-m statistic --mode random --probability 0.000244140625 ; -m statistic --mode random --probability 0.00024414062 ; OK
+-m statistic --mode random --probability 0x0.8 ; -m statistic --mode random --probability 0.50000000000 ; OK
+-m statistic --mode random --probability .25 ; -m statistic --mode random --probability 0.25000000000 ; OK
+-m statistic --probability .25 --mode random ; -m statistic --mode random --probability 0.25000000000 ; OK
+-m statistic --mode random ; ; FAIL
+-m statistic --mode random --probability 1.1 ; ; FAIL
+-m statistic --mode random --probability -0.1 ; ; FAIL
+-m statistic --mode random --probability x ; ; FAIL
+-m statistic --mode random --probability 0.5x ; ; FAIL
+-m statistic --mode random --every 3 ; ; FAIL
+-m statistic --mode nth --every 5 --packet 0 ; = ; OK
+-m statistic --mode nth --every 5 --packet 4 ; = ; OK
+-m statistic --mode nth ! --every 0x5 --packet 0 ; -m statistic --mode nth ! --every 5 --packet 0 ; OK
+-m statistic --mode nth --packet 2 --every 3 ; -m statistic --mode nth --every 3 --packet 2 ; OK
+-m statistic --mode nth --every 1 --packet 0 ; = ; OK
+-m statistic --mode nth --every 5 --packet 5 ; ; FAIL
+-m statistic --mode nth --every 0 --packet 0 ; ; FAIL
+-m statistic --mode nth --every 5 ; ; FAIL
+-m statistic --mode nth --packet 0 ; ; FAIL
+-m statistic --mode nth --packet 3 ; ; FAIL
+-m statistic --mode nth ; ; FAIL
+-m statistic --mode nth --probability .5 ; ; FAIL
+-m statistic --mode nth --every 3 --packet 0 --probability .5 ; ; FAIL
+-m statistic --mode often ; ; FAIL
+-m statistic --probability .5 ; ; FAIL
+-m statistic ; ; FAIL

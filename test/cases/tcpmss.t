@@ -1,0 +1,12 @@
+:INPUT,FORWARD,OUTPUT
+-p tcp -m tcpmss --mss 42 ; = ; OK
+-p tcp -m tcpmss ! --mss 42 ; = ; OK
+-p tcp -m tcpmss --mss 42:1460 ; = ; OK
+-p tcp -m tcpmss --mss :1460 ; -p tcp -m tcpmss --mss 0:1460 ; OK
+-p tcp -m tcpmss --mss 1400: ; -p tcp -m tcpmss --mss 1400:65535 ; OK
+-p tcp -m tcpmss --mss 65535:1 ; ; FAIL
+-p tcp -m tcpmss --mss 65536 ; ; FAIL
+-p tcp -m tcpmss --mss x ; ; FAIL
+-p tcp -m tcpmss ; ; FAIL
+-p udp -m tcpmss --mss 42 ; ; FAIL
+-m tcpmss --mss 42 ; ; FAIL

@@ -1,0 +1,19 @@
+:INPUT,FORWARD,OUTPUT
+-m ttl --ttl-eq 0 ; = ; OK
+-m ttl --ttl-eq 0xff ; -m ttl --ttl-eq 255 ; OK
+-m ttl ! --ttl-eq 1 ; = ; OK
+-m ttl --ttl 64 ; -m ttl --ttl-eq 64 ; OK
+-m ttl --ttl-lt 3 ; = ; OK
+-m ttl --ttl-lt 010 ; -m ttl --ttl-lt 8 ; OK
+-m ttl --ttl-gt 3 ; = ; OK
+-m ttl --ttl-gt 0x3 ; -m ttl --ttl-gt 3 ; OK
+-m ttl --ttl-eq 256 ; ; FAIL
+-m ttl --ttl 256 ; ; FAIL
+-m ttl ! --ttl 5 ; -m ttl ! --ttl-eq 5 ; OK
+-m ttl ! --ttl-lt 5 ; ; FAIL
+-m ttl ! --ttl-gt 5 ; ; FAIL
+-m ttl --ttl-eq 1 --ttl 1 ; ; FAIL
+-m ttl --ttl-eq 1 --ttl-lt 4 ; ; FAIL
+-m ttl --ttl-gt 1 --ttl-lt 4 ; ; FAIL
+-m ttl --ttl-gt x ; ; FAIL
+-m ttl ; ; FAIL
