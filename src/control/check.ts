@@ -5,15 +5,24 @@
  */
 import { HOOK_NAMES, type HookName } from '../dataplane/names.js';
 import type { CheckContext, Refusal, Use } from './ext/record.js';
-import type { Rule, RuleSpec, TableModel } from './model.js';
+import type { Chain, Rule, RuleSpec, TableModel } from './model.js';
 import { TableError } from './text/problem.js';
 
+/** Which rules packets can come to. A chain that is missing can't be reached. */
 export interface Reached {
-  /** Hooks from which each rule can be reached: bits 1 << Hook. A rule that is missing can't be reached. */
-  readonly hooks: ReadonlyMap<Rule, number>;
+  readonly chains: ReadonlyMap<string, ReachedChain>;
   /** ELOOP: a jump into a chain that is being walked; not followed. */
   readonly loop?: TableError;
 }
+export interface ReachedChain {
+  /** Hooks from which the chain is entered: bits 1 << Hook. */
+  hooks: number;
+  /** Index of its first unconditional verdict, behind which nothing is reached; else its length. */
+  readonly last: number;
+}
+/** Hooks from which the rule with this index is reached. */
+export const hooksOf = (chain: ReachedChain | undefined, index: number): number =>
+  chain && index <= chain.last ? chain.hooks : 0;
 
 /** Matches everything and looks at nothing. */
 const unconditional = (rule: RuleSpec): boolean =>
@@ -37,41 +46,71 @@ const unconditional = (rule: RuleSpec): boolean =>
  * further, nor does this: rules there are reached by nothing.
  */
 export function reachedRules(table: TableModel): Reached {
-  const reached = new Map<Rule, number>();
+  const chains = new Map<string, ReachedChain>();
   let loop: TableError | undefined;
   for (const [hook, name] of HOOK_NAMES.entries()) {
     const entry = table.chains.get(name);
     if (!entry) continue;
     const bit = 1 << hook;
-    const visited = new Set([entry.name]);
     const walking = new Set([entry.name]);
-    const stack = [{ chain: entry, next: 0 }];
+    const stack: { walk: Walk; name: string; next: number }[] = [{ walk: enter(entry, bit, chains), name, next: 0 }];
     while (stack.length > 0) {
       const here = stack[stack.length - 1]!;
-      const rule = here.chain.rules[here.next++];
-      if (rule) reached.set(rule, (reached.get(rule) ?? 0) | bit);
-      if (!rule || (rule.target.kind === 'verdict' && unconditional(rule))) {
-        walking.delete(here.chain.name);
+      const jump = here.walk.jumps[here.next++];
+      if (!jump) {
+        walking.delete(here.name);
         stack.pop();
         continue;
       }
-      if (rule.target.kind !== 'jump') continue;
-      const to = table.chains.get(rule.target.chain);
+      const to = table.chains.get(jump.chain);
       if (!to) continue;
       if (walking.has(to.name))
         loop ??= new TableError(
           'ELOOP',
           'commit',
-          `${here.chain.name}, rule ${here.next}: jumps back into ${to.name}, which leads to it`,
-          rule.id,
+          `${here.name}, rule ${jump.index + 1}: jumps back into ${to.name}, which leads to it`,
+          jump.id,
         );
-      if (visited.has(to.name)) continue;
-      visited.add(to.name);
+      if ((chains.get(to.name)?.hooks ?? 0) & bit) continue;
       walking.add(to.name);
-      stack.push({ chain: to, next: 0 });
+      stack.push({ walk: enter(to, bit, chains), name: to.name, next: 0 });
     }
   }
-  return { hooks: reached, ...(loop && { loop }) };
+  return { chains, ...(loop && { loop }) };
+}
+
+/** What the walk needs of a chain's rules. */
+interface Walk {
+  readonly last: number;
+  /** Jumps up to `last`. */
+  readonly jumps: readonly { readonly index: number; readonly chain: string; readonly id: number }[];
+}
+const walks = new WeakMap<readonly Rule[], Walk>();
+
+function walkOf({ rules }: Chain): Walk {
+  let walk = walks.get(rules);
+  if (walk) return walk;
+  const jumps = [];
+  let last = rules.length;
+  for (let index = 0; index < rules.length; index++) {
+    const { target, id } = rules[index]!;
+    if (target.kind === 'jump') jumps.push({ index, chain: target.chain, id });
+    else if (target.kind === 'verdict' && unconditional(rules[index]!)) {
+      last = index;
+      break;
+    }
+  }
+  walk = { last, jumps };
+  walks.set(rules, walk);
+  return walk;
+}
+
+function enter(chain: Chain, bit: number, chains: Map<string, ReachedChain>): Walk {
+  const walk = walkOf(chain);
+  const reached = chains.get(chain.name);
+  if (reached) reached.hooks |= bit;
+  else chains.set(chain.name, { hooks: bit, last: walk.last });
+  return walk;
 }
 
 const hookBits = (hooks: readonly HookName[]): number =>
@@ -110,11 +149,13 @@ export function checkRule(rule: RuleSpec, table: TableModel['name'], hooks: numb
 
 /** Everything for which the kernel would refuse the table, in the order in which it would find it. */
 export function* tableErrors(table: TableModel): Generator<TableError> {
-  const { hooks: reached, loop } = reachedRules(table);
+  const { chains, loop } = reachedRules(table);
   if (loop) yield loop;
   for (const chain of table.chains.values()) {
-    for (const [i, rule] of chain.rules.entries()) {
-      const hooks = reached.get(rule) ?? 0;
+    const reached = chains.get(chain.name);
+    for (let i = 0; i < chain.rules.length; i++) {
+      const rule = chain.rules[i]!;
+      const hooks = hooksOf(reached, i);
       if (passed.get(rule) === hooks) continue;
       const refusal = checkRule(rule, table.name, hooks);
       if (refusal)

@@ -69,14 +69,18 @@ function protocols(): Protocols {
   return loaded;
 }
 
+const OWN_NUMBERS = new Map(OWN);
+/** The first name of each number. */
+const OWN_NAMES = new Map([...OWN].reverse().map(([name, number]) => [number, name]));
+
 /** Number of -p's argument (already in lower case): a number of 0..255 or a name. Throws the tool's problem. */
 export function parseProtocol(text: string): number {
-  const number = wholeNumber(text, 0, 255) ?? OWN.find(([name]) => name === text)?.[1] ?? protocols().numbers.get(text);
+  const number = OWN_NUMBERS.get(text) ?? wholeNumber(text, 0, 255) ?? protocols().numbers.get(text);
   return number ?? problem(`unknown protocol "${text}" specified`);
 }
 
 /** Name of a protocol; the tool's own list only, if `ownOnly` (it then asks no file, as under -n). */
 export function protocolName(number: number, ownOnly = false): string | undefined {
-  const own = OWN.find(([, n]) => n === number)?.[0];
+  const own = OWN_NAMES.get(number);
   return own ?? (number !== 0 && !ownOnly ? protocols().names.get(number) : undefined);
 }

@@ -104,7 +104,7 @@ async function take(session: CheckSession, reader: RestoreReader, line: string):
   for (;;) {
     const { length } = session.findings;
     session.stderr = '';
-    reader.offsets = [];
+    reader.newLine();
     try {
       reader.take(line);
       if (session.stderr !== '') session.add('warning', 1, session.stderr);
@@ -116,7 +116,7 @@ async function take(session: CheckSession, reader: RestoreReader, line: string):
         continue;
       }
       if (!(error instanceof ToolError)) throw error;
-      const column = 1 + (reader.offsets[error.word ?? 0] ?? 0);
+      const column = 1 + reader.offsetOf(error.word ?? 0);
       session.add('error', column, lineText(error, session));
       return false;
     }

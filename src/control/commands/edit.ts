@@ -84,28 +84,26 @@ export class TableEdit {
     return { packets: raw.packets + base.packets, bytes: raw.bytes + base.bytes };
   }
 
-  append(chain: string, spec: RuleSpec, base: Counters): void {
-    const target = this.writable(this.find(chain, 'append'));
-    this.checkTarget(spec.target);
-    target.rules.push(this.newRule(spec, base));
-    this.refer(spec.target, 1);
+  /** Rules that are added have an identity of their own and the counters they are to begin with. */
+  append(chain: string, rule: Rule): void {
+    const found = this.find(chain, 'append');
+    this.checkTarget(rule.target);
+    this.writable(found).rules.push(this.newRule(rule));
   }
 
   /** @param index from 0 */
-  insert(chain: string, spec: RuleSpec, index: number, base: Counters): void {
+  insert(chain: string, rule: Rule, index: number): void {
     const found = this.find(chain, 'insert');
     if (index > found.rules.length) this.fail('E2BIG');
-    this.checkTarget(spec.target);
-    this.writable(found).rules.splice(index, 0, this.newRule(spec, base));
-    this.refer(spec.target, 1);
+    this.checkTarget(rule.target);
+    this.writable(found).rules.splice(index, 0, this.newRule(rule));
   }
 
-  replace(chain: string, spec: RuleSpec, index: number, base: Counters): void {
+  replace(chain: string, rule: Rule, index: number): void {
     const found = this.find(chain, 'replace');
     const old = found.rules[index] ?? this.fail('E2BIG');
-    this.checkTarget(spec.target);
-    this.writable(found).rules[index] = this.newRule(spec, base);
-    this.refer(spec.target, 1);
+    this.checkTarget(rule.target);
+    this.writable(found).rules[index] = this.newRule(rule);
     this.refer(old.target, -1);
   }
 
@@ -265,10 +263,11 @@ export class TableEdit {
     if (this.isBuiltin(target.chain)) this.fail('EINVAL', `${target.chain} is a built-in chain`);
   }
 
-  private newRule(spec: RuleSpec, base: Counters): Rule {
-    const id = this.newId();
-    this.added.push(id);
-    return { ...spec, id, base };
+  private newRule(rule: Rule): Rule {
+    this.fresh.add(rule.id);
+    this.added.push(rule.id);
+    this.refer(rule.target, 1);
+    return rule;
   }
 
   private newId(): number {

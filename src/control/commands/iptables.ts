@@ -3,7 +3,8 @@
  * iptables-restore, which share one table until COMMIT.
  */
 import { checkTable } from '../check.js';
-import { ZERO, type RuleSpec, type Target } from '../model.js';
+import { newId, ZERO, type Rule, type RuleSpec, type Target } from '../model.js';
+import type { Network } from '../text/address.js';
 import type { Use } from '../ext/record.js';
 import { Exit, TableError, ToolError } from '../text/problem.js';
 import { Do, readCommand, type Command } from '../text/read.js';
@@ -177,25 +178,50 @@ function targetOf(command: Command, edit: TableEdit, session: Session): Target {
   throw error;
 }
 
+function impossibleUse({ extension, data }: Use): string | undefined {
+  const reason = extension.cannot?.(data);
+  return reason === undefined
+    ? undefined
+    : `hutter can't do -${extension.kind === 'match' ? 'm' : 'j'} ${extension.name}: ${reason}`;
+}
+
 /** Why hutter, other than the kernel, does not take a rule; undefined if it does. */
 export function impossible(rule: Pick<RuleSpec, 'matches' | 'target'>): string | undefined {
-  const uses: Use[] = [...rule.matches];
-  if (rule.target.kind === 'extension') uses.push(rule.target.use);
-  for (const { extension, data } of uses) {
-    const reason = extension.cannot?.(data);
-    if (reason !== undefined)
-      return `hutter can't do -${extension.kind === 'match' ? 'm' : 'j'} ${extension.name}: ${reason}`;
+  for (const use of rule.matches) {
+    const reason = impossibleUse(use);
+    if (reason !== undefined) return reason;
   }
-  return undefined;
+  return rule.target.kind === 'extension' ? impossibleUse(rule.target.use) : undefined;
+}
+
+/** A rule of its own; written out, so that all rules have one shape in memory. */
+function newRule({ rule, counters }: Command, src: Network, dst: Network, target: Target): Rule {
+  return {
+    src,
+    dst,
+    notSrc: rule.notSrc,
+    notDst: rule.notDst,
+    in: rule.in,
+    out: rule.out,
+    notIn: rule.notIn,
+    notOut: rule.notOut,
+    proto: rule.proto,
+    notProto: rule.notProto,
+    fragment: rule.fragment,
+    notFragment: rule.notFragment,
+    matches: rule.matches,
+    target,
+    id: newId(),
+    base: counters ?? ZERO,
+  };
 }
 
 function changeRules(command: Command, target: Target, edit: TableEdit, session: Session): void {
   const chain = command.chain!;
   const index = command.ruleNumber - 1;
-  const base = command.counters ?? ZERO;
-  const rules = command.sources.flatMap((src) =>
-    command.destinations.map((dst): RuleSpec => ({ ...command.rule, src, dst, target })),
-  );
+  const rules: Rule[] = [];
+  for (const src of command.sources)
+    for (const dst of command.destinations) rules.push(newRule(command, src, dst, target));
   if (command.command & (Do.APPEND | Do.INSERT | Do.REPLACE)) {
     const reason = impossible({ matches: command.rule.matches, target });
     if (reason !== undefined) session.refuse(reason);
@@ -204,13 +230,13 @@ function changeRules(command: Command, target: Target, edit: TableEdit, session:
     if (command.verbose) session.print(changedRule(rule, command.jump, session.names));
     switch (command.command) {
       case Do.APPEND:
-        edit.append(chain, rule, base);
+        edit.append(chain, rule);
         break;
       case Do.INSERT:
-        edit.insert(chain, rule, index, base);
+        edit.insert(chain, rule, index);
         break;
       case Do.REPLACE:
-        edit.replace(chain, rule, index, base);
+        edit.replace(chain, rule, index);
         break;
       case Do.DELETE:
         edit.delete(chain, rule);

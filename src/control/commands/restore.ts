@@ -3,16 +3,16 @@
  * commits table by table, nothing is swapped before the whole file has been read: an error anywhere changes nothing.
  */
 import { checkTable } from '../check.js';
-import { Getopt, type LongOption } from '../text/getopt.js';
+import { Getopt, longTable } from '../text/getopt.js';
 import { Exit, problem, TableError, ToolError } from '../text/problem.js';
-import { MAX_NAME, readCommand, VERSION } from '../text/read.js';
-import { MAX_WORDS, plainWords, splitCounters, splitLines, wordsAt } from '../text/words.js';
+import { MAX_NAME, readCommand, VERSION, type ReadContext } from '../text/read.js';
+import { MAX_WORDS, plainWords, splitCounters, splitLines, wordsAt, type Word } from '../text/words.js';
 import { CommitError, Unresolved } from './backend.js';
 import { errnoText, tableErrorText, type TableEdit } from './edit.js';
 import { eachChain, execute } from './iptables.js';
 import type { Result, Session } from './session.js';
 
-const LONGS: readonly LongOption[] = [
+const LONGS = longTable([
   { name: 'counters', argument: 0, code: 'c' },
   { name: 'verbose', argument: 0, code: 'v' },
   { name: 'version', argument: 0, code: 'V' },
@@ -23,7 +23,7 @@ const LONGS: readonly LongOption[] = [
   { name: 'table', argument: 1, code: 'T' },
   { name: 'wait', argument: 2, code: 'w' },
   { name: 'wait-interval', argument: 2, code: 'W' },
-];
+]);
 
 const USAGE = `Usage: iptables-restore [-c] [-v] [-V] [-t] [-h] [-n] [-w secs] [-W usecs] [-T table] [-M command] [file]
 	   [ --counters ]
@@ -92,7 +92,7 @@ function readOptions(session: Session, argv: readonly string[]): RestoreOptions 
     getopt.index++;
     return next;
   };
-  for (let got = getopt.next(LONGS); got; got = getopt.next(LONGS)) {
+  for (let got = getopt.next([LONGS]); got; got = getopt.next([LONGS])) {
     const arg = got.kind === 'option' ? got.arg : undefined;
     switch (got.kind === 'option' ? got.code : '?') {
       case 'b':
@@ -160,8 +160,11 @@ const lineFailed = (line: number): ToolError =>
 export class RestoreReader {
   /** The table that is open, between `*NAME` and COMMIT. */
   edit: TableEdit | undefined;
-  /** Offset in the line of each word of the command that was read last, by its index in argv. */
-  offsets: readonly number[] = [];
+  /** The words of the command that was read last, the offset in the line from which theirs count, and their place in argv. */
+  private words: readonly Word[] = [];
+  private wordsFrom = 0;
+  private wordsInArgv = 0;
+  private readonly context: ReadContext;
   /** Name of the last table line. */
   private current = '';
   private readonly announced = new Set<string>();
@@ -170,7 +173,28 @@ export class RestoreReader {
     private readonly session: Session,
     private readonly options: RestoreOptions,
     private readonly program: string,
-  ) {}
+  ) {
+    this.context = {
+      program: session.program,
+      restore: true,
+      // Every line is given its table by -t.
+      table: '',
+      names: session.names,
+      announced: this.announced,
+      warn: session.warn,
+    };
+  }
+
+  /** Offset in the line of the word with this index in argv; 0 if the line has no such word. */
+  offsetOf(index: number): number {
+    const word = this.words[index - this.wordsInArgv];
+    return word ? this.wordsFrom + word.at : 0;
+  }
+
+  /** Nothing was read yet of a new line. */
+  newLine(): void {
+    this.words = [];
+  }
 
   take(text: string): void {
     const { session, options, edit } = this;
@@ -271,24 +295,16 @@ export class RestoreReader {
   private rule(edit: TableEdit, text: string): void {
     const { session, options } = this;
     const argv = [this.program, '-t', this.current];
-    this.offsets = [];
+    this.words = [];
     if (!options.noflush) for (let i = 0; i < options.verbose; i++) argv.push('-v');
     const counted = splitCounters(text, session.line);
     if (options.counters && counted) argv.push('--set-counters', counted.packets, counted.bytes);
     const rest = counted?.rest ?? text;
-    const before = text.indexOf(rest);
-    this.offsets = argv.map(() => before);
-    const words = wordsAt(rest, MAX_WORDS - argv.length);
-    argv.push(...words.map((word) => word.text));
-    this.offsets = [...this.offsets, ...words.map((word) => before + word.at)];
-    const command = readCommand(argv, {
-      program: session.program,
-      restore: true,
-      table: this.current,
-      names: session.names,
-      announced: this.announced,
-      warn: session.warn,
-    });
+    this.wordsFrom = counted ? text.indexOf(rest) : 0;
+    this.wordsInArgv = argv.length;
+    this.words = wordsAt(rest, MAX_WORDS - argv.length);
+    for (const word of this.words) argv.push(word.text);
+    const command = readCommand(argv, this.context);
     if (command.output !== undefined) {
       // -h and -V end the program, as they do in the tool; a line for ip6tables is passed over.
       if (command.output === '') return;

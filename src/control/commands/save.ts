@@ -1,18 +1,18 @@
 /** iptables-save: every table in use as text that iptables-restore takes (iptables-save.c). */
-import { Getopt, type LongOption } from '../text/getopt.js';
+import { Getopt, longTable } from '../text/getopt.js';
 import { Exit, TableError, ToolError } from '../text/problem.js';
 import { VERSION } from '../text/read.js';
 import { ruleText } from '../text/write.js';
 import { initErrorText, type Result, type Session } from './session.js';
 
-const LONGS: readonly LongOption[] = [
+const LONGS = longTable([
   { name: 'counters', argument: 0, code: 'c' },
   { name: 'dump', argument: 0, code: 'd' },
   { name: 'table', argument: 1, code: 't' },
   { name: 'modprobe', argument: 1, code: 'M' },
   { name: 'file', argument: 1, code: 'f' },
   { name: 'version', argument: 0, code: 'V' },
-];
+]);
 
 /** `Sun Nov 22 20:41:44 2026`, local time (ctime). */
 function ctime(date: Date): string {
@@ -31,7 +31,7 @@ export async function save(session: Session, argv: readonly string[]): Promise<R
   let counters = false;
   let table: string | undefined;
   try {
-    for (let got = getopt.next(LONGS); got; got = getopt.next(LONGS)) {
+    for (let got = getopt.next([LONGS]); got; got = getopt.next([LONGS])) {
       const code = got.kind === 'option' ? got.code : '?';
       if (code === 'b') session.warn('-b/--binary option is not implemented\n');
       else if (code === 'c') counters = true;

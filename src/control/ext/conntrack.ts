@@ -50,9 +50,10 @@ export interface ConntrackData {
   status: number;
   proto: number;
   /** Seconds, first and last. */
-  expires: [number, number];
-  addresses: Record<Side, Network>;
-  ports: Record<Side, [number, number]>;
+  expires: readonly [number, number];
+  /** Never changed in place: all uses without one share the defaults. */
+  addresses: Readonly<Record<Side, Network>>;
+  ports: Readonly<Record<Side, readonly [number, number]>>;
 }
 
 const STATES: readonly (readonly [string, number])[] = [
@@ -72,7 +73,7 @@ const STATUSES: readonly (readonly [string, number])[] = [
   ['CONFIRMED', CtStatus.CONFIRMED],
 ];
 /** Order in which states are printed. */
-const PRINTED = ['INVALID', 'NEW', 'RELATED', 'ESTABLISHED', 'UNTRACKED', 'SNAT', 'DNAT'];
+const PRINTED = [0, 1, 3, 2, 4, 5, 6].map((i) => STATES[i]!);
 
 /** A list of words, each as short as one likes; the complaint shows what was left of the list. */
 function parseList(text: string, known: readonly (readonly [string, number])[], bad: string, empty?: string): number {
@@ -90,8 +91,11 @@ function parseList(text: string, known: readonly (readonly [string, number])[], 
   }
 }
 
-const stateText = (bits: number): string =>
-  PRINTED.filter((name) => bits & STATES.find(([known]) => known === name)![1]).join(',');
+const stateText = (bits: number): string => {
+  let text = '';
+  for (const [name, bit] of PRINTED) if (bits & bit) text += text === '' ? name : `,${name}`;
+  return text;
+};
 
 function statusText(bits: number): string {
   return bits === 0
@@ -114,7 +118,7 @@ const addressOptions = SIDES.map(([side, flag]): Option<ConntrackData> =>
     arg: hostMask,
     invert: true,
     set: (data, value, { invert }) => {
-      data.addresses[side] = value;
+      data.addresses = { ...data.addresses, [side]: value };
       data.flags |= flag;
       if (invert) data.invert |= flag;
     },
@@ -126,32 +130,36 @@ const portOptions = SIDES.map(([side, , flag]): Option<ConntrackData> =>
     arg: portRange,
     invert: true,
     set: (data, value, { invert }) => {
-      data.ports[side] = value;
+      data.ports = { ...data.ports, [side]: value };
       data.flags |= flag;
       if (invert) data.invert |= flag;
     },
   }),
 );
 
+const NOWHERE: Network = { addr: 0, mask: 0 };
+const NO_ADDRESSES = { origsrc: NOWHERE, origdst: NOWHERE, replsrc: NOWHERE, repldst: NOWHERE };
+const NO_RANGE: [number, number] = [0, 0];
+const NO_PORTS = { origsrc: NO_RANGE, origdst: NO_RANGE, replsrc: NO_RANGE, repldst: NO_RANGE };
 const init = (): ConntrackData => ({
   flags: 0,
   invert: 0,
   state: 0,
   status: 0,
   proto: 0,
-  expires: [0, 0],
-  addresses: {
-    origsrc: { addr: 0, mask: 0 },
-    origdst: { addr: 0, mask: 0 },
-    replsrc: { addr: 0, mask: 0 },
-    repldst: { addr: 0, mask: 0 },
-  },
-  ports: { origsrc: [0, 0], origdst: [0, 0], replsrc: [0, 0], repldst: [0, 0] },
+  expires: NO_RANGE,
+  addresses: NO_ADDRESSES,
+  ports: NO_PORTS,
 });
 
 /** Both forms are one text; saved options have dashes, listed ones have none. */
 function text(data: ConntrackData, dashes: string, address: (network: Network) => string): string {
   let out = '';
+  if ((data.flags & ~CtFlag.STATE_ALIAS) === CtFlag.STATE) {
+    // Nearly all are just this.
+    const name = data.flags & CtFlag.STATE_ALIAS ? 'state' : 'ctstate';
+    return `${bang((data.invert & CtFlag.STATE) !== 0)} ${dashes}${name} ${stateText(data.state)}`;
+  }
   const add = (flag: number, name: string, value: string | number): void => {
     if (data.flags & flag) out += `${bang((data.invert & flag) !== 0)} ${dashes}${name} ${value}`;
   };

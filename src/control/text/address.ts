@@ -59,11 +59,33 @@ export function strictAddress(text: string): number | undefined {
   return addr;
 }
 
+/** A dotted quad as nearly all are: decimal, without leading zeros. */
+function plainAddress(text: string): number | undefined {
+  let addr = 0;
+  let part = -1;
+  let dots = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === 46) {
+      if (part < 0 || dots++ === 3) return undefined;
+      addr = (addr << 8) | part;
+      part = -1;
+    } else {
+      if (c < 48 || c > 57 || part === 0) return undefined;
+      part = (part < 0 ? 0 : part * 10) + c - 48;
+      if (part > 255) return undefined;
+    }
+  }
+  return dots === 3 && part >= 0 ? (addr << 8) | part : undefined;
+}
+
 /**
  * xtables_numeric_to_ipaddr and _ipmask: parts in any base; as an address, missing parts are zeros on the right (only
  * for one to three parts); as a mask, all four must be there. The tool reads through a buffer of 19 characters.
  */
 export function looseAddress(text: string, asMask = false): number | undefined {
+  const plain = plainAddress(text);
+  if (plain !== undefined) return plain;
   const parts = text.slice(0, 19).split('.');
   if (parts.length > 4) parts.splice(3, parts.length - 3, parts.slice(3).join('.'));
   if (asMask && parts.length < 4) return undefined;

@@ -12,6 +12,28 @@ export interface LongOption {
   readonly code: unknown;
 }
 
+/** Long options that come as one: the core's, or an extension's. */
+export interface LongTable {
+  readonly options: readonly LongOption[];
+  /** The first of each name. */
+  readonly byName: ReadonlyMap<string, LongOption>;
+}
+export function longTable(options: readonly LongOption[]): LongTable {
+  return { options, byName: new Map([...options].reverse().map((option) => [option.name, option])) };
+}
+
+/** Arguments that each short option takes, by letter. */
+const parsedShorts = new Map<string, ReadonlyMap<string, 0 | 1 | 2>>();
+function shortsOf(text: string): ReadonlyMap<string, 0 | 1 | 2> {
+  let shorts = parsedShorts.get(text);
+  if (!shorts) {
+    const found = [...text.matchAll(/([^:])(:{0,2})/g)];
+    shorts = new Map(found.map((option) => [option[1]!, option[2]!.length as 0 | 1 | 2]));
+    parsedShorts.set(text, shorts);
+  }
+  return shorts;
+}
+
 export type Got =
   /** A short or long option; `code` is the character or the long option's code. */
   | { readonly kind: 'option'; readonly code: unknown; readonly option?: LongOption; readonly arg: string | undefined }
@@ -27,7 +49,7 @@ export class Getopt {
   index = 1;
   /** What is left of a cluster of short options. */
   private rest = '';
-  private readonly shorts = new Map<string, 0 | 1 | 2>();
+  private readonly shorts: ReadonlyMap<string, 0 | 1 | 2>;
   /** Words that were passed over, when not in order. */
   readonly words: string[] = [];
 
@@ -41,7 +63,7 @@ export class Getopt {
     shorts: string,
     private readonly inOrder: boolean,
   ) {
-    for (const found of shorts.matchAll(/([^:])(:{0,2})/g)) this.shorts.set(found[1]!, found[2]!.length as 0 | 1 | 2);
+    this.shorts = shortsOf(shorts);
   }
 
   /** The word before the next: what the tool quotes when it complains. */
@@ -49,8 +71,8 @@ export class Getopt {
     return this.argv[this.index - 1] ?? '';
   }
 
-  /** The next option, or undefined at the end. */
-  next(long: readonly LongOption[]): Got | undefined {
+  /** The next option, or undefined at the end. `long`: tables, of which the earlier ones go first. */
+  next(long: readonly LongTable[]): Got | undefined {
     if (this.rest === '') {
       for (;;) {
         const word = this.argv[this.index];
@@ -75,13 +97,14 @@ export class Getopt {
     return this.short();
   }
 
-  private long(text: string, table: readonly LongOption[]): Got {
+  private long(text: string, tables: readonly LongTable[]): Got {
     const equals = text.indexOf('=');
     const name = equals < 0 ? text : text.slice(0, equals);
     this.index++;
-    let option = table.find((each) => each.name === name);
+    let option: LongOption | undefined;
+    for (const table of tables) option ??= table.byName.get(name);
     if (!option) {
-      const candidates = table.filter((each) => each.name.startsWith(name));
+      const candidates = tables.flatMap((table) => table.options.filter((each) => each.name.startsWith(name)));
       option = candidates[0];
       if (!option) return { kind: 'unknown', text: `unrecognized option '--${text}'` };
       if (candidates.some((each) => each.argument !== option!.argument || each.code !== option!.code)) {

@@ -11,44 +11,59 @@ function digit(c: number, base: number): number {
   return d < base ? d : -1;
 }
 
+const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
+
+/** Where the digits of a number are and what they come to; beyond 2^53 only about. */
+interface Digits {
+  readonly start: number;
+  readonly end: number;
+  readonly radix: number;
+  readonly value: number;
+}
+
+/** strtoumax(s, &end, base): undefined where there is no number, or a minus. */
+function scan(s: string, base: 0 | 10 | 16): Digits | undefined {
+  let i = 0;
+  while (i < s.length && isBlank(s.charCodeAt(i))) i++;
+  if (s[i] === '-') return undefined;
+  if (s[i] === '+') i++;
+  let radix: number = base;
+  if (base !== 10 && s[i] === '0') {
+    const prefixed = (s[i + 1] === 'x' || s[i + 1] === 'X') && digit(s.charCodeAt(i + 2), 16) >= 0;
+    if (prefixed) i += 2;
+    if (base === 0) radix = prefixed ? 16 : 8;
+  } else if (base === 0) radix = 10;
+  const start = i;
+  let value = 0;
+  for (; i < s.length; i++) {
+    const d = digit(s.charCodeAt(i), radix);
+    if (d < 0) break;
+    value = value * radix + d;
+  }
+  return i === start ? undefined : { start, end: i, radix, value };
+}
+
 /** What `strtoumax` finds: the value and the offset behind it. */
 export interface Scanned {
   readonly value: bigint;
   readonly end: number;
 }
 
-const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
-
-/** strtoumax(s, &end, base) without its errno; undefined where there is no number, too big a one, or a minus. */
+/** As `strtoumax` reads it; undefined where there is no number, too big a one, or a minus. */
 export function scanUnsigned(s: string, base: 0 | 10 | 16 = 0): Scanned | undefined {
-  let i = 0;
-  while (i < s.length && isBlank(s.charCodeAt(i))) i++;
-  if (s[i] === '-') return undefined;
-  if (s[i] === '+') i++;
-  let radix: number = base;
-  const hexPrefix = s[i] === '0' && (s[i + 1] === 'x' || s[i + 1] === 'X') && digit(s.charCodeAt(i + 2), 16) >= 0;
-  if (base === 0) radix = hexPrefix ? 16 : s[i] === '0' ? 8 : 10;
-  if (hexPrefix && radix === 16) i += 2;
-  const start = i;
-  let value = 0;
-  while (i < s.length) {
-    const d = digit(s.charCodeAt(i), radix);
-    if (d < 0) break;
-    i++;
-    value = value * radix + d;
-  }
-  if (i === start) return undefined;
-  if (value <= Number.MAX_SAFE_INTEGER) return { value: BigInt(value), end: i };
+  const found = scan(s, base);
+  if (!found) return undefined;
+  const { start, end, radix, value } = found;
+  if (value <= Number.MAX_SAFE_INTEGER) return { value: BigInt(value), end };
   let exact = 0n;
-  for (let j = start; j < i; j++) exact = exact * BigInt(radix) + BigInt(digit(s.charCodeAt(j), radix));
-  return exact > UINT64_MAX ? undefined : { value: exact, end: i };
+  for (let j = start; j < end; j++) exact = exact * BigInt(radix) + BigInt(digit(s.charCodeAt(j), radix));
+  return exact > UINT64_MAX ? undefined : { value: exact, end };
 }
 
-/** xtables_strtoul with an end pointer: a number of min..max at the start of `s`. A `max` of 0 is no limit. */
+/** xtables_strtoul with an end pointer: a number of min..max at the start of `s`. */
 export function prefixNumber(s: string, min = 0, max = 0xffffffff): { value: number; end: number } | undefined {
-  const found = scanUnsigned(s);
-  if (!found || found.value < BigInt(min) || (max !== 0 && found.value > BigInt(max))) return undefined;
-  return { value: Number(found.value), end: found.end };
+  const found = scan(s, 0);
+  return found && found.value >= min && found.value <= max ? found : undefined;
 }
 
 /** xtables_strtoui without an end pointer: the whole of `s` is a number of min..max. */

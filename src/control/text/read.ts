@@ -11,7 +11,7 @@ import type { Extension, Names, Option, OptionCall, RuleHead, Use } from '../ext
 import { type Counters, type RuleSpec } from '../model.js';
 import { parseProtocol, protocolName } from '../protocols.js';
 import { looseAddress, networkAddress, prefixMask, type Network } from './address.js';
-import { Getopt, type LongOption } from './getopt.js';
+import { Getopt, longTable, type LongOption, type LongTable } from './getopt.js';
 import { helpText } from './help.js';
 import { wholeNumber } from './numbers.js';
 import { Exit, problem, ToolError } from './problem.js';
@@ -81,7 +81,7 @@ const ILLEGAL: readonly number[] = [
 
 const SHORTS = 'A:C:D:E:F::I:L::M:N:P:VX::Z::c:d:i:j:o:p:s:t:R:S::W::46bfg:h::m:nvw::x';
 const long = (name: string, argument: 0 | 1 | 2, code: string): LongOption => ({ name, argument, code });
-const LONGS: readonly LongOption[] = [
+const LONGS = longTable([
   long('append', 1, 'A'),
   long('delete', 1, 'D'),
   long('check', 1, 'C'),
@@ -119,7 +119,7 @@ const LONGS: readonly LongOption[] = [
   long('goto', 1, 'g'),
   long('ipv4', 0, '4'),
   long('ipv6', 0, '6'),
-];
+]);
 
 /** What the tool's standard target stands for. */
 const STANDARD: ReadonlySet<string> = new Set(['ACCEPT', 'DROP', 'QUEUE', 'RETURN', 'standard']);
@@ -197,15 +197,17 @@ interface OptionCode {
   readonly option: Option<unknown>;
 }
 
-const longsOf = new WeakMap<Extension, readonly LongOption[]>();
+const longsOf = new WeakMap<Extension, LongTable>();
 /** The long options of an extension; all names of one option share a code. */
-function extensionLongs(extension: Extension): readonly LongOption[] {
+function extensionLongs(extension: Extension): LongTable {
   let longs = longsOf.get(extension);
   if (!longs) {
-    longs = extension.options.flatMap((option): LongOption[] => {
-      const code: OptionCode = { extension, option };
-      return option.names.map((name) => ({ name, argument: option.arg ? 1 : 0, code }));
-    });
+    longs = longTable(
+      extension.options.flatMap((option): LongOption[] => {
+        const code: OptionCode = { extension, option };
+        return option.names.map((name) => ({ name, argument: option.arg ? 1 : 0, code }));
+      }),
+    );
     longsOf.set(extension, longs);
   }
   return longs;
@@ -221,7 +223,8 @@ export function readCommand(argv: readonly string[], context: ReadContext): Comm
 
 class Reader {
   private readonly getopt: Getopt;
-  private longs: readonly LongOption[] = LONGS;
+  /** The core's go first, then the extensions', the newest first. */
+  private longs: LongTable[] = [LONGS];
   private command: number = Do.NONE;
   private options = 0;
   private inverted = 0;
@@ -308,7 +311,7 @@ class Reader {
     if (implied) {
       this.protocolUsed = true;
       this.load(implied, this.matches);
-      this.longs = [...LONGS, ...extensionLongs(implied), ...this.longs.slice(LONGS.length)];
+      this.merge(implied);
       this.getopt.index--;
       return;
     }
@@ -339,7 +342,7 @@ class Reader {
   }
 
   private merge(extension: Extension): void {
-    this.longs = [...LONGS, ...extensionLongs(extension), ...this.longs.slice(LONGS.length)];
+    this.longs.splice(1, 0, extensionLongs(extension));
   }
 
   private extensionOption({ extension, option }: OptionCode, given: string | undefined): void {
@@ -606,7 +609,8 @@ class Reader {
   }
 
   private readProtocol(given: string): void {
-    const arg = this.negatable(given).replace(/[A-Z]/g, (c) => c.toLowerCase());
+    const raw = this.negatable(given);
+    const arg = /[A-Z]/.test(raw) ? raw.replace(/[A-Z]/g, (c) => c.toLowerCase()) : raw;
     this.setOption(Opt.PROTOCOL);
     this.protocolName = arg;
     const proto = parseProtocol(arg);

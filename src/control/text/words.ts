@@ -27,6 +27,9 @@ export function* splitLines(text: string): Generator<string> {
 /** The words between blanks, tabs and line feeds (strtok). */
 export const plainWords = (text: string): string[] => text.split(/[ \t\n]+/).filter((word) => word !== '');
 
+/** Blank, tab or line feed: what parts words. */
+const isBlank = (c: number): boolean => c === 32 || c === 9 || c === 10;
+
 /** A word and the offset at which it begins. */
 export interface Word {
   readonly text: string;
@@ -35,6 +38,24 @@ export interface Word {
 
 /** The words of a rule: double quotes hold blanks together, a backslash within them takes the next byte as it is. */
 export function wordsAt(text: string, room = MAX_WORDS): Word[] {
+  return text.includes('"') ? quotedWords(text, room) : unquotedWords(text, room);
+}
+
+function unquotedWords(text: string, room: number): Word[] {
+  const words: Word[] = [];
+  for (let at = 0; at < text.length; at++) {
+    if (isBlank(text.charCodeAt(at))) continue;
+    let end = at + 1;
+    while (end < text.length && !isBlank(text.charCodeAt(end))) end++;
+    if (end - at > WORD_BYTES) problem('Parameter too long!');
+    if (words.length >= room) problem('Parser cannot handle more arguments');
+    words.push({ text: text.slice(at, end), at });
+    at = end;
+  }
+  return words;
+}
+
+function quotedWords(text: string, room: number): Word[] {
   const words: Word[] = [];
   let word = '';
   let at = -1;
@@ -52,7 +73,7 @@ export function wordsAt(text: string, room = MAX_WORDS): Word[] {
   };
   for (let i = 0; i < text.length; i++) {
     const byte = text[i]!;
-    if (at < 0 && !' \t\n'.includes(byte)) at = i;
+    if (at < 0 && !isBlank(byte.charCodeAt(0))) at = i;
     if (quoted) {
       if (escaped) {
         add(byte);
