@@ -37,8 +37,6 @@ export interface RecentData {
   mask: number;
 }
 
-/** The kernel remembers at most so many stamps of an address. */
-const MAX_HITS = 0xffff;
 const ANY_OP = ['set', 'rcheck', 'update', 'remove'];
 
 const operation = (name: string, op: RecentOp) =>
