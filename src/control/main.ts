@@ -4,7 +4,8 @@
  *
  * Exit codes: 0 done; 1 it failed; 2 wrong usage; 4 no router answers. The iptables commands have iptables' own.
  */
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
@@ -36,6 +37,16 @@ function version(): string {
       if (folder === path.dirname(folder)) return 'unknown';
     }
   }
+}
+
+/** Runs the benches, which come with the sources and not with the package, in a process of their own. */
+function bench(args: readonly string[]): number {
+  const file = path.join(path.dirname(fileURLToPath(import.meta.url)), '../bench/main.js');
+  if (!existsSync(file)) {
+    process.stderr.write('hutter: the benches come with the sources: clone the repository and run npm run bench\n');
+    return 1;
+  }
+  return spawnSync(process.execPath, [file, ...args], { stdio: 'inherit' }).status ?? 1;
 }
 
 async function main(): Promise<void> {
@@ -97,6 +108,24 @@ async function main(): Promise<void> {
     .addOption(new Option('--device <kind>', 'where packets come from').choices(['nfqueue', 'tun']))
     .option('--workers <n>', 'dataplane threads', integer(1, 61))
     .action(async (options: LabOptions) => setExitCode(await (await import('./lab/index.js')).runLab(options)));
+
+  program
+    .command('check')
+    .description('look at a rules file without a router: every mistake, with its place')
+    .argument('<file>', 'rules in iptables-save format, - for stdin')
+    .option('--save', 'print what iptables-save would print')
+    .option('--json', 'print the findings as JSON')
+    .action(async (file: string, options: { save?: boolean; json?: boolean }) => {
+      setExitCode(await (await import('./cli/check.js')).check(file, options));
+    });
+
+  program
+    .command('bench')
+    .description('measure; `hutter bench` alone lists the scenarios')
+    .argument('[args...]')
+    .allowUnknownOption()
+    .helpOption(false)
+    .action((args: string[]) => setExitCode(bench(args)));
 
   // Listed for --help; dispatched above.
   const asks = (usage: string, description: string): void => {

@@ -154,6 +154,34 @@ t.test('wrong usage: one sentence, exit code 2', (t) => {
   t.end();
 });
 
+t.test('check: every mistake with its place, and the canonical text', (t) => {
+  const run = (input: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } =>
+    spawnSync(process.execPath, [HUTTER, 'check', '-', ...args], {
+      encoding: 'latin1',
+      input: Buffer.from(input, 'latin1'),
+    });
+  const wrong = '*filter\n-A INPUT -p tcp --dport nosuch\n-A INPUT -j ACCEPT\n-A NOWHERE -j DROP\nCOMMIT\n';
+  const { status, stdout, stderr } = run(wrong);
+  t.equal(status, 1);
+  t.equal(stdout, '');
+  t.match(stderr, /^-:2:\d+: error: .*nosuch.*\n-:4:\d+: error: .*\n$/);
+  t.match(JSON.parse(run(wrong, '--json').stdout), { ok: false, findings: [{ line: 2 }, { line: 4 }] });
+
+  const right =
+    '*filter\n-A INPUT -p tcp --destination-port ssh -m comment --comment "gr\xfc\xdfe" -j ACCEPT\nCOMMIT\n';
+  const saved = run(right, '--save');
+  t.match(saved, { status: 0, stderr: '' });
+  t.match(
+    saved.stdout,
+    /^-A INPUT -p tcp -m tcp --dport 22 -m comment --comment "gr\xfc\xdfe" -j ACCEPT$/m,
+    'byte for byte',
+  );
+  t.match(run(right), { status: 0, stdout: '', stderr: '' });
+  t.match(local('check', '/none'), { status: 1, stderr: "hutter: can't read /none: no such file or directory\n" });
+  t.match(local('check'), { status: 2, stderr: /^hutter: missing required argument 'file'/ });
+  t.end();
+});
+
 t.test('not root', (t) => {
   const args = ['--bounding-set', '-all', '--inh-caps', '-all', '--ambient-caps', '-all', 'unshare', '--help'];
   t.equal(spawnSync('setpriv', args).status, 0);

@@ -1,0 +1,45 @@
+/**
+ * `hutter check FILE`: what iptables-restore would say to a file, all of it, and what iptables-save would print then.
+ * Offline and without root: no router is asked.
+ */
+import { readFileSync } from 'node:fs';
+import { checkFile } from '../commands/checkfile.js';
+import { reason } from '../config.js';
+import { hostAddresses, hostNameOf } from '../keeper.js';
+import { readStdin, write } from './client.js';
+
+export interface CheckOptions {
+  /** Print what iptables-save would print. */
+  save?: boolean;
+  json?: boolean;
+}
+
+/** Findings go to stderr as `FILE:LINE:COLUMN: error: …`, or all to stdout as JSON. The exit code: 1 if one is an error. */
+export async function check(file: string, options: CheckOptions): Promise<number> {
+  let text: string;
+  try {
+    text = file === '-' ? readStdin() : readFileSync(file, 'latin1');
+  } catch (error) {
+    process.stderr.write(`hutter: can't read ${file}: ${reason(error)}\n`);
+    return 1;
+  }
+  const { findings, saved } = await checkFile(text, { names: { host: hostAddresses, hostName: hostNameOf } });
+  const ok = !findings.some(({ severity }) => severity === 'error');
+  if (options.json) {
+    // Texts of the language are bytes; JSON is characters.
+    const decode = (bytes: string): string => Buffer.from(bytes, 'latin1').toString();
+    const report = {
+      file,
+      ok,
+      findings: findings.map((finding) => ({ ...finding, message: decode(finding.message) })),
+      ...(options.save && ok && { saved: decode(saved) }),
+    };
+    process.stdout.write(JSON.stringify(report) + '\n');
+    return ok ? 0 : 1;
+  }
+  const name = Buffer.from(file).toString('latin1');
+  for (const { severity, line, column, message } of findings)
+    write(2, `${name}:${line}:${column}: ${severity}: ${message}\n`);
+  if (options.save && ok) write(1, saved);
+  return ok ? 0 : 1;
+}
