@@ -7,7 +7,6 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { type Host, startHost } from '../../src/control/lab/hosts.js';
-import type { Namespace } from '../../src/control/lab/netns.js';
 import { finished } from '../../src/control/lab/netns.js';
 import type { Counted, EngineName } from './engine.js';
 import { type Ip, UDP, echoPacket, ipPacket, tcpPacket, udpPacket } from './frame.js';
@@ -29,6 +28,8 @@ import {
 const FAR = '198.51.100.2';
 const FAR_GATEWAY = '198.51.100.1';
 const MASQUERADE = '*nat\n-A POSTROUTING -o if1 -j MASQUERADE\nCOMMIT\n';
+/** As many ICMP errors as there are reasons for. */
+const UNLIMITED = { 'net.ipv4.icmp_ratelimit': 0 };
 const SYN = 2;
 const RST = 4;
 const GSO_PROGRAM = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../../test/net/udp_gso.py');
@@ -41,6 +42,7 @@ async function longPath(
 ): Promise<Topology & { far: Host }> {
   const net = await topology(t, engine, {
     offload: false,
+    sysctl: UNLIMITED,
     ...(mtu.outside === undefined ? {} : { mtu: { outside: mtu.outside } }),
   });
   const { network, fw, knock } = net;
@@ -54,13 +56,8 @@ async function longPath(
   far.ip(`route add default via ${FAR_GATEWAY}`);
   fw.ns.ip(`route add 198.51.100.0/24 via ${KNOCK}`);
   knock.ns.sysctl({ 'net.ipv4.ip_forward': 1 });
-  await unlimitErrors([...network.namespaces]);
+  for (const ns of network.namespaces) ns.sysctl(UNLIMITED);
   return { ...net, far: await startHost(far) };
-}
-
-/** Lets every host send as many ICMP errors as there are reasons for. */
-async function unlimitErrors(namespaces: Namespace[]): Promise<void> {
-  for (const ns of namespaces) ns.sysctl({ 'net.ipv4.icmp_ratelimit': 0 });
 }
 
 /** What must be equal in an ICMP message, whoever routed: all but the outer IP id. */
@@ -184,9 +181,8 @@ const REJECTS = [
 ] as const;
 
 agree(t, 'REJECT in each of its kinds, to the router and through it', async (t, engine) => {
-  const net = await topology(t, engine, { offload: false });
-  const { fw, orlock, knock, network } = net;
-  await unlimitErrors(network.namespaces);
+  const net = await topology(t, engine, { offload: false, sysctl: UNLIMITED });
+  const { fw, orlock, knock } = net;
   const answers: unknown[] = [];
   const seen = await Capture.start(knock, 'eth0', 'icmp or tcp');
   const expect = async (what: string, packet: Uint8Array, to: string): Promise<Ip> => {

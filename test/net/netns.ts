@@ -27,6 +27,8 @@ export interface TopologyOptions {
   mtu?: { inside?: number; outside?: number };
   /** Whether devices may leave checksums and segmentation to the receiver, as they do by default. */
   offload?: boolean;
+  /** Of the router, set before the engine starts. */
+  sysctl?: Record<string, number>;
   /** Names that the router's processes know, to addresses. */
   hosts?: Record<string, string>;
   up?: HutterOptions;
@@ -85,6 +87,7 @@ export async function topology(t: Test, engine: EngineName, options: TopologyOpt
   );
   at.orlock.ip(`route add default via ${inside.router.split('/')[0]}`);
   at.knock.ip(`route add default via ${outside.router.split('/')[0]}`);
+  if (options.sysctl) at.router.sysctl(options.sysctl);
   if (options.offload === false) {
     for (const [ns, dev] of [
       [at.router, inside.dev],
