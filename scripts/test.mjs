@@ -26,6 +26,8 @@ const env = { ...process.env, [runKey]: runValue };
 let passed = 0;
 let failed = 0;
 
+// A reader that has seen enough (`npm test | head`) ends the run.
+process.stdout.on('error', () => process.exit(1));
 process.on('exit', () => {
   process.stdout.write(`${passed} passed, ${failed} failed\n`);
   if (failed > 0 || passed === 0) process.exitCode = 1;

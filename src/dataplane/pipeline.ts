@@ -174,6 +174,11 @@ export class Pipeline implements Answers, AddressQuestions {
     const verdict = this.prerouting(p);
     if (verdict !== Verdict.ACCEPT) return verdict;
 
+    // It was routed on its way out; the kernel doesn't route it again, nor would RTM_GETROUTE answer for it.
+    if (this.interfaces.isLoopback(p.indev)) {
+      this.routeType = this.addressType(p.dst, 0);
+      return this.routeType === RouteType.UNICAST ? Verdict.ACCEPT : this.input(p);
+    }
     const words = this.routes.words;
     const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
     const check = words[route + RouteField.CHECK]!;

@@ -5,6 +5,7 @@
  * and forgets routes when they changed, announces quiescence to the connection table, and does a little of the table's
  * housekeeping.
  */
+import { readFileSync } from 'node:fs';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ErrorLimit } from './answer.js';
 import { PortHelpers } from './conntrack/helpers/helpers.js';
@@ -95,7 +96,7 @@ class Worker {
       interfaces: this.interfaces,
       device: this.device,
       stats: this.stats,
-      errorLimit: new ErrorLimit(),
+      errorLimit: new ErrorLimit(errorInterval()),
       log: new LogWriter(new Ring(init.log), this.stats),
       hz: init.hz,
       worker: init.number,
@@ -200,5 +201,14 @@ class Worker {
     stats[Stat.OVERRUNS] = device.overruns;
     stats[Stat.SEND_ERRORS] = device.sendErrors;
     stats[Stat.ROUTE_QUESTIONS] = this.routes.questions;
+  }
+}
+
+/** This namespace's net.ipv4.icmp_ratelimit, milliseconds an error costs; undefined, the default, if it can't be read. */
+function errorInterval(): number | undefined {
+  try {
+    return Number(readFileSync('/proc/sys/net/ipv4/icmp_ratelimit', 'utf8'));
+  } catch {
+    return undefined;
   }
 }
