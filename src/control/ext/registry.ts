@@ -12,6 +12,7 @@ import { conntrack, state } from './conntrack.js';
 import { cpu } from './cpu.js';
 import { dscp } from './dscp.js';
 import { ecn } from './ecn.js';
+import { hashlimit } from './hashlimit.js';
 import { helper } from './helper.js';
 import { icmp } from './icmp.js';
 import { iprange } from './iprange.js';
@@ -31,10 +32,13 @@ import { recent } from './recent.js';
 import { REJECT } from './reject.js';
 import { rpfilter } from './rpfilter.js';
 import { statistic } from './statistic.js';
+import { string } from './string.js';
 import { tcp } from './tcp.js';
 import { tcpmss } from './tcpmss.js';
+import { time } from './time.js';
 import { TOS, tos } from './tos.js';
 import { ttl } from './ttl.js';
+import { u32 } from './u32.js';
 import { udp } from './udp.js';
 
 const RECORDS: readonly Extension[] = [
@@ -50,6 +54,7 @@ const RECORDS: readonly Extension[] = [
   dscp,
   ecn,
   esp,
+  hashlimit,
   helper,
   icmp,
   ipcomp,
@@ -74,11 +79,14 @@ const RECORDS: readonly Extension[] = [
   SNAT,
   state,
   statistic,
+  string,
   tcp,
   tcpmss,
+  time,
   TOS,
   tos,
   ttl,
+  u32,
   udp,
 ];
 

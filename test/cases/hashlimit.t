@@ -1,0 +1,50 @@
+:INPUT,FORWARD,OUTPUT
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 5 --hashlimit-name mini1 ; = ; OK
+-m hashlimit --hashlimit 1/s --hashlimit-name a ; -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 5 --hashlimit-name a ; OK
+-m hashlimit --hashlimit-above 1000000/sec --hashlimit-burst 5 --hashlimit-name mini1 ; = ; OK
+-m hashlimit ! --hashlimit-above 3/min --hashlimit-name a ; -m hashlimit --hashlimit-upto 3/min --hashlimit-burst 5 --hashlimit-name a ; OK
+-m hashlimit ! --hashlimit-upto 3/hour --hashlimit-name a ; -m hashlimit --hashlimit-above 3/hour --hashlimit-burst 5 --hashlimit-name a ; OK
+-m hashlimit --hashlimit-upto 5/day --hashlimit-burst 7 --hashlimit-mode srcip,dstip --hashlimit-name a ; = ; OK
+-m hashlimit --hashlimit-upto 120/minute --hashlimit-name a ; -m hashlimit --hashlimit-upto 2/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-htable-expire 60000 ; OK
+-m hashlimit --hashlimit-upto 7/sec --hashlimit-mode dstport,dstip,srcport,srcip --hashlimit-name a ; -m hashlimit --hashlimit-upto 7/sec --hashlimit-burst 5 --hashlimit-mode srcip,srcport,dstip,dstport --hashlimit-name a ; OK
+-m hashlimit --hashlimit-upto 7/sec --hashlimit-mode srcip|dstip --hashlimit-name a ; -m hashlimit --hashlimit-upto 7/sec --hashlimit-burst 5 --hashlimit-mode srcip,dstip --hashlimit-name a ; OK
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 5 --hashlimit-mode srcip --hashlimit-name a --hashlimit-htable-size 100 --hashlimit-htable-max 200 --hashlimit-htable-gcinterval 500 --hashlimit-htable-expire 2000 ; = ; OK
+-m hashlimit --hashlimit-htable-expire 0x7d0 --hashlimit-htable-gcinterval 1001 --hashlimit-htable-max 300 --hashlimit-htable-size 0x64 --hashlimit-name a --hashlimit-upto 1/sec ; -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-htable-size 100 --hashlimit-htable-max 300 --hashlimit-htable-gcinterval 1001 --hashlimit-htable-expire 2000 ; OK
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 5 --hashlimit-mode srcip --hashlimit-name a --hashlimit-srcmask 24 --hashlimit-dstmask 16 ; = ; OK
+-m hashlimit --hashlimit-dstmask 255.255.0.0 --hashlimit-srcmask 255.0.0.0 --hashlimit-upto 1/sec --hashlimit-name a ; -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-srcmask 8 --hashlimit-dstmask 16 ; OK
+-m hashlimit --hashlimit-upto 512kb/s --hashlimit-name a ; = ; OK
+-m hashlimit --hashlimit-above 1mb/s --hashlimit-mode dstip --hashlimit-name a ; = ; OK
+-m hashlimit --hashlimit-upto 512kb/s --hashlimit-burst 1mb --hashlimit-name a ; = ; OK
+-m hashlimit --hashlimit-upto 1000b/s --hashlimit-name a ; = ; OK
+-m hashlimit --hashlimit-upto 2048kb/s --hashlimit-burst 3000kb --hashlimit-name a ; -m hashlimit --hashlimit-upto 2mb/s --hashlimit-burst 4mb --hashlimit-name a ; OK
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 1000000 --hashlimit-name a ; = ; OK
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 0x10 --hashlimit-name a ; -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 16 --hashlimit-name a ; OK
+-m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match ; -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match ; OK
+-m hashlimit --hashlimit-rate-interval 1 --hashlimit-rate-match --hashlimit-above 10/sec --hashlimit-name a ; -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match ; OK
+-m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match --hashlimit-rate-interval 20 ; = ; OK
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 0 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 1000001 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 10k --hashlimit-name a ; -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 10240 --hashlimit-name a ; OK
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-burst x --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1mb/s --hashlimit-burst 1kb --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 2000000/sec --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 0/sec --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/year --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/ --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-above x --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-above 1/sec --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-mode srcip,port --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-srcmask 33 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-dstmask 255.0.255.0 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-name "" ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-name a/b ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-name .. ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-htable-size x --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-htable-max 4294967296 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-htable-gcinterval 0 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-htable-expire 0 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-rate-match --hashlimit-rate-match --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-rate-interval 0 --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec ; ; FAIL
+-m hashlimit --hashlimit-name a ; ; FAIL
+-m hashlimit ; ; FAIL

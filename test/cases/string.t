@@ -1,0 +1,33 @@
+:INPUT,FORWARD,OUTPUT
+-m string --string "GET /" --algo bm ; = ; OK
+-m string --algo kmp --string test ; -m string --string "test" --algo kmp ; OK
+-m string ! --string "test" --algo bm ; = ; OK
+-m string --string "test" --algo fsm ; ; FAIL
+-m string --string "test" --algo bm --from 10 --to 20 --icase ; = ; OK
+-m string --icase --to 0x20 --from 0x10 --string test --algo bm ; -m string --string "test" --algo bm --from 16 --to 32 --icase ; OK
+-m string --string "test" --algo bm --to 65535 ; -m string --string "test" --algo bm ; OK
+-m string --string "a\"b" --algo bm ; = ; OK
+-m string --string "|00|" --algo bm ; = ; OK
+-m string --hex-string "|0d0a|" --algo bm ; = ; OK
+-m string --hex-string "|0d 0A|" --algo bm ; -m string --hex-string "|0d0a|" --algo bm ; OK
+-m string --hex-string "a|62 63|d" --algo bm ; -m string --string "abcd" --algo bm ; OK
+-m string ! --hex-string "|  00|x" --algo bm ; -m string ! --hex-string "|0078|" --algo bm ; OK
+-m string --hex-string "|0000ff|" --algo kmp ; = ; OK
+-m string --hex-string "x\\|y" --algo bm ; -m string --string "x|y" --algo bm ; OK
+-m string --hex-string "|0|" --algo bm ; ; FAIL
+-m string --hex-string "|0g|" --algo bm ; ; FAIL
+-m string --hex-string "|00" --algo bm ; ; FAIL
+-m string --hex-string "|0" --algo bm ; ; FAIL
+-m string --hex-string "" --algo bm ; ; FAIL
+-m string --hex-string "|00\\|" --algo bm ; ; FAIL
+-m string --hex-string "a\\" --algo bm ; ; FAIL
+-m string --string xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx --algo bm ; ; FAIL
+-m string --string "test" ; ; FAIL
+-m string --algo bm ; ; FAIL
+-m string --string "test" --algo nosuch ; ; FAIL
+-m string --string "test" --hex-string "|00|" --algo bm ; ; FAIL
+-m string --string "test" --algo bm --from 20 --to 10 ; ; FAIL
+-m string --string "test" --algo bm --from 65536 ; ; FAIL
+-m string --string "test" --algo bm --to x ; ; FAIL
+-m string --string "test" --algo bm ! --icase ; ; FAIL
+-m string ; ; FAIL

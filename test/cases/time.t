@@ -1,0 +1,53 @@
+:INPUT,FORWARD,OUTPUT
+-m time ; -m time --datestop 2038-01-19T03:14:07 ; OK
+-m time --timestart 01:02:03 --timestop 04:05:06 --monthdays 1,2,3 --weekdays Mon,Fri,Sun --datestart 2001-02-03T04:05:06 --datestop 2012-09-08T09:06:05 --kerneltz ; = ; OK
+-m time --timestart 8:00 --datestop 2030 ; -m time --timestart 08:00:00 --timestop 23:59:59 --datestop 2030-01-01T00:00:00 ; OK
+-m time --timestop 18:30 --datestop 2030-05 ; -m time --timestart 00:00:00 --timestop 18:30:00 --datestop 2030-05-01T00:00:00 ; OK
+-m time --timestart 22:00 --timestop 06:00 --contiguous ; -m time --timestart 22:00:00 --timestop 06:00:00 --datestop 2038-01-19T03:14:07 --contiguous ; OK
+-m time --timestart 06:00:00 --timestop 22:00:00 --contiguous ; ; FAIL
+-m time --timestart 22:00:00 --timestop 06:00:00 --datestop 2038-01-19T03:14:07 --contiguous ; = ; OK
+-m time --datestart 2010-02-31 ; -m time --datestart 2010-03-03T00:00:00 --datestop 2038-01-19T03:14:07 ; OK
+-m time --datestart 2010-1-1T5 ; -m time --datestart 2010-01-01T05:00:00 --datestop 2038-01-19T03:14:07 ; OK
+-m time --datestart 2010-1-1T5:6 ; -m time --datestart 2010-01-01T05:06:00 --datestop 2038-01-19T03:14:07 ; OK
+-m time --datestart 1970 ; -m time --datestop 2038-01-19T03:14:07 ; OK
+-m time --datestop 2038-12-31T23:59:59 ; = ; OK
+-m time --datestart 1969 ; ; FAIL
+-m time --datestart 2039 ; ; FAIL
+-m time --datestart 2010-13 ; ; FAIL
+-m time --datestart 2010-12-32 ; ; FAIL
+-m time --datestart 2010-12-31T24 ; ; FAIL
+-m time --datestart 2010-12-31T23:60 ; ; FAIL
+-m time --datestart 2010-12-31T23:59:60 ; ; FAIL
+-m time --datestart 2010-12-31T23:59:59:1 ; ; FAIL
+-m time --datestart 2010/12/31 ; ; FAIL
+-m time --datestart "" ; ; FAIL
+-m time --datestop soon ; ; FAIL
+-m time --timestart 24:00 ; ; FAIL
+-m time --timestart 12 ; ; FAIL
+-m time --timestart 12:60 ; ; FAIL
+-m time --timestart 12:00:60 ; ; FAIL
+-m time --timestop 12:00:00:00 ; ; FAIL
+-m time --timestop noon ; ; FAIL
+-m time --weekdays 1,2,7 ; -m time --weekdays Mon,Tue,Sun --datestop 2038-01-19T03:14:07 ; OK
+-m time --weekdays Monday,Tu ; -m time --weekdays Mon,Tue --datestop 2038-01-19T03:14:07 ; OK
+-m time ! --weekdays Sat,Sun ; -m time --weekdays Mon,Tue,Wed,Thu,Fri --datestop 2038-01-19T03:14:07 ; OK
+-m time --weekdays Mon,Tue,Wed,Thu,Fri,Sat,Sun ; -m time --datestop 2038-01-19T03:14:07 ; OK
+-m time --weekdays Mon --datestop 2030-01-01T00:00:00 ; = ; OK
+-m time --weekdays mon ; ; FAIL
+-m time --weekdays M ; ; FAIL
+-m time --weekdays 0 ; ; FAIL
+-m time --weekdays Mon,,Tue ; ; FAIL
+-m time --monthdays 31 --datestop 2030-01-01T00:00:00 ; = ; OK
+-m time --monthdays 5,1,07 ; -m time --monthdays 1,5,7 --datestop 2038-01-19T03:14:07 ; OK
+-m time ! --monthdays 1,31 ; -m time --monthdays 2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30 --datestop 2038-01-19T03:14:07 ; OK
+-m time --monthdays 11,12,13,21,22,23 ; -m time --monthdays 11,12,13,21,22,23 --datestop 2038-01-19T03:14:07 ; OK
+-m time --monthdays 32 ; ; FAIL
+-m time --monthdays 08 ; ; FAIL
+-m time --monthdays first ; ; FAIL
+-m time --kerneltz --datestop 2030-01-01T00:00:00 ; -m time --datestop 2030-01-01T00:00:00 --kerneltz ; OK
+-m time --localtz ; -m time --datestop 2038-01-19T03:14:07 --kerneltz ; OK
+-m time --utc ; -m time --datestop 2038-01-19T03:14:07 ; OK
+-m time --utc --kerneltz ; ; FAIL
+-m time --utc --localtz ; ; FAIL
+-m time ! --kerneltz ; ; FAIL
+-m time ! --contiguous ; ; FAIL
