@@ -111,9 +111,11 @@ class Worker {
     const batch = new Batch(BATCH, FULL_SLOT);
     connections.online();
     this.say(WorkerState.RUNNING);
+    let count = 0;
     while (!this.stopping) {
-      let count = device.receive(batch, 0);
-      if (count === 0) {
+      // After a full batch more is waiting; otherwise the device is about to be empty and may wait.
+      if (count === BATCH) count = device.receive(batch, 0);
+      else {
         connections.offline();
         count = device.receive(batch, IDLE_MS);
         connections.online();
