@@ -35,9 +35,12 @@ import { run } from './program/run.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
 import { u8 } from './wire/bytes.js';
+import { optionsFate, OptionsFate } from './wire/options.js';
 
 /** Of the TTL in the IP header. */
 const TTL_OFFSET = 8;
+/** An IP header without options. */
+const IP_HEADER = 20;
 
 /** The parts a pipeline is put together from; all belong to one worker. */
 export interface PipelineParts {
@@ -184,6 +187,12 @@ export class Pipeline implements Answers, AddressQuestions {
     const check = words[route + RouteField.CHECK]!;
     if (check !== SourceCheck.OK) {
       return this.drop(check === SourceCheck.MARTIAN ? DropReason.MARTIAN_SOURCE : DropReason.REVERSE_PATH);
+    }
+    if (p.headerLength > IP_HEADER) {
+      const fate = optionsFate(p.bytes, p.start, p.headerLength);
+      // The kernel answers what it can't read; a packet that names its own way is not let in.
+      if (fate === OptionsFate.MALFORMED) return Verdict.ACCEPT;
+      if (fate === OptionsFate.SOURCE_ROUTE) return this.drop(DropReason.MALFORMED);
     }
     if (words[route + RouteField.ERRNO] !== 0) return Verdict.ACCEPT;
     const type: RouteType = words[route + RouteField.TYPE]!;

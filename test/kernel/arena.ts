@@ -1,0 +1,297 @@
+/**
+ * The judge's arena: two routers alike in everything but who filters, each with three far ends.
+ *
+ *     10.1.0.2-5      e0 --- if0  10.1.0.1/24
+ *     198.51.100.10-12, and all else behind .254
+ *                     e1 --- if1  198.51.100.1/24, 198.51.100.2/24
+ *     10.2.0.2-4      e2 --- if2  10.2.0.1/24
+ *
+ * Nobody lives at the far ends: frames are put there and taken up by wire.c. IP neighbours are permanent, IPv6 is off,
+ * checksums are whole on the wire, and the rate limits of ICMP errors are off.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Namespace, Network, until } from '../../src/control/lab/netns.js';
+import { mac, Wire } from './wire.js';
+
+const PORTS = 3;
+const ADDRESSES = [['10.1.0.1/24'], ['198.51.100.1/24', '198.51.100.2/24'], ['10.2.0.1/24']];
+const NEIGHBOURS = [
+  ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5'],
+  ['198.51.100.10', '198.51.100.11', '198.51.100.12', '198.51.100.254'],
+  ['10.2.0.2', '10.2.0.3', '10.2.0.4'],
+];
+const HUTTER = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../bin/hutter.mjs');
+const EMPTY = ['raw', 'mangle', 'nat', 'filter'].map((table) => `*${table}\nCOMMIT\n`).join('');
+
+/** A rule or policy as iptables-save -c tells it. */
+export interface Count {
+  table: string;
+  /** `-A CHAIN …`, or `:CHAIN POLICY`. */
+  rule: string;
+  count: string;
+}
+
+export interface Refusal {
+  code: number;
+  text: string;
+}
+
+/** How hutter is started. */
+export interface ArenaOptions {
+  workers?: number;
+}
+
+export class Arena {
+  private constructor(
+    private readonly network: Network,
+    private readonly kernel: Namespace,
+    private readonly control: Control,
+    readonly wire: Wire,
+    private readonly said: () => string,
+  ) {}
+
+  static async open(options: ArenaOptions = {}): Promise<Arena> {
+    const network = new Network('hutter-judge');
+    try {
+      const sides = ['k', 'h'].map((side) => router(network, side));
+      const [kernel, hutter] = [sides[0]!.router, sides[1]!.router];
+      kernel.sysctl({ 'net.netfilter.nf_conntrack_acct': 1 });
+      const rules = path.join(network.dir, 'rules');
+      const socket = path.join(network.dir, 'control');
+      writeFileSync(rules, EMPTY);
+      const workers = String(options.workers ?? 1);
+      const args = ['up', '--rules', rules, '--control', socket, '--workers', workers, '--helpers', 'ftp'];
+      const child = hutter.spawn(process.execPath, [HUTTER, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+      let words = '';
+      child.stdout!.on('data', (chunk: Buffer) => (words += chunk.toString()));
+      child.stderr!.on('data', (chunk: Buffer) => (words += chunk.toString()));
+      await until(
+        'hutter up',
+        () => {
+          if (child.exitCode !== null) throw new Error(`hutter up ended (${child.exitCode}): ${words}`);
+          return Promise.resolve(existsSync(socket));
+        },
+        { timeoutMs: 15_000, everyMs: 20 },
+      );
+      const control = await Control.open(socket);
+      const places = sides.flatMap(({ router, far }) => [router, far].map(({ name }) => `/run/netns/${name}`));
+      const wire = Wire.start(network.dir, places, PORTS);
+      return new Arena(network, kernel, control, wire, () => words);
+    } catch (error) {
+      await network.close();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.wire.close();
+    this.control.close();
+    await this.network.close();
+  }
+
+  /** What `hutter up` has said. */
+  get words(): string {
+    return this.said();
+  }
+
+  /** Empties both routers: rules, connections, rule state. */
+  async clear(): Promise<void> {
+    const [kernel, hutter] = await Promise.all([this.restoreKernel(EMPTY), this.restoreHutter(EMPTY)]);
+    if (kernel || hutter) throw new Error(`clearing: ${kernel?.text ?? ''}${hutter?.text ?? ''}`);
+    await Promise.all([
+      this.inKernel('conntrack', ['-F'], ''),
+      this.control.ask({ program: 'conntrack', argv: ['-F'] }),
+    ]);
+  }
+
+  /** Loads rules on both; what each said if it refused. */
+  async load(rules: string): Promise<[Refusal | undefined, Refusal | undefined]> {
+    return Promise.all([this.restoreKernel(withHelper(rules)), this.restoreHutter(rules)]);
+  }
+
+  /** Every rule's and policy's counters on both. */
+  async counts(): Promise<[Count[], Count[]]> {
+    const [kernel, hutter] = await Promise.all([
+      this.inKernel('iptables-legacy-save', ['-c'], ''),
+      this.control.ask({ program: 'iptables-save', argv: ['-c'] }),
+    ]);
+    return [kernel, hutter].map(({ stdout }) => countsOf(stdout)) as [Count[], Count[]];
+  }
+
+  /** Both connection tables, for a report. */
+  async connections(): Promise<[string, string]> {
+    const [kernel, hutter] = await Promise.all([
+      this.inKernel('conntrack', ['-L'], ''),
+      this.control.ask({ program: 'conntrack', argv: ['-L'] }),
+    ]);
+    return [kernel.stdout, hutter.stdout];
+  }
+
+  private async restoreKernel(rules: string): Promise<Refusal | undefined> {
+    const { code, stderr } = await this.inKernel('iptables-legacy-restore', [], rules);
+    return code === 0 ? undefined : { code, text: stderr };
+  }
+
+  private async restoreHutter(rules: string): Promise<Refusal | undefined> {
+    const { code, stderr } = await this.control.ask({ program: 'iptables-restore', argv: [], stdin: rules });
+    return code === 0 ? undefined : { code, text: stderr };
+  }
+
+  private inKernel(command: string, args: string[], input: string): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const child = spawn('nsenter', [`--net=/run/netns/${this.kernel.name}`, command, ...args]);
+      let stdout = '';
+      let stderr = '';
+      child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString('latin1')));
+      child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString('latin1')));
+      child.on('error', reject);
+      child.on('close', (code) => resolve({ code: code ?? 128, stdout, stderr }));
+      // A command that reads none may be gone before this is written.
+      child.stdin.on('error', () => undefined);
+      child.stdin.end(input);
+    });
+  }
+}
+
+/** A router and its far ends. */
+function router(network: Network, side: string): { router: Namespace; far: Namespace } {
+  const router = network.namespace(`${side}-router`);
+  const far = network.namespace(`${side}-far`);
+  for (let i = 0; i < PORTS; i++) {
+    router.ip(
+      `link add if${i} address ${mac(false, i)} type veth peer name e${i} address ${mac(true, i)} netns ${far.name}`,
+    );
+    far.ip(`link set e${i} arp off up`);
+    router.ip(...ADDRESSES[i]!.map((address) => `address add ${address} dev if${i}`), `link set if${i} up`);
+    router.ip(...NEIGHBOURS[i]!.map((host) => `neigh replace ${host} lladdr ${mac(true, i)} nud permanent dev if${i}`));
+    const ethtool = spawnSync('ip', [
+      'netns',
+      'exec',
+      router.name,
+      'ethtool',
+      '-K',
+      `if${i}`,
+      'tx',
+      'off',
+      'rx',
+      'off',
+    ]);
+    if (ethtool.status !== 0) throw new Error(`ethtool: ${ethtool.stderr.toString()}`);
+  }
+  router.ip('route add default via 198.51.100.254');
+  router.sysctl({
+    'net.ipv4.ip_forward': 1,
+    'net.ipv4.icmp_ratelimit': 0,
+    'net.ipv4.icmp_msgs_per_sec': 1_000_000,
+    'net.ipv4.icmp_msgs_burst': 1_000_000,
+    'net.ipv4.tcp_invalid_ratelimit': 0,
+    'net.ipv4.ipfrag_high_thresh': 64 << 20,
+    'net.ipv4.ipfrag_time': 600,
+    'net.ipv4.ipfrag_max_dist': 0,
+    'net.ipv4.conf.all.send_redirects': 0,
+    'net.ipv4.conf.default.send_redirects': 0,
+    'net.ipv4.conf.all.rp_filter': 0,
+    ...Object.fromEntries(
+      Array.from({ length: PORTS }, (_, i) => [
+        [`net.ipv4.conf.if${i}.send_redirects`, 0],
+        [`net.ipv4.conf.if${i}.rp_filter`, 0],
+      ]).flat(),
+    ),
+  });
+  // A destination nobody can be reached by is a route's business, not a wait for ARP.
+  router.ip(
+    'route add unreachable 192.0.2.0/25',
+    'route add prohibit 192.0.2.128/25',
+    'route add blackhole 100.64.0.0/10',
+  );
+  return { router, far };
+}
+
+// By u32: the tcp match would drop every segment that ends in its header.
+const HELPER_RULE = '-p tcp -m u32 --u32 "0x0>>0x16&0x3c@0x0&0xffff=0x15" -j CT --helper ftp';
+
+/** Rules for which the kernel tracks; the helper's own rule would make it track for the others, too. */
+export const NEEDS_CONNECTIONS =
+  /-m (conntrack|state|connlimit|connmark|connbytes|connlabel|helper|cluster)|-j (SNAT|DNAT|MASQUERADE|REDIRECT|NETMAP|CONNMARK|CT)/;
+
+/** The kernel binds helpers by rules alone: those that hutter has as a setting stand before all others. */
+function withHelper(rules: string): string {
+  const lines = [`-A PREROUTING ${HELPER_RULE}`, `-A OUTPUT ${HELPER_RULE}`].join('\n');
+  if (!NEEDS_CONNECTIONS.test(rules)) return rules;
+  const raw = /^\*raw\n(?::.*\n)*/m.exec(rules);
+  if (!raw) return `*raw\n${lines}\nCOMMIT\n${rules}`;
+  return rules.slice(0, raw.index + raw[0].length) + lines + '\n' + rules.slice(raw.index + raw[0].length);
+}
+
+function countsOf(save: string): Count[] {
+  const result: Count[] = [];
+  let table = '';
+  for (const line of save.split('\n')) {
+    const policy = /^(:\S+ \S+) \[(\d+:\d+)\]$/.exec(line);
+    const rule = /^\[(\d+:\d+)\] (.*)$/.exec(line);
+    if (line.startsWith('*')) table = line.slice(1);
+    else if (policy) result.push({ table, rule: policy[1]!, count: policy[2]! });
+    else if (rule && !rule[2]!.endsWith(HELPER_RULE)) result.push({ table, rule: rule[2]!, count: rule[1]! });
+  }
+  // A table nobody has touched isn't there in the kernel; it is there, and empty, in hutter.
+  const used = new Set(result.filter(({ rule }) => rule.startsWith('-A')).map((entry) => entry.table));
+  return result.filter((entry) => used.has(entry.table));
+}
+
+interface Answer {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** One connection to hutter's control socket, kept. */
+class Control {
+  private text = '';
+  private current: { answer: Answer; done: (answer: Answer) => void; failed: (error: Error) => void } | undefined;
+
+  private constructor(private readonly socket: Socket) {
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => this.take(chunk));
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.current?.failed(new Error('hutter has closed its control socket')));
+  }
+
+  static open(file: string): Promise<Control> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(file);
+      socket.once('connect', () => resolve(new Control(socket)));
+      socket.once('error', reject);
+    });
+  }
+
+  ask(request: { program: string; argv: string[]; stdin?: string }): Promise<Answer> {
+    return new Promise((done, failed) => {
+      this.current = { answer: { code: 0, stdout: '', stderr: '' }, done, failed };
+      this.socket.write(JSON.stringify(request) + '\n');
+    });
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+
+  private take(chunk: string): void {
+    this.text += chunk;
+    for (let end = this.text.indexOf('\n'); end >= 0; end = this.text.indexOf('\n')) {
+      const line = JSON.parse(this.text.slice(0, end)) as Partial<Answer>;
+      this.text = this.text.slice(end + 1);
+      const { current } = this;
+      if (!current) continue;
+      current.answer.stdout += line.stdout ?? '';
+      current.answer.stderr += line.stderr ?? '';
+      if (line.code !== undefined) {
+        this.current = undefined;
+        current.done({ ...current.answer, code: line.code });
+      }
+    }
+  }
+}

@@ -1,0 +1,327 @@
+/**
+ * Runs scenarios on both routers, compares all that came out and all that was counted, and shrinks what differs to the
+ * shortest sequence that still does.
+ */
+import type { Arena } from './arena.js';
+import {
+  addressAt,
+  build,
+  describe,
+  type Ends,
+  endsOf,
+  fixTransport,
+  fragment,
+  ICMP,
+  isError,
+  withEnds,
+} from './packets.js';
+import { wrongness } from './packets.js';
+import type { ErrorEvent, Event, Scenario } from './scenario.js';
+import { HUTTER, KERNEL, type Outcome, type Placed, type Side } from './wire.js';
+
+/** Where kernel and hutter part. */
+export interface Divergence {
+  /** What differs, in words. */
+  what: string;
+  /** What each event did, in words. */
+  story: string[];
+}
+
+export interface Verdict {
+  packets: number;
+  divergence: Divergence | undefined;
+}
+
+/** What one side knows of a flow. */
+interface Flow {
+  /** Its beginner's ends and port, where they were found out and not written down. */
+  origin?: Ends & { port: number };
+  /** As it last came out. */
+  seen?: Ends & { port: number };
+}
+
+const SIDES: readonly Side[] = [KERNEL, HUTTER];
+const reversed = ({ src, dst, sport, dport }: Ends): Ends => ({ src: dst, dst: src, sport: dport, dport: sport });
+
+/** Runs a scenario; stops at the first event whose packets differ. */
+export async function run(arena: Arena, scenario: Scenario, tell = false): Promise<Verdict> {
+  await arena.clear();
+  const [kernel, hutter] = await arena.load(scenario.rules);
+  if (kernel || hutter) {
+    const alike = kernel?.code === hutter?.code;
+    const what = `loading: kernel ${kernel?.text ?? 'took it'}, hutter ${hutter?.text ?? 'took it'}`;
+    return { packets: 0, divergence: alike ? undefined : { what, story: [] } };
+  }
+  return new Run(arena, scenario, tell).toEnd();
+}
+
+class Run {
+  private readonly flows = SIDES.map(() => new Map<number, Flow>());
+  /** What went in and first came out for an event, by side. */
+  private readonly sent = SIDES.map(() => new Map<number, Placed>());
+  private readonly cameOut = SIDES.map(() => new Map<number, Placed>());
+  /** Ports that were free choices: hutter's → the kernel's. */
+  private readonly chosen = new Map<string, number>();
+  private readonly story: string[] = [];
+  private packets = 0;
+  /** What came out and has no counterpart yet: a frame can be late by an event. */
+  private readonly left: Placed[][] = [[], []];
+
+  constructor(
+    private readonly arena: Arena,
+    private readonly scenario: Scenario,
+    private readonly tell: boolean,
+  ) {}
+
+  async toEnd(): Promise<Verdict> {
+    for (const event of this.scenario.events) {
+      const sides = SIDES.map((side) => this.bytesOf(event, side));
+      for (let i = 0; i < Math.max(sides[0]!.length, sides[1]!.length); i++) {
+        const kernel = sides[0]![i];
+        const hutter = sides[1]![i];
+        const outcome = await this.arena.wire.send(kernel, hutter);
+        this.packets++;
+        this.note(event, [kernel, hutter], outcome);
+        const what = this.compare([kernel, hutter], outcome);
+        if (what !== undefined) return this.verdict(`event ${event.id}: ${what}`);
+      }
+    }
+    for (const side of SIDES) if (this.left[side]!.length > 0) return this.verdict(this.leftText());
+    const [kernel, hutter] = await this.arena.counts();
+    const lines: string[] = [];
+    for (let i = 0; i < Math.max(kernel.length, hutter.length); i++) {
+      const a = kernel[i];
+      const b = hutter[i];
+      if (a?.rule !== b?.rule || a?.count !== b?.count) {
+        lines.push(
+          `${a?.table} ${a?.rule}: kernel ${a?.count}, hutter ${b?.count}${a?.rule === b?.rule ? '' : ` ${b?.rule}`}`,
+        );
+      }
+    }
+    return this.verdict(lines.length === 0 ? undefined : `counters: ${lines.slice(0, 8).join('; ')}`);
+  }
+
+  private async verdict(what: string | undefined): Promise<Verdict> {
+    if (what === undefined) return { packets: this.packets, divergence: undefined };
+    if (this.tell) {
+      const [kernel, hutter] = await this.arena.connections();
+      this.story.push('kernel connections:', kernel.trimEnd(), 'hutter connections:', hutter.trimEnd());
+    }
+    return { packets: this.packets, divergence: { what, story: this.story } };
+  }
+
+  private flow(side: Side, number: number): Flow {
+    const flows = this.flows[side]!;
+    let flow = flows.get(number);
+    if (!flow) flows.set(number, (flow = {}));
+    return flow;
+  }
+
+  /** The packets of an event as this side gets them. */
+  private bytesOf(event: Event, side: Side): Placed[] {
+    if (event.kind === 'error') return this.errorBytes(event, side);
+    const flow = this.flow(side, event.flow);
+    let packet = build(event.packet);
+    let { port } = event;
+    if (event.kind === 'data') {
+      const at = endsInFtp(this.cameOut[side]!.get(event.about)?.bytes);
+      if (at) packet = withEnds(packet, { ...endsOf(packet), dst: at.address, dport: at.port });
+      flow.origin = { ...endsOf(packet), port };
+    } else if (event.way === 1 && flow.seen) {
+      packet = withEnds(packet, reversed(flow.seen));
+      port = flow.seen.port;
+    } else if (event.way === 0 && flow.origin) {
+      packet = withEnds(packet, flow.origin);
+      port = flow.origin.port;
+    }
+    if (event.kind === 'packet' && event.fragments) {
+      const pieces = fragment(packet, event.fragments.size);
+      return event.fragments.order.flatMap((i) => (pieces[i] ? [{ port, bytes: pieces[i]! }] : []));
+    }
+    return [{ port, bytes: packet }];
+  }
+
+  private errorBytes(event: ErrorEvent, side: Side): Placed[] {
+    const about = this.cameOut[side]!.get(event.about) ?? this.sent[side]!.get(event.about);
+    if (!about || about.port === 255) return [];
+    const quote = Buffer.from(about.bytes.subarray(0, event.length));
+    if (event.damage && quote.length >= 22) quote[21]! ^= event.damage;
+    const src =
+      event.from === 'hop' ? ['10.1.0.5', '198.51.100.254', '10.2.0.4'][about.port]! : addressAt(about.bytes, 16);
+    const { type, code, rest } = event;
+    const packet = build({
+      src,
+      dst: addressAt(about.bytes, 12),
+      id: 4000 + event.id,
+      tos: 0xc0,
+      l4: { proto: ICMP, type, code, rest, payload: quote.toString('latin1') },
+      odd: { checksum: event.checksum ?? 0 },
+    });
+    return [{ port: about.port, bytes: packet }];
+  }
+
+  private note(event: Event, given: (Placed | undefined)[], outcome: Outcome): void {
+    if (this.tell) {
+      const text = (p: Placed | undefined): string =>
+        p ? `${p.port === 255 ? 'self' : `if${p.port}`} ${describe(p.bytes)}` : '-';
+      const [kernel, hutter] = given.map(text);
+      this.story.push(`${event.id} in  ${kernel}${kernel === hutter ? '' : ` | ${hutter}`}`);
+      for (const side of SIDES)
+        for (const p of outcome.out[side]) this.story.push(`   ${side ? 'hutter' : 'kernel'} ${text(p)}`);
+    }
+    for (const side of SIDES) {
+      const packet = given[side];
+      if (!packet) continue;
+      const out = outcome.out[side].find(
+        ({ bytes }) => bytes[9] === packet.bytes[9] && addressAt(bytes, 16) !== addressAt(packet.bytes, 12),
+      );
+      this.sent[side]!.set(event.id, packet);
+      if (!out) continue;
+      this.cameOut[side]!.set(event.id, out);
+      const began = event.kind === 'data' || (event.kind === 'packet' && event.way === 0);
+      if (began && (out.bytes.readUInt16BE(6) & 0x1fff) === 0) {
+        this.flow(side, event.flow).seen = { ...endsOf(out.bytes), port: out.port };
+      }
+    }
+  }
+
+  /** Compares what came out, port by port; what differs, in words. */
+  private compare(given: (Placed | undefined)[], outcome: Outcome): string | undefined {
+    for (const side of SIDES) this.left[side]!.push(...outcome.out[side]);
+    const [kernel, hutter] = this.left as [Placed[], Placed[]];
+    for (let i = 0; i < kernel.length;) {
+      const a = kernel[i]!;
+      const j = hutter.findIndex(({ port }) => port === a.port);
+      if (j < 0) {
+        i++;
+        continue;
+      }
+      const what = this.difference(a.bytes, hutter[j]!.bytes, given);
+      if (what !== undefined)
+        return `out of if${a.port}: ${what}\n  kernel ${describe(a.bytes)}\n  hutter ${describe(hutter[j]!.bytes)}`;
+      kernel.splice(i, 1);
+      hutter.splice(j, 1);
+    }
+    return outcome.late && kernel.length + hutter.length > 0 ? this.leftText() : undefined;
+  }
+
+  private leftText(): string {
+    const lines = SIDES.flatMap((side) =>
+      this.left[side]!.map((p) => `\n  only ${side ? 'hutter' : 'kernel'}, out of if${p.port}: ${describe(p.bytes)}`),
+    );
+    return lines.join('');
+  }
+
+  private difference(kernel: Buffer, hutter: Buffer, given: (Placed | undefined)[]): string | undefined {
+    if (kernel.equals(hutter)) return undefined;
+    const a = Buffer.from(kernel);
+    let b: Buffer = Buffer.from(hutter);
+    if (a.length !== b.length) return 'length';
+    b = this.withKernelsPorts(a, b, given);
+    const [wrongA, wrongB] = [wrongness(a), wrongness(b)];
+    // Identifications are the stack's own choice where they are not the packet's own.
+    const ids = given.map((packet) => packet?.bytes.readUInt16BE(4));
+    if (a.readUInt16BE(4) !== b.readUInt16BE(4) && a.readUInt16BE(4) !== ids[0] && b.readUInt16BE(4) !== ids[1]) {
+      b.writeUInt16BE(a.readUInt16BE(4), 4);
+      b.writeUInt16BE(a.readUInt16BE(10), 10);
+    }
+    if (JSON.stringify(wrongA) !== JSON.stringify(wrongB))
+      return `checksums ${JSON.stringify(wrongA)} ${JSON.stringify(wrongB)}`;
+    if (a.equals(b)) return undefined;
+    const at = a.findIndex((byte, i) => byte !== b[i]);
+    return `byte ${at}: ${a.subarray(at, at + 8).toString('hex')} ${b.subarray(at, at + 8).toString('hex')}`;
+  }
+
+  /** hutter's packet with the kernel's choice of ports, where both chose. */
+  private withKernelsPorts(kernel: Buffer, hutter: Buffer, given: (Placed | undefined)[]): Buffer {
+    const key = (proto: number, address: string, port: number): string => `${proto} ${address} ${port}`;
+    const known = (proto: number, address: string, port: number): number =>
+      this.chosen.get(key(proto, address, port)) ?? port;
+    const mapped = (packet: Buffer, start: number): Buffer => {
+      const ends = endsOf(packet, start);
+      const proto = packet[start + 9]!;
+      const sport = known(proto, ends.src, ends.sport);
+      const dport = known(proto, ends.dst, ends.dport);
+      if (sport === ends.sport && dport === ends.dport) return packet;
+      return withEnds(packet, { ...ends, sport, dport: proto === ICMP ? sport : dport }, start);
+    };
+    const a = endsOf(kernel);
+    const b = endsOf(hutter);
+    const isId = kernel[9] === ICMP;
+    if (
+      kernel[9] === hutter[9] &&
+      a.src === b.src &&
+      a.dst === b.dst &&
+      (isId || a.dport === b.dport) &&
+      a.sport !== b.sport
+    ) {
+      const changed = given.every((packet, side) => packet && endsOf(packet.bytes).sport !== (side ? b : a).sport);
+      const name = key(kernel[9]!, b.src, b.sport);
+      if (changed && !this.chosen.has(name)) this.chosen.set(name, a.sport);
+    }
+    let result = mapped(hutter, 0);
+    const l4 = (hutter[0]! & 15) * 4;
+    if (isError(hutter) && hutter.length >= l4 + 28) {
+      const inner = mapped(result, l4 + 8);
+      if (inner !== result) {
+        // The quote's own checksum follows its ports, and can't be made up from a part of a packet.
+        const from = l4 + 8 + (inner[l4 + 8]! & 15) * 4;
+        const field = { 6: 16, 17: 6, 1: 2 }[inner[l4 + 8 + 9]!];
+        if (field !== undefined && from + field + 2 <= inner.length)
+          kernel.copy(inner, from + field, from + field, from + field + 2);
+        fixTransport(inner);
+        result = inner;
+      }
+    }
+    return result;
+  }
+}
+
+/** Address and port that an ftp command or answer names. */
+function endsInFtp(packet: Buffer | undefined): { address: string; port: number } | undefined {
+  const text = packet?.toString('latin1') ?? '';
+  const six = /(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)/.exec(text);
+  if (six) return { address: six.slice(1, 5).join('.'), port: Number(six[5]) * 256 + Number(six[6]) };
+  const extended = /\|1\|([\d.]+)\|(\d+)\|/.exec(text);
+  if (extended) return { address: extended[1]!, port: Number(extended[2]) };
+  const alone = /\|\|\|(\d+)\|/.exec(text);
+  return alone && packet ? { address: addressAt(packet, 12), port: Number(alone[1]) } : undefined;
+}
+
+/** The shortest scenario found that still diverges: events first, then rules, then events again. */
+export async function shrink(arena: Arena, scenario: Scenario, note: (text: string) => void): Promise<Scenario> {
+  const fails = async (candidate: Scenario): Promise<boolean> => {
+    const { divergence } = await run(arena, candidate);
+    return divergence !== undefined && !divergence.what.startsWith('loading');
+  };
+  let best = scenario;
+  for (let round = 0; round < 2; round++) {
+    best = { ...best, events: await least(best.events, (events) => fails({ ...best, events })) };
+    note(`${best.events.length} events`);
+    const lines = best.rules.split('\n');
+    const rules = lines.flatMap((line, i) => (line.startsWith('-A') ? [i] : []));
+    const kept = await least(rules, (some) => fails({ ...best, rules: withRules(lines, some) }));
+    if (kept.length < rules.length) best = { ...best, rules: withRules(lines, kept) };
+    else break;
+    note(`${kept.length} rules`);
+  }
+  return best;
+}
+
+/** The lines of a ruleset with some of its rules, by line number. */
+const withRules = (lines: string[], rules: number[]): string => {
+  const some = new Set(rules);
+  return lines.filter((line, i) => !line.startsWith('-A') || some.has(i)).join('\n');
+};
+
+/** Leaves out ever smaller parts of a list as long as `fails` holds. */
+async function least<T>(list: T[], fails: (list: T[]) => Promise<boolean>): Promise<T[]> {
+  let best = list;
+  for (let size = Math.ceil(best.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let at = best.length - size; at > -size; at -= size) {
+      const candidate = [...best.slice(0, Math.max(at, 0)), ...best.slice(at + size)];
+      if (candidate.length < best.length && (await fails(candidate))) best = candidate;
+    }
+  }
+  return best;
+}

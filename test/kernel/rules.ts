@@ -1,0 +1,396 @@
+/**
+ * Random rulesets over all that hutter evaluates. A generator stands here for every match and target; those whose record
+ * can't be compiled yet are left out, and `missing` names the records that have no generator. What depends on the clock
+ * is set so that no deadline comes near; addresses and ports are those of traffic.ts.
+ */
+import { allExtensions, matchNamed, targetNamed } from '../../src/control/ext/registry.js';
+import type { Random } from './random.js';
+
+type Proto = 'tcp' | 'udp' | 'icmp' | '';
+/** What a rule may say, by where it stands. */
+interface Place {
+  table: string;
+  /** '' in a chain of the user's. */
+  chain: string;
+  proto: Proto;
+}
+type Make = (r: Random, place: Place) => string;
+
+export const ADDRESSES = [
+  '10.1.0.2',
+  '10.1.0.3',
+  '10.2.0.2',
+  '198.51.100.10',
+  '198.51.100.11',
+  '203.0.113.5',
+  '198.51.100.1',
+  '10.1.0.1',
+];
+const NETWORKS = [
+  '10.1.0.0/24',
+  '10.1.0.2/31',
+  '198.51.100.0/24',
+  '10.0.0.0/8',
+  '203.0.113.0/24',
+  '0.0.0.2/0.0.0.255',
+  '10.2.0.0/16',
+];
+const PORTS = [
+  '21',
+  '22',
+  '53',
+  '80',
+  '113',
+  '443',
+  '8080',
+  '20000',
+  '20001',
+  '20000:20001',
+  '1024:',
+  ':1023',
+  '20:80',
+];
+const STATES = ['NEW', 'ESTABLISHED', 'RELATED', 'INVALID', 'UNTRACKED', 'SNAT', 'DNAT'];
+const FLAGS = ['SYN', 'ACK', 'FIN', 'RST', 'URG', 'PSH'];
+const MARKS = ['0x1', '0x2', '0x3', '0x10/0x30', '0x2/0x3', '0x0/0x1'];
+const ICMP_TYPES = [
+  'echo-request',
+  'echo-reply',
+  'destination-unreachable',
+  'port-unreachable',
+  'fragmentation-needed',
+  'time-exceeded',
+  '8/0',
+  'any',
+  '3/1',
+];
+
+const not = (r: Random): string => (r.once(4) ? '! ' : '');
+const address = (r: Random): string => (r.once(2) ? r.pick(...ADDRESSES) : r.pick(...NETWORKS));
+const port = (r: Random): string => r.pick(...PORTS);
+const range = (r: Random): string => r.pick('20000:20001', '80', '21', '1:1023', '1024:65535');
+
+const MATCHES: Record<string, Make> = {
+  comment: (r) => `--comment "${r.pick('a', 'b c', 'x"y').replaceAll('"', "'")}"`,
+  tcp: (r) =>
+    r.pick(
+      () => `${not(r)}--dport ${port(r)}`,
+      () => `${not(r)}--sport ${port(r)}`,
+      () => `${not(r)}--syn`,
+      () => `${not(r)}--tcp-flags ${r.some(FLAGS).join(',')} ${r.once(5) ? 'NONE' : r.some(FLAGS, 2).join(',')}`,
+      () => `${not(r)}--tcp-option ${r.pick(2, 3, 4, 8)}`,
+      () => `--sport ${port(r)} ${not(r)}--dport ${port(r)}`,
+    )(),
+  udp: (r) =>
+    r.pick(
+      () => `${not(r)}--dport ${port(r)}`,
+      () => `${not(r)}--sport ${port(r)}`,
+    )(),
+  icmp: (r) => `${not(r)}--icmp-type ${r.pick(...ICMP_TYPES)}`,
+  multiport: (r) =>
+    `${not(r)}--${r.pick('ports', 'sports', 'dports')} ${r.some(['21', '22', '53', '80', '443', '20000:20001', '1024:65535'], 4).join(',')}`,
+  state: (r) => `${not(r)}--state ${r.some(STATES.slice(0, 5), 2).join(',')}`,
+  conntrack: (r) =>
+    r
+      .some(
+        [
+          () => `${not(r)}--ctstate ${r.some(STATES, 3).join(',')}`,
+          () => `${not(r)}--ctproto ${r.pick('tcp', 'udp', 'icmp')}`,
+          () => `${not(r)}--ctorigsrc ${address(r)}`,
+          () => `${not(r)}--ctorigdst ${address(r)}`,
+          () => `${not(r)}--ctreplsrc ${address(r)}`,
+          () => `${not(r)}--ctrepldst ${address(r)}`,
+          () => `${not(r)}--ctorigsrcport ${range(r)}`,
+          () => `${not(r)}--ctorigdstport ${range(r)}`,
+          () => `${not(r)}--ctreplsrcport ${range(r)}`,
+          () =>
+            `${not(r)}--ctstatus ${r.once(5) ? 'NONE' : r.some(['EXPECTED', 'SEEN_REPLY', 'ASSURED', 'CONFIRMED'], 2).join(',')}`,
+          () => `${not(r)}--ctexpire ${r.pick('0:5', '15:60', '100:125', '200:310', '1000:500000', '0')}`,
+          () => `--ctdir ${r.pick('ORIGINAL', 'REPLY')}`,
+        ],
+        2,
+      )
+      .map((make) => make())
+      .join(' '),
+  mark: (r) => `${not(r)}--mark ${r.pick(...MARKS)}`,
+  connmark: (r) => `${not(r)}--mark ${r.pick(...MARKS)}`,
+  limit: (r) => `--limit ${r.pick('1/hour', '2/day', '1/day')} --limit-burst ${r.pick(1, 2, 3, 5)}`,
+  hashlimit: (r) =>
+    `--hashlimit-${r.pick('upto', 'above')} ${r.pick('1/hour', '1/day')} --hashlimit-burst ${r.pick(1, 2, 3)} --hashlimit-mode ${r.some(['srcip', 'dstip', 'srcport', 'dstport']).join(',')} --hashlimit-name h${r.below(1e6)}`,
+  recent: (r) =>
+    r.pick(
+      () => `${not(r)}--set`,
+      () => `${not(r)}--remove`,
+      () =>
+        `${not(r)}--${r.pick('rcheck', 'update')}${r.pick('', ' --seconds 1000', ' --seconds 1000 --reap')}${r.pick('', ' --hitcount 2', ' --hitcount 4')}${r.pick('', '', ' --rttl')}`,
+    )() + ` --name ${r.pick('A', 'B')}${r.pick('', '', ' --rdest', ' --mask 255.255.255.0')}`,
+  connlimit: (r) =>
+    `--connlimit-${r.pick('upto', 'above')} ${r.pick(0, 1, 2, 3)} --connlimit-mask ${r.pick(32, 24, 0)} --connlimit-${r.pick('saddr', 'daddr')}`,
+  length: (r) => `${not(r)}--length ${r.pick('40', '28:60', ':100', '576:', '20:40')}`,
+  ttl: (r) => `--ttl-${r.pick('eq 64', 'eq 63', 'lt 10', 'gt 62', 'gt 63')}`,
+  tos: (r) => `${not(r)}--tos ${r.pick('0x10', '0x00/0x3f', '0x02/0x02', '0x08')}`,
+  dscp: (r) => `${not(r)}--dscp ${r.pick('0x00', '0x04', '0x2e')}`,
+  ecn: (r, { proto }) =>
+    proto === 'tcp' && r.once(2) ? `${not(r)}--ecn-tcp-${r.pick('cwr', 'ece')}` : `${not(r)}--ecn-ip-ect ${r.below(4)}`,
+  iprange: (r) =>
+    `${not(r)}--${r.pick('src', 'dst')}-range ${r.pick('10.1.0.2-10.1.0.3', '10.0.0.0-10.255.255.255', '198.51.100.10-203.0.113.5')}`,
+  mac: (r) => `${not(r)}--mac-source 02:00:00:00:01:0${1 + r.below(3)}`,
+  addrtype: (r) =>
+    `${not(r)}--${r.pick('src', 'dst')}-type ${r.some(['LOCAL', 'UNICAST', 'BROADCAST', 'MULTICAST'], 2).join(',')}`,
+  pkttype: (r) => `${not(r)}--pkt-type ${r.pick('unicast', 'broadcast', 'multicast')}`,
+  statistic: (r) => `${not(r)}--mode nth --every ${2 + r.below(4)} --packet ${r.below(2)}`,
+  string: (r) =>
+    `${not(r)}--algo ${r.pick('bm', 'kmp')} --string "${r.pick('GET', 'PORT', 'xy', 'aaa')}"${r.pick('', ' --from 40', ' --to 60', ' --icase')}`,
+  u32: (r) =>
+    `${not(r)}--u32 "${r.pick('6&0xFF=6', '6&0xFF=1:17', '0>>22&0x3C@0>>16=20000:20005', '4&0x3FFF=0', '8>>24=1:63')}"`,
+  tcpmss: (r) => `${not(r)}--mss ${r.pick('536:1460', '1460', '0:1000')}`,
+  connbytes: (r) =>
+    `${not(r)}--connbytes ${r.pick('0:3', '2:', '100:1000')} --connbytes-dir ${r.pick('original', 'reply', 'both')} --connbytes-mode ${r.pick('packets', 'bytes', 'avgpkt')}`,
+  helper: (r) => `${not(r)}--helper ftp`,
+  time: (r) => `${r.pick('--timestart 00:00 --timestop 23:59:59', '--datestart 2099-01-01', '--datestop 2020-01-01')}`,
+  rpfilter: (r) => r.pick('', '--loose', '--invert', '--validmark'),
+  quota: (r) => `${not(r)}--quota ${r.pick(100, 400, 2000)}`,
+  ah: (r) => `${not(r)}--ahspi ${r.pick('1', '0:100')}`,
+  esp: (r) => `${not(r)}--espspi ${r.pick('1', '0:100')}`,
+};
+
+/** Which protocol a match asks for. */
+const NEEDS: Record<string, Proto[]> = {
+  tcp: ['tcp'],
+  udp: ['udp'],
+  icmp: ['icmp'],
+  multiport: ['tcp', 'udp'],
+  tcpmss: ['tcp'],
+};
+const ONLY_TABLE: Record<string, string> = { rpfilter: 'raw mangle' };
+const ONLY_CHAINS: Record<string, string[]> = {
+  mac: ['PREROUTING', 'INPUT', 'FORWARD'],
+  owner: ['OUTPUT', 'POSTROUTING'],
+  rpfilter: ['PREROUTING'],
+};
+/** Not the judge's: no protocol here carries it, or what it asks for differs between the two sides by construction. */
+const ELSEWHERE = new Set([
+  'ah',
+  'esp',
+  'sctp',
+  'dccp',
+  'owner',
+  'cluster',
+  'bpf',
+  'physdev',
+  'policy',
+  'cgroup',
+  'socket',
+  'connlabel',
+  'set',
+  'rateest',
+  'nfacct',
+  'realm',
+  'cpu',
+  'devgroup',
+  'osf',
+  'ipvs',
+  'l2tp',
+  'ipcomp',
+  'NFLOG',
+  'NFQUEUE',
+  'TEE',
+  'TRACE',
+  'AUDIT',
+  'CLASSIFY',
+  'CONNSECMARK',
+  'SECMARK',
+  'IDLETIMER',
+  'LED',
+  'RATEEST',
+  'SET',
+  'SYNPROXY',
+  'TPROXY',
+  'CLUSTERIP',
+  'ULOG',
+  'HMARK',
+  'CHECKSUM',
+  'CT',
+  'NOTRACK',
+]);
+
+const NAT_PORTS = '40000-40003';
+const TARGETS: Record<string, { tables: string[]; chains?: string[]; make: Make }> = {
+  LOG: { tables: ['raw', 'mangle', 'filter'], make: () => '' },
+  MARK: {
+    tables: ['mangle'],
+    make: (r) => r.pick('--set-mark 1', '--set-xmark 0x2/0x3', '--or-mark 0x10', '--and-mark 0xf', '--xor-mark 0x1'),
+  },
+  CONNMARK: {
+    tables: ['mangle'],
+    make: (r) => r.pick('--set-mark 1', '--save-mark', '--restore-mark', '--set-xmark 0x2/0x3'),
+  },
+  TOS: {
+    tables: ['mangle'],
+    make: (r) => `--${r.pick('set-tos 0x10', 'set-tos 0x08/0x1e', 'and-tos 0xf0', 'or-tos 0x04', 'xor-tos 0x0c')}`,
+  },
+  DSCP: { tables: ['mangle'], make: (r) => `--set-dscp ${r.pick('0x04', '0x2e', '0')}` },
+  ECN: { tables: ['mangle'], make: () => '--ecn-tcp-remove' },
+  TTL: { tables: ['mangle'], make: (r) => `--ttl-${r.pick('set 20', 'dec 1', 'inc 1', 'set 64')}` },
+  TCPMSS: {
+    tables: ['mangle'],
+    chains: ['FORWARD', 'POSTROUTING', 'OUTPUT'],
+    make: (r) => r.pick('--set-mss 1000', '--clamp-mss-to-pmtu'),
+  },
+  TCPOPTSTRIP: {
+    tables: ['mangle'],
+    make: (r) => `--strip-options ${r.pick('wscale', 'sack-permitted', 'timestamp', '2')}`,
+  },
+  REJECT: {
+    tables: ['filter'],
+    make: (r, { proto }) =>
+      proto === 'tcp' && r.once(2)
+        ? '--reject-with tcp-reset'
+        : `--reject-with icmp-${r.pick('net-unreachable', 'host-unreachable', 'port-unreachable', 'proto-unreachable', 'net-prohibited', 'host-prohibited', 'admin-prohibited')}`,
+  },
+  SNAT: {
+    tables: ['nat'],
+    chains: ['POSTROUTING', 'INPUT'],
+    make: (r, { proto }) => {
+      const to = r.pick('198.51.100.2', '198.51.100.1', '198.51.100.20-198.51.100.23', '10.2.0.1');
+      const ports = (proto === 'tcp' || proto === 'udp') && r.once(3) ? `:${NAT_PORTS}` : '';
+      return `--to-source ${to}${ports}${r.pick('', '', '', ' --random', ' --random-fully', ' --persistent')}`;
+    },
+  },
+  MASQUERADE: {
+    tables: ['nat'],
+    chains: ['POSTROUTING'],
+    make: (r, { proto }) =>
+      (proto === 'tcp' || proto === 'udp') && r.once(3)
+        ? `--to-ports ${NAT_PORTS}`
+        : r.pick('', '', '--random', '--random-fully'),
+  },
+  DNAT: {
+    tables: ['nat'],
+    chains: ['PREROUTING', 'OUTPUT'],
+    make: (r, { proto }) => {
+      const to = r.pick('10.2.0.2', '10.1.0.3', '10.2.0.2-10.2.0.4', '198.51.100.10', '10.1.0.2');
+      const ports = proto === 'tcp' || proto === 'udp' ? r.pick('', ':80', ':8080', ':8000-8003', ':21') : '';
+      return `--to-destination ${to}${ports}${r.pick('', '', ' --persistent')}`;
+    },
+  },
+  REDIRECT: {
+    tables: ['nat'],
+    chains: ['PREROUTING', 'OUTPUT'],
+    make: (r, { proto }) =>
+      proto === 'tcp' || proto === 'udp' ? r.pick('', '--to-ports 8080', '--to-ports 8000-8003') : '',
+  },
+  NETMAP: { tables: ['nat'], make: (r) => `--to ${r.pick('10.2.0.0/24', '198.51.100.0/30', '10.1.0.0/29')}` },
+  NOTRACK: { tables: ['raw'], make: () => '' },
+};
+
+const usable = (name: string, kind: 'match' | 'target'): boolean => {
+  const record = kind === 'match' ? matchNamed(name) : targetNamed(name);
+  const real =
+    record?.realName === undefined
+      ? record
+      : kind === 'match'
+        ? matchNamed(record.realName)
+        : targetNamed(record.realName);
+  return real?.compile !== undefined;
+};
+const matchNames = Object.keys(MATCHES).filter((name) => !ELSEWHERE.has(name) && usable(name, 'match'));
+const targetNames = Object.keys(TARGETS).filter((name) => usable(name, 'target'));
+
+/** Matches and targets in use. */
+export const covered = (): string[] => [...matchNames, ...targetNames];
+/** Records that can be compiled, that no generator knows and nobody has excused. */
+export const missing = (): string[] =>
+  allExtensions()
+    .filter(({ kind, name }) => usable(name, kind) && !ELSEWHERE.has(name))
+    .map(({ name, kind }) => ({ name, known: kind === 'match' ? name in MATCHES : name in TARGETS }))
+    .flatMap(({ name, known }) => (known ? [] : [name]));
+
+const CHAINS: Record<string, string[]> = {
+  raw: ['PREROUTING', 'OUTPUT'],
+  mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
+  nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
+  filter: ['INPUT', 'FORWARD', 'OUTPUT'],
+};
+const HAS_IN = new Set(['PREROUTING', 'INPUT', 'FORWARD']);
+const HAS_OUT = new Set(['FORWARD', 'OUTPUT', 'POSTROUTING']);
+
+function matches(r: Random, place: Place): string {
+  const words: string[] = [];
+  if (HAS_IN.has(place.chain) && r.once(6)) words.push(`${not(r)}-i ${r.pick('if0', 'if1', 'if2', 'if+')}`);
+  if (HAS_OUT.has(place.chain) && r.once(6)) words.push(`${not(r)}-o ${r.pick('if0', 'if1', 'if2')}`);
+  if (r.once(5)) words.push(`${not(r)}-s ${address(r)}`);
+  if (r.once(5)) words.push(`${not(r)}-d ${address(r)}`);
+  if (place.proto !== '') words.push(`-p ${place.proto}`);
+  else {
+    if (r.once(12)) words.push(`! -p ${r.pick('tcp', 'udp', 'icmp', '47')}`);
+    if (r.once(12)) words.push(`${not(r)}-f`);
+  }
+  const legal = matchNames.filter(
+    (name) =>
+      (NEEDS[name]?.includes(place.proto) ?? true) &&
+      (ONLY_TABLE[name]?.includes(place.table) ?? true) &&
+      (ONLY_CHAINS[name]?.includes(place.chain) ?? true),
+  );
+  const wanted = r.pick(0, 0, 1, 1, 1, 1, 2, 2);
+  const names = new Set<string>();
+  while (names.size < wanted) names.add(place.proto !== '' && r.once(3) ? place.proto : r.pick(...legal));
+  for (const name of names) words.push(`-m ${name} ${MATCHES[name]!(r, place)}`.trimEnd());
+  return words.join(' ');
+}
+
+function target(r: Random, place: Place, users: string[]): string {
+  const legal = targetNames.filter((name) => {
+    const { tables, chains } = TARGETS[name]!;
+    if (name === 'NETMAP' && place.chain === '') return false;
+    return (
+      tables.includes(place.table) && (chains === undefined || (place.chain !== '' && chains.includes(place.chain)))
+    );
+  });
+  const kind = r.below(20);
+  if (legal.length > 0 && kind < (place.table === 'filter' ? 5 : 13)) {
+    const name = r.pick(...legal);
+    return `-j ${name} ${TARGETS[name]!.make(r, place)}`.trimEnd();
+  }
+  if (kind < 14) return '';
+  if (kind < 17 && users.length > 0) return `-${r.pick('j', 'j', 'g')} ${r.pick(...users)}`;
+  if (kind === 17) return place.table === 'nat' ? '-j RETURN' : r.pick('-j DROP', '-j RETURN');
+  return '-j ACCEPT';
+}
+
+/** A ruleset in iptables-restore's format. */
+export function makeRules(r: Random): string {
+  let text = '';
+  for (const table of Object.keys(CHAINS)) {
+    if (table === 'raw' ? !r.once(4) : r.once(5)) continue;
+    const users = r.once(2) ? ['u1', 'u2'].slice(0, 1 + r.below(2)) : [];
+    text += `*${table}\n`;
+    for (const chain of CHAINS[table]!)
+      text += `:${chain} ${table === 'filter' && r.once(7) ? 'DROP' : 'ACCEPT'} [0:0]\n`;
+    for (const user of users) text += `:${user} - [0:0]\n`;
+    const rule = (chain: string, builtin: boolean, callable: string[]): string => {
+      const proto = r.pick<Proto>('tcp', 'tcp', 'udp', 'icmp', '', '', '');
+      const place = { table, chain: builtin ? chain : '', proto };
+      let how = target(r, place, callable);
+      let what = matches(r, place);
+      // A goto's chain doesn't come back, and a drop of everything leaves nothing to judge.
+      if (/DROP|REJECT/.test(how) && what === '') what = '-p 47';
+      if (builtin && how === '-j RETURN' && r.once(2)) how = '-j ACCEPT';
+      return ['-A', chain, what, how].filter(Boolean).join(' ') + '\n';
+    };
+    users.forEach((user, i) => {
+      for (let n = 1 + r.below(3); n > 0; n--) text += rule(user, false, users.slice(i + 1));
+    });
+    for (const chain of CHAINS[table]!) {
+      for (let n = r.below(table === 'nat' ? 3 : 4); n > 0; n--) text += rule(chain, true, users);
+    }
+    // Most networks translate something.
+    if (table === 'nat') {
+      if (r.once(2)) text += `-A POSTROUTING -o if1 -j ${r.pick('MASQUERADE', 'SNAT --to-source 198.51.100.2')}\n`;
+      if (r.once(2))
+        text += `-A PREROUTING -d 198.51.100.1/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.2.0.2:8080\n`;
+    }
+    text += 'COMMIT\n';
+  }
+  return text || '*filter\nCOMMIT\n';
+}

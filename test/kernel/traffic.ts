@@ -1,0 +1,440 @@
+/**
+ * Random traffic: flows of several kinds, each a life from first packet to last with accidents on the way, shuffled into
+ * one list of events. Few hosts and few ports, so that flows collide.
+ */
+import { FROM_ROUTER } from './wire.js';
+import { ICMP, type Oddity, type PacketSpec, TCP, type Transport, UDP } from './packets.js';
+import type { Random } from './random.js';
+import type { ErrorEvent, Event, PacketEvent } from './scenario.js';
+
+const FIN = 1;
+const SYN = 2;
+const RST = 4;
+const PSH = 8;
+const ACK = 16;
+const URG = 32;
+
+interface Host {
+  port: number;
+  address: string;
+}
+
+const INSIDE: Host[] = ['10.1.0.2', '10.1.0.3', '10.1.0.4'].map((address) => ({ port: 0, address }));
+const OUTSIDE: Host[] = ['198.51.100.10', '198.51.100.11', '203.0.113.5', '203.0.113.77'].map((address) => ({
+  port: 1,
+  address,
+}));
+const DMZ: Host[] = ['10.2.0.2', '10.2.0.3'].map((address) => ({ port: 2, address }));
+const ROUTER: Host[] = ['10.1.0.1', '198.51.100.1', '10.2.0.1', '198.51.100.2'].map((address) => ({
+  port: FROM_ROUTER,
+  address,
+}));
+const NOWHERE: Host[] = [
+  '192.0.2.1',
+  '192.0.2.200',
+  '100.64.0.1',
+  '10.1.0.255',
+  '224.0.0.5',
+  '127.0.0.1',
+  '255.255.255.255',
+].map((address) => ({ port: 1, address }));
+/** Sources that no host has. */
+const STRANGE: Host[] = [
+  '10.1.0.255',
+  '224.0.0.5',
+  '127.0.0.1',
+  '255.255.255.255',
+  '10.1.0.1',
+  '0.0.0.0',
+  '198.51.100.2',
+].map((address) => ({ port: 1, address }));
+const SERVICES = [21, 22, 53, 80, 113, 443, 8080];
+
+interface Talk {
+  from: Host;
+  to: Host;
+  flow: number;
+  sport: number;
+  dport: number;
+}
+
+/** Seeded events; ids and flows begin at 1. `whole`: no fragments for the router itself. */
+export function makeTraffic(r: Random, flows: number, whole: boolean): Event[] {
+  const lives: Event[][] = [];
+  const ids = { next: 1, flow: 1 };
+  for (let i = 0; i < flows; i++) lives.push(new Life(r, ids, whole).events);
+  const all: Event[] = [];
+  while (lives.length > 0) {
+    const at = r.below(lives.length);
+    for (let n = 1 + r.below(3); n > 0 && lives[at]!.length > 0; n--) all.push(lives[at]!.shift()!);
+    if (lives[at]!.length === 0) lives.splice(at, 1);
+  }
+  return all;
+}
+
+class Life {
+  readonly events: Event[] = [];
+  private readonly talk: Talk;
+
+  constructor(
+    private readonly r: Random,
+    private readonly ids: { next: number; flow: number },
+    private readonly whole: boolean,
+  ) {
+    this.talk = this.meet();
+    const kinds = [
+      this.tcp,
+      this.tcp,
+      this.tcp,
+      this.oddTcp,
+      this.udp,
+      this.udp,
+      this.echo,
+      this.icmp,
+      this.ftp,
+      this.other,
+      this.fragments,
+    ];
+    r.pick(...kinds).call(this);
+  }
+
+  private meet(): Talk {
+    const { r } = this;
+    const [from, to] = r.pick(
+      [INSIDE, OUTSIDE],
+      [INSIDE, OUTSIDE],
+      [INSIDE, OUTSIDE],
+      [OUTSIDE, INSIDE],
+      [OUTSIDE, ROUTER],
+      [OUTSIDE, ROUTER],
+      [INSIDE, DMZ],
+      [DMZ, INSIDE],
+      [OUTSIDE, DMZ],
+      [INSIDE, ROUTER],
+      [ROUTER, OUTSIDE],
+      [ROUTER, INSIDE],
+      [INSIDE, INSIDE],
+      r.once(4) ? [INSIDE, NOWHERE] : [DMZ, OUTSIDE],
+      r.once(4) ? [STRANGE, INSIDE] : [INSIDE, OUTSIDE],
+    );
+    return {
+      from: r.pick(...from),
+      to: r.pick(...to),
+      flow: this.ids.flow++,
+      sport: r.pick(20000, 20001, 20000, 20001, 500, 900, 53, 20000 + r.below(2000)),
+      dport: r.pick(...SERVICES),
+    };
+  }
+
+  private add(way: 0 | 1, l4: Transport, more: Partial<PacketSpec> = {}, fragments?: PacketEvent['fragments']): number {
+    const { r, talk } = this;
+    const [from, to] = way === 0 ? [talk.from, talk.to] : [talk.to, talk.from];
+    const id = this.ids.next++;
+    const packet: PacketSpec = { src: from.address, dst: to.address, id: 1000 + id, l4, ...more };
+    if (r.once(12)) packet.ttl = r.pick(1, 2, 255, 128, 0);
+    if (r.once(10)) packet.tos = r.pick(0x10, 0x08, 0x02, 0xb8, 0x03, 0xff);
+    if (r.once(3)) packet.df = true;
+    if (r.once(60)) packet.ipOptions = r.pick('01010100', '0703040000000000', '94040000', '83070400000000' + '00');
+    if (r.once(25)) packet.odd = this.oddity();
+    const event: PacketEvent = { kind: 'packet', id, flow: talk.flow, way, port: from.port, packet };
+    if (fragments) event.fragments = fragments;
+    this.events.push(event);
+    if (r.once(14)) this.error(id);
+    return id;
+  }
+
+  private oddity(): Oddity {
+    const { r } = this;
+    return r.pick<() => Oddity>(
+      () => ({ checksum: 1 + r.below(65534) }),
+      () => ({ checksum: 0x100 }),
+      () => ({ cut: r.below(28) }),
+      () => ({ headerLength: r.below(16) }),
+      () => ({ totalLength: 20 + r.below(60) }),
+      () => ({ ipChecksum: 1 + r.below(1000) }),
+    )();
+  }
+
+  private error(about: number): void {
+    const { r } = this;
+    const [type, code, rest] = r.pick<[number, number, number]>(
+      [3, 3, 0],
+      [3, 1, 0],
+      [11, 0, 0],
+      [3, 4, 1400],
+      [12, 0, 0x14000000],
+      [4, 0, 0],
+      [3, 13, 0],
+      [5, 1, 0xc6336401],
+    );
+    const event: ErrorEvent = {
+      kind: 'error',
+      id: this.ids.next++,
+      about,
+      type,
+      code,
+      rest,
+      from: r.pick('end', 'end', 'hop'),
+      length: r.pick(28, 28, 36, 548, 24, 20),
+    };
+    if (r.once(10)) event.checksum = 0x101;
+    if (r.once(12)) event.damage = 1;
+    this.events.push(event);
+  }
+
+  private readonly seq = [0, 0];
+
+  /** A segment with the sequence numbers of an honest peer, and then an accident or none. */
+  private segment(way: 0 | 1, flags: number, payload = '', options?: string): number {
+    const { r, talk, seq } = this;
+    const [sport, dport] = way === 0 ? [talk.sport, talk.dport] : [talk.dport, talk.sport];
+    const l4: Transport = {
+      proto: TCP,
+      sport,
+      dport,
+      seq: seq[way]!,
+      ack: flags & ACK ? seq[1 - way]! : 0,
+      flags,
+      window: r.pick(65535, 65535, 29200, 1000),
+      payload,
+    };
+    if (options !== undefined) l4.options = options;
+    if (r.once(30)) l4.seq += r.pick(100, -100, 70000, -70000, 1);
+    if (r.once(30)) l4.ack += r.pick(100, -100, 70000, -70000, 1);
+    if (r.once(60)) l4.window = 0;
+    seq[way] = (seq[way]! + payload.length + (flags & SYN ? 1 : 0) + (flags & FIN ? 1 : 0)) >>> 0;
+    const id = this.add(way, l4);
+    // Sent again.
+    if (r.once(15)) this.add(way, l4);
+    return id;
+  }
+
+  private synOptions(): string {
+    return this.r.pick(
+      '020405b4',
+      '020405b40402080a000000010000000001030307',
+      '020405b401030307',
+      '',
+      '020405b404020101',
+      '0204ffff',
+    );
+  }
+
+  private begin(): void {
+    const { r, seq } = this;
+    seq[0] = r.pick(1000, 0xfffffff0, r.below(0x7fffffff));
+    seq[1] = r.pick(5000, 0xfffffff0, r.below(0x7fffffff));
+    const script = r.pick('open', 'open', 'open', 'open', 'open', 'pickup', 'half', 'both', 'refused');
+    if (script === 'pickup') return;
+    this.segment(0, SYN, '', this.synOptions());
+    if (script === 'half') return;
+    if (script === 'refused') {
+      this.segment(1, RST | ACK);
+      return;
+    }
+    if (script === 'both') this.segment(1, SYN, '', this.synOptions());
+    this.segment(1, SYN | ACK, '', this.synOptions());
+    if (!r.once(8)) this.segment(0, ACK);
+  }
+
+  private data(): void {
+    const { r } = this;
+    for (let n = r.below(4); n > 0; n--) {
+      const way = r.pick<0 | 1>(0, 1);
+      this.segment(way, ACK | PSH, r.pick('GET / HTTP/1.0\r\n\r\n', 'xy', 'aaaa'.repeat(50), 'x'.repeat(1400)));
+      if (!r.once(4)) this.segment(way === 0 ? 1 : 0, ACK);
+    }
+  }
+
+  private end(): void {
+    const { r } = this;
+    const way = r.pick<0 | 1>(0, 1);
+    const other = way === 0 ? 1 : 0;
+    switch (r.below(5)) {
+      case 0:
+        this.segment(way, RST);
+        break;
+      case 1:
+        this.segment(way, RST | ACK);
+        break;
+      case 2:
+        break;
+      default:
+        this.segment(way, FIN | ACK);
+        if (r.once(4)) this.segment(other, ACK);
+        this.segment(other, FIN | ACK);
+        this.segment(way, ACK);
+    }
+  }
+
+  private tcp(): void {
+    for (let again = true; again; again = this.r.once(5)) {
+      this.begin();
+      this.data();
+      this.end();
+    }
+  }
+
+  private oddTcp(): void {
+    const { r, seq } = this;
+    if (r.once(2)) this.begin();
+    seq[0] ||= 1;
+    for (let n = 2 + r.below(5); n > 0; n--) {
+      const flags = r.pick(
+        0,
+        FIN,
+        SYN | FIN,
+        SYN | RST,
+        FIN | PSH | URG,
+        0x3f,
+        SYN | ACK,
+        SYN,
+        RST,
+        ACK,
+        SYN | PSH,
+        URG | ACK,
+        ACK | 0xc0,
+        FIN | RST | ACK,
+        SYN | URG,
+      );
+      this.segment(
+        r.pick<0 | 1>(0, 0, 1),
+        flags,
+        r.pick('', '', 'data'),
+        r.pick(undefined, undefined, '01010101', '030300' + '01', '0a000000', '02040000'),
+      );
+    }
+  }
+
+  private udp(): void {
+    const { r, talk } = this;
+    for (let n = 1 + r.below(5); n > 0; n--) {
+      const way = r.pick<0 | 1>(0, 0, 1);
+      const [sport, dport] = way === 0 ? [talk.sport, talk.dport] : [talk.dport, talk.sport];
+      const l4: Transport = { proto: UDP, sport, dport, payload: r.pick('', 'query', 'GET', 'z'.repeat(900)) };
+      if (r.once(8)) l4.noSum = true;
+      this.add(way, l4);
+    }
+  }
+
+  private echo(): void {
+    const { r } = this;
+    const id = r.pick(1, 2, 1, 77);
+    for (let n = 1 + r.below(4); n > 0; n--) {
+      const rest = (id << 16) | n;
+      this.add(0, { proto: ICMP, type: 8, code: 0, rest, payload: 'abcdefgh' });
+      if (!r.once(3)) this.add(1, { proto: ICMP, type: 0, code: 0, rest, payload: 'abcdefgh' });
+    }
+  }
+
+  private icmp(): void {
+    const { r } = this;
+    for (let n = 1 + r.below(4); n > 0; n--) {
+      const type = r.pick(0, 8, 13, 14, 17, 18, 10, 9, 42, 3, 11);
+      this.add(r.pick<0 | 1>(0, 1), {
+        proto: ICMP,
+        type,
+        code: r.pick(0, 0, 1),
+        rest: r.pick(0x10001, 0x20001),
+        payload: r.pick('', 'short', 'E'.repeat(40), '\x45' + '\0'.repeat(40)),
+      });
+    }
+  }
+
+  private other(): void {
+    const { r } = this;
+    for (let n = 1 + r.below(3); n > 0; n--) {
+      const proto = r.pick(47, 50, 99, 4, 253);
+      this.add(r.pick<0 | 1>(0, 1), { proto, raw: r.pick('', '0000080045000014', 'deadbeef'.repeat(4)) });
+    }
+  }
+
+  private fragments(): void {
+    const { r, talk } = this;
+    if (this.whole && talk.to.port === FROM_ROUTER) talk.to = DMZ[0]!;
+    const tcp: Transport = {
+      proto: TCP,
+      sport: talk.sport,
+      dport: talk.dport,
+      seq: 1,
+      ack: 0,
+      flags: SYN,
+      window: 1000,
+      payload: 'f'.repeat(100),
+    };
+    for (let n = 1 + r.below(3); n > 0; n--) {
+      const l4 = r.pick<Transport>(
+        { proto: UDP, sport: talk.sport, dport: talk.dport, payload: 'f'.repeat(r.pick(40, 100, 2000)) },
+        { proto: ICMP, type: 8, code: 0, rest: 0x30000 | n, payload: 'f'.repeat(200) },
+        tcp,
+      );
+      const order = r.pick(
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+        [2, 1, 0],
+        [0, 2, 1],
+        [0],
+        [1, 0],
+        [0, 1],
+        [1, 2],
+      );
+      this.add(0, l4, {}, { size: r.pick(8, 24, 96, 1480), order });
+    }
+  }
+
+  /** A control connection, a command that names an end, and a data connection to it. */
+  private ftp(): void {
+    const { r, talk, seq } = this;
+    if (talk.from.port === FROM_ROUTER || talk.to.port === FROM_ROUTER) talk.to = DMZ[0]!;
+    if (talk.from.port === FROM_ROUTER) talk.from = INSIDE[0]!;
+    talk.dport = 21;
+    seq[0] = 1000;
+    seq[1] = 5000;
+    this.segment(0, SYN, '', '020405b4');
+    this.segment(1, SYN | ACK, '', '020405b4');
+    this.segment(0, ACK);
+    this.segment(1, ACK | PSH, '220 ready\r\n');
+    this.segment(0, ACK);
+    for (let n = 1 + r.below(2); n > 0; n--) {
+      const active = r.once(2);
+      const host = (active ? talk.from : talk.to).address;
+      const port = r.pick(30000, 30001, 20000, 1030 + r.below(5));
+      const six = `${host.replaceAll('.', ',')},${port >> 8},${port & 255}`;
+      const text = active
+        ? r.pick(`PORT ${six}\r\n`, `EPRT |1|${host}|${port}|\r\n`, `port ${six}\r\n`)
+        : r.pick(`227 Entering Passive Mode (${six})\r\n`, `229 Extended (|||${port}|)\r\n`, `227 Passive ${six}\r\n`);
+      if (!active) this.segment(0, ACK | PSH, r.pick('PASV\r\n', 'EPSV\r\n'));
+      const about = this.segment(active ? 0 : 1, ACK | PSH, text);
+      this.segment(active ? 1 : 0, ACK);
+      this.transfer(about, active, host, port);
+      if (r.once(2)) this.segment(1, ACK | PSH, '226 done\r\n');
+      if (r.once(2)) this.segment(0, ACK);
+    }
+    this.end();
+  }
+
+  private transfer(about: number, active: boolean, host: string, port: number): void {
+    const { talk } = this;
+    const flow = this.ids.flow++;
+    const [from, to] = active ? [talk.to, talk.from] : [talk.from, talk.to];
+    const sport = active ? 20 : 21000;
+    const one = (way: 0 | 1, flags: number, seq: number, ack: number, payload = ''): void => {
+      const [src, dst] = way === 0 ? [from.address, host] : [to.address, from.address];
+      const [a, b] = way === 0 ? [sport, port] : [port, sport];
+      const l4: Transport = { proto: TCP, sport: a, dport: b, seq, ack, flags, window: 30000, payload };
+      const id = this.ids.next++;
+      const packet = { src, dst, id: 1000 + id, l4 };
+      this.events.push(
+        flags === SYN
+          ? { kind: 'data', id, about, flow, port: from.port, packet }
+          : { kind: 'packet', id, flow, way, port: (way === 0 ? from : to).port, packet },
+      );
+    };
+    one(0, SYN, 100, 0);
+    one(1, SYN | ACK, 900, 101);
+    one(0, ACK, 101, 901);
+    one(1, ACK | PSH, 901, 101, 'file');
+    one(0, FIN | ACK, 101, 905);
+    one(1, FIN | ACK, 905, 102);
+    one(0, ACK, 102, 906);
+  }
+}

@@ -1,0 +1,44 @@
+/** IP options: one row for each branch of the kernel's reading. */
+import t from 'tap';
+import { optionsFate, OptionsFate } from '../../src/dataplane/wire/options.js';
+
+const { PASS, MALFORMED, SOURCE_ROUTE } = { PASS: 0, MALFORMED: 1, SOURCE_ROUTE: 2 } satisfies Record<
+  string,
+  OptionsFate
+>;
+
+const ROWS: [string, string, OptionsFate][] = [
+  ['end of list', '00000000', PASS],
+  ['what follows the end is not read', '00ff0000', PASS],
+  ['no operation', '01010101', PASS],
+  ['a kind without its length', '01010188', MALFORMED],
+  ['length 1', '88010000', MALFORMED],
+  ['longer than the header', '88050000', MALFORMED],
+  ['unknown kind', '88040000', PASS],
+  ['record route with room', '0707040000000000', PASS],
+  ['record route, full', '0703040000000000', PASS],
+  ['record route, pointer before its data', '0707030000000000', MALFORMED],
+  ['record route, half an address of room', '0706040000000000', MALFORMED],
+  ['record route twice', '0703040703040000', MALFORMED],
+  ['timestamp', '4408050000000000', PASS],
+  ['timestamp too short', '44030500', MALFORMED],
+  ['timestamp, pointer before its data', '4408040000000000', MALFORMED],
+  ['timestamp with address, no room', '4408050100000000', MALFORMED],
+  ['timestamp with address', '440c0501' + '00'.repeat(8), PASS],
+  ['timestamp, overflow at its end', '440409f0', MALFORMED],
+  ['timestamp, overflow', '440409e0', PASS],
+  ['router alert', '94040000', PASS],
+  ['router alert too short', '94030000', MALFORMED],
+  ['loose source route', '8307040a01000200', SOURCE_ROUTE],
+  ['strict source route', '8907040a01000200', SOURCE_ROUTE],
+  ['source route, pointer before its data', '8307030a01000200', MALFORMED],
+  ['two source routes', '830304890304' + '0000', MALFORMED],
+];
+
+t.test('what the kernel does with options', (t) => {
+  for (const [name, hex, fate] of ROWS) {
+    const header = Buffer.concat([Buffer.alloc(20), Buffer.from(hex, 'hex')]);
+    t.equal(optionsFate(header, 0, header.length), fate, name);
+  }
+  t.end();
+});
