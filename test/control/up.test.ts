@@ -15,6 +15,8 @@ import type { Status } from '../../src/control/status.js';
 
 const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../..');
 const HUTTER = path.join(ROOT, 'dist/bin/hutter.mjs');
+/** The test runner's loader, which it puts into every child's NODE_OPTIONS, is slow, and writes where nobody may. */
+const NODE = ['-u', 'NODE_OPTIONS', process.execPath] as const;
 const RULES = `*filter
 :INPUT ACCEPT [0:0]
 :FORWARD ACCEPT [0:0]
@@ -62,7 +64,7 @@ class Gateway {
   }
 
   hutter(...args: string[]): Promise<Output> {
-    return this.router.run(process.execPath, [HUTTER, ...args], { env: this.env() });
+    return this.router.run('env', [...NODE, HUTTER, ...args], { env: this.env() });
   }
 
   env(): NodeJS.ProcessEnv {
@@ -72,7 +74,7 @@ class Gateway {
   /** Starts `hutter up` and waits until it says that it is. */
   async up(rules: string, ...args: string[]): Promise<ChildProcess> {
     const file = this.file('rules', rules);
-    const child = this.router.spawn(process.execPath, [HUTTER, 'up', '--rules', file, ...args], {
+    const child = this.router.spawn('env', [...NODE, HUTTER, 'up', '--rules', file, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: this.env(),
     });
@@ -128,7 +130,7 @@ function gateway(t: Test): Gateway {
 }
 
 const local = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
-  spawnSync(process.execPath, [HUTTER, ...args], { encoding: 'utf8' });
+  spawnSync('env', [...NODE, HUTTER, ...args], { encoding: 'utf8' });
 
 t.test('wrong usage: one sentence, exit code 2', (t) => {
   for (const [args, text] of [
@@ -156,7 +158,7 @@ t.test('wrong usage: one sentence, exit code 2', (t) => {
 
 t.test('check: every mistake with its place, and the canonical text', (t) => {
   const run = (input: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } =>
-    spawnSync(process.execPath, [HUTTER, 'check', '-', ...args], {
+    spawnSync('env', [...NODE, HUTTER, 'check', '-', ...args], {
       encoding: 'latin1',
       input: Buffer.from(input, 'latin1'),
     });
@@ -187,7 +189,7 @@ t.test('not root', (t) => {
   t.equal(spawnSync('setpriv', args).status, 0);
   const { status, stderr } = spawnSync(
     'setpriv',
-    ['--bounding-set', '-all', process.execPath, HUTTER, 'up', '--config', '/dev/null'],
+    ['--bounding-set', '-all', 'env', ...NODE, HUTTER, 'up', '--config', '/dev/null'],
     { encoding: 'utf8' },
   );
   t.match(stderr, /^hutter: hutter up needs CAP_NET_ADMIN and CAP_NET_RAW: run it as root, or /);
@@ -221,8 +223,9 @@ t.test('refusals change nothing and say what to do', async (t) => {
   await new Promise((resolve) => server.close(resolve));
 
   const taker = g.router.spawn(
-    process.execPath,
+    'env',
     [
+      ...NODE,
       '--input-type=module',
       '-e',
       `import { NfqueueDevice } from '${ROOT}/dist/src/dataplane/io/nfqueue.js';
@@ -267,7 +270,7 @@ t.test('the clients speak as the tools do to one who is not root', async (t) => 
   const nobody = (command: string, ...args: string[]): Promise<Output> =>
     g.router.run(
       'setpriv',
-      ['--bounding-set', '-all', '--reuid', '65534', '--clear-groups', process.execPath, command, ...args],
+      ['--bounding-set', '-all', '--reuid', '65534', '--clear-groups', 'env', ...NODE, command, ...args],
       {
         env: g.env(),
       },
@@ -389,7 +392,7 @@ t.test('read-only /proc/sys: verified instead', async (t) => {
       ],
       { env: g.env() },
     );
-  t.match(await readOnly(process.execPath, HUTTER, 'up', '--rules', rules), {
+  t.match(await readOnly('env', ...NODE, HUTTER, 'up', '--rules', rules), {
     code: 1,
     stderr:
       /net\.ipv4\.conf\.if\d must have accept_local=1 and rp_filter=2 .* \/proc\/sys can't be written \(EROFS\): set them/,
@@ -403,7 +406,8 @@ t.test('read-only /proc/sys: verified instead', async (t) => {
     '-s',
     'TERM',
     '6',
-    process.execPath,
+    'env',
+    ...NODE,
     HUTTER,
     'up',
     '--rules',
@@ -423,7 +427,7 @@ t.test('a worker that throws, holding a lock: started anew and counted; connecti
     const client = `
       import { run } from '${ROOT}/dist/src/control/cli/client.js';
       run('${g.control}', { program: 'fail-worker', argv: ['${worker}'] });`;
-    t.match(await g.router.run(process.execPath, ['--input-type=module', '-e', client]), { code: 0 });
+    t.match(await g.router.run('env', [...NODE, '--input-type=module', '-e', client]), { code: 0 });
     await until('it is started anew', async () => {
       const member = (await g.status()).workers[Number(worker)]!;
       return member.restarts === 1 && member.state === 'running';
@@ -440,7 +444,7 @@ t.test('a worker that throws, holding a lock: started anew and counted; connecti
 t.test('conntrack -E shows what happens, -D and -F end connections', async (t) => {
   const g = gateway(t);
   await g.up(MASQUERADE);
-  const follower = g.router.spawn(process.execPath, [HUTTER, 'conntrack', '-E'], {
+  const follower = g.router.spawn('env', [...NODE, HUTTER, 'conntrack', '-E'], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: g.env(),
   });
