@@ -13,7 +13,7 @@ process.chdir(path.join(path.dirname(fileURLToPath(import.meta.url)), '..'));
 
 const TEST_DIR = 'dist/test';
 /** Folders whose tests build networks and measure time; their files run one by one. */
-const NETWORK = new Set(['net', 'kernel', 'agree', 'lab']);
+const NETWORK = new Set(['net', 'kernel', 'agree', 'control', 'io']);
 const FILE_TIMEOUT_S = 300;
 const SHOWN_LINES = 400;
 const OUR_NAMESPACE = /^hutter-[a-z]+-(\d+)-/;

@@ -383,3 +383,22 @@ onEachEngine(t, async (t, engine) => {
     t.ok(forwarded.bytes > page.bytes, `${forwarded.bytes} bytes in ${forwarded.packets} packets went by FORWARD`);
   });
 });
+
+agree(t, 'an error on line 7: refused with its line, the running rules stay', async (t, engine) => {
+  const { fw, knock, router } = await topology(t, engine);
+  await router.udpListen({ port: 7, echo: true });
+  await fw.ok('iptables -A INPUT -p udp --dport 7 -j DROP');
+  const before = await fw.ok('iptables -S');
+  const rules = '*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n# five\n-A INPUT -p tcp -j ACCEPT\n';
+  const answers = [];
+  for (const line of ['-A INPUT -p tcp --dport nosuch -j DROP', '-A NOWHERE -j DROP', '-A INPUT -j', 'nonsense']) {
+    const { code, stderr } = await fw.sh('iptables-restore', { input: `${rules}${line}\nCOMMIT\n` });
+    t.match(stderr, /line:? 7|line 7/i, `${line}: ${stderr.trim()}`);
+    t.not(code, 0);
+    answers.push({ line, code, stderr });
+  }
+  t.equal(await fw.ok('iptables -S'), before, 'not one rule has changed');
+  t.match(await knock.udpProbe({ host: ROUTER_OUTSIDE, port: 7, timeoutMs: 200 }), { outcome: 'timeout' });
+  answers.push(await fw.counter('--dport 7'));
+  return answers;
+});
