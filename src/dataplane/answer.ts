@@ -1,6 +1,6 @@
 /**
  * The packets REJECT answers with, as net/ipv4/netfilter/nf_reject_ipv4.c and net/ipv4/icmp.c build them: a TCP reset,
- * or an ICMP destination unreachable. Each function writes a whole IPv4 packet, checksums filled in, at `out[start]` and
+ * or an ICMP error. Each function writes a whole IPv4 packet, checksums filled in, at `out[start]` and
  * returns its length, or 0 when no answer is due (no reset for a reset, no error about an error, nothing about a
  * fragment, nothing about a packet whose checksum is wrong).
  */
@@ -79,25 +79,33 @@ export function buildReset(p: Packet, out: Uint8Array, start: number): number {
   return length;
 }
 
-/** nf_send_unreach(): ICMP destination unreachable with `code` about `p`, from the router's address `source`. */
-export function buildUnreachable(
+/** Whether nf_send_unreach() has an error sent about `p`: nothing about a later fragment or what is damaged. */
+export const mayRefuse = (p: Packet): boolean => p.fragOffset === 0 && checksumOk(p);
+
+/**
+ * __icmp_send(): an ICMP error about `p`, from the router's address `source`; `rest` is the header's second word.
+ */
+export function buildError(
   p: Packet,
+  type: IcmpType,
   code: number,
+  rest: number,
   source: number,
   id: number,
   out: Uint8Array,
   start: number,
 ): number {
-  if (p.fragOffset !== 0 || !checksumOk(p)) return 0;
-  if (p.protocol === Proto.ICMP && (p.icmpOk === 0 || answersForbidden(p.icmpType))) return 0;
+  if (p.fragOffset !== 0) return 0;
+  if (p.protocol === Proto.ICMP && (p.l4Length < 1 || answersForbidden(u8(p.bytes, p.l4)))) return 0;
   const quoted = Math.min(p.end - p.start, ERROR_LENGTH - IP_HEADER - ICMP_HEADER);
   const length = IP_HEADER + ICMP_HEADER + quoted;
   putIpHeader(out, start, length, (p.tos & TOS_MASK) | PREC_INTERNETCONTROL, id, 0, Proto.ICMP, source, p.src);
   const icmp = start + IP_HEADER;
   const quote = icmp + ICMP_HEADER;
-  out.fill(0, icmp, quote);
-  setU8(out, icmp, IcmpType.DEST_UNREACH);
+  setU8(out, icmp, type);
   setU8(out, icmp + 1, code);
+  setU16(out, icmp + 2, 0);
+  setU32(out, icmp + 4, rest);
   for (let i = 0; i < quoted; i++) out[quote + i] = p.bytes[p.start + i]!;
   // In FORWARD the record's TTL is already one less than the bytes', which the kernel will lower itself later.
   if (u8(out, quote + 8) !== p.ttl) {

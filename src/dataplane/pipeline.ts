@@ -16,7 +16,7 @@
  * the kernel then really routes what comes back. What the kernel must answer itself (no route, TTL at its end, too long
  * to go on) goes back with PREROUTING's changes only, as if it had never met the later hooks.
  */
-import { ANSWER_LENGTH, buildReset, buildUnreachable, ErrorLimit } from './answer.js';
+import { ANSWER_LENGTH, buildError, buildReset, ErrorLimit, mayRefuse } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
 import type { Interfaces } from './interfaces.js';
@@ -35,10 +35,20 @@ import { run } from './program/run.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
 import { u8 } from './wire/bytes.js';
+import { IcmpType } from './wire/icmp.js';
 import { optionsFate, OptionsFate } from './wire/options.js';
 
 /** Of the TTL in the IP header. */
 const TTL_OFFSET = 8;
+/** What `sendAnswer` builds beside ICMP errors; no type of those. */
+const RESET = -1;
+const NET_UNREACHABLE = 0;
+const HOST_UNREACHABLE = 1;
+const FRAGMENTATION_NEEDED = 4;
+const FILTERED = 13;
+const ENETUNREACH = 101;
+const EHOSTUNREACH = 113;
+const EACCES = 13;
 /** An IP header without options. */
 const IP_HEADER = 20;
 
@@ -63,7 +73,8 @@ export interface PipelineParts {
 export class Pipeline implements Answers, AddressQuestions {
   private readonly packet = new Packet();
   private readonly answer = new Packet();
-  private readonly answerBytes = new Uint8Array(ANSWER_LENGTH);
+  private readonly answerToAnswer = new Packet();
+  private readonly answerBytes = [new Uint8Array(ANSWER_LENGTH), new Uint8Array(ANSWER_LENGTH)];
   private answerId = 1;
   private readonly context: Context;
   private readonly tracker: Tracker;
@@ -194,16 +205,19 @@ export class Pipeline implements Answers, AddressQuestions {
       if (fate === OptionsFate.MALFORMED) return Verdict.ACCEPT;
       if (fate === OptionsFate.SOURCE_ROUTE) return this.drop(DropReason.MALFORMED);
     }
-    if (words[route + RouteField.ERRNO] !== 0) return Verdict.ACCEPT;
+    const errno = words[route + RouteField.ERRNO]!;
+    if (errno !== 0) return this.noRoute(p, errno);
     const type: RouteType = words[route + RouteField.TYPE]!;
     this.routeType = type;
     if (type === RouteType.LOCAL || type === RouteType.BROADCAST || type === RouteType.MULTICAST) return this.input(p);
     if (type !== RouteType.UNICAST) return Verdict.ACCEPT;
 
     // ip_forward(): the kernel answers these two itself, and must see the packet as it came.
-    if (p.ttl <= 1) return Verdict.ACCEPT;
-    if (p.dontFragment !== 0 && (p.flags & InFlag.GSO) === 0 && p.length > this.routes.mtu(route))
-      return Verdict.ACCEPT;
+    if (p.ttl <= 1) return this.answerError(p, IcmpType.TIME_EXCEEDED, 0, 0);
+    if (p.dontFragment !== 0 && (p.flags & InFlag.GSO) === 0) {
+      const mtu = this.routes.mtu(route);
+      if (p.length > mtu) return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
+    }
     const outdev = words[route + RouteField.OIF]!;
     const gateway = words[route + RouteField.GATEWAY]!;
     p.outdev = outdev;
@@ -221,6 +235,13 @@ export class Pipeline implements Answers, AddressQuestions {
     }
     if (!this.policyRouting) return Verdict.ACCEPT;
     return this.sameWay(p, outdev, gateway) ? Verdict.ACCEPT : this.drop(DropReason.SECOND_CROSSING);
+  }
+
+  /** ip_error() */
+  private noRoute(p: Packet, errno: number): Verdict {
+    if (errno === EHOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
+    if (errno === ENETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
+    return errno === EACCES ? this.answerError(p, IcmpType.DEST_UNREACH, FILTERED, 0) : Verdict.ACCEPT;
   }
 
   /** In by OUTPUT: OUT → route → POST. */
@@ -378,30 +399,48 @@ export class Pipeline implements Answers, AddressQuestions {
     if (this.routeType === RouteType.BROADCAST || this.routeType === RouteType.MULTICAST) return;
     const { hook, in: indev, out: outdev } = context;
     const { routeType, nextHop } = this;
-    this.sendAnswer(p, kind);
+    // The kernel's own replies to queries leave under the lock that its errors need: they are never answered.
+    const { protocol, icmpType } = p;
+    const isReply = icmpType === IcmpType.ECHO_REPLY || icmpType === IcmpType.TIMESTAMP_REPLY;
+    if (p.hook === Hook.OUTPUT && protocol === Proto.ICMP && isReply && (p.flags & InFlag.UID) === 0) return;
+    if (kind === RejectWith.TCP_RESET) this.sendAnswer(p, RESET, 0, 0);
+    else if (mayRefuse(p)) this.sendAnswer(p, IcmpType.DEST_UNREACH, REJECT_CODES[kind]!, 0);
     context.enter(hook, indev, outdev);
     this.routeType = routeType;
     this.nextHop = nextHop;
   }
 
-  private sendAnswer(p: Packet, kind: RejectWith): void {
-    const bytes = this.answerBytes;
+  /**
+   * What the kernel would answer itself, once the packet is back with it. An error of the kernel's finds the connection it
+   * is about in the table; where that is not yet confirmed, it is sent from here and the packet ends here.
+   */
+  private answerError(p: Packet, type: IcmpType, code: number, rest: number): Verdict {
+    if (p.ct < 0 || this.tracker.table.isConfirmed(p.ct)) return Verdict.ACCEPT;
+    this.sendAnswer(p, type, code, rest);
+    return this.drop(DropReason.ANSWERED);
+  }
+
+  /** `type`: RESET, or that of an ICMP error. */
+  private sendAnswer(p: Packet, type: IcmpType | typeof RESET, code: number, rest: number): void {
+    // A reset that is refused in OUTPUT is answered, too.
+    const about = p === this.answer ? 1 : 0;
+    const answer = about === 0 ? this.answer : this.answerToAnswer;
+    const bytes = this.answerBytes[about]!;
     const words = this.routes.words;
     const back = this.routes.output(p.src, 0, 0, 0, 0, 0, 0);
     if (words[back + RouteField.ERRNO] !== 0) return;
     let length: number;
-    if (kind === RejectWith.TCP_RESET) {
+    if (type === RESET) {
       length = buildReset(p, bytes, 0);
     } else {
       const toUs = this.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
       const source = toUs ? p.dst : words[back + RouteField.PREFSRC]!;
       this.answerId = (this.answerId + 1) & 0xffff;
-      length = buildUnreachable(p, REJECT_CODES[kind]!, source, this.answerId, bytes, 0);
+      length = buildError(p, type, code, rest, source, this.answerId, bytes, 0);
       const unlimited = this.interfaces.isLoopback(words[back + RouteField.OIF]!);
       if (length !== 0 && !unlimited && !this.errorLimit.allow(p.src, this.context.now)) return;
     }
     if (length === 0) return;
-    const answer = this.answer;
     answer.flags = 0;
     answer.parse(bytes, 0, length);
     answer.hook = Hook.OUTPUT;
@@ -413,7 +452,7 @@ export class Pipeline implements Answers, AddressQuestions {
     const attached = p.ct >= 0;
     if (attached) {
       attach(answer, p);
-      if (kind === RejectWith.TCP_RESET) tcpSetClosing(this.tracker.table, p.ct);
+      if (type === RESET) tcpSetClosing(this.tracker.table, p.ct);
     }
     let verdict = this.output(answer, attached);
     if (verdict === Verdict.ACCEPT) verdict = this.postrouting(answer);

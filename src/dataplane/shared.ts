@@ -50,6 +50,7 @@ export const DROP_REASONS = [
   'second-crossing', // its way out changed by what the rules did to it
   'no-route', // rerouted in OUTPUT, and no way there
   'helper', // an announcement (ftp's, say) that can't be carried out
+  'answered', // an ICMP error of hutter's own told the sender why
 ] as const;
 export const enum DropReason {
   MALFORMED = 0,
@@ -61,6 +62,7 @@ export const enum DropReason {
   SECOND_CROSSING = 6,
   NO_ROUTE = 7,
   HELPER = 8,
+  ANSWERED = 9,
 }
 
 /** Running totals of one worker, a Float64Array in shared memory (exact up to 2^53), written by that worker alone. */

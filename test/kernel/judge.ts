@@ -2,6 +2,7 @@
  * Runs scenarios on both routers, compares all that came out and all that was counted, and shrinks what differs to the
  * shortest sequence that still does.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Arena } from './arena.js';
 import {
   addressAt,
@@ -40,6 +41,12 @@ interface Flow {
   seen?: Ends & { port: number };
 }
 
+/**
+ * nf_conncount looks again at a connection it doesn't find, and at its whole list, when jiffies have passed: with
+ * connlimit packets keep this far apart (HZ = 250 and faster).
+ */
+const TWO_JIFFIES_MS = 12;
+
 const SIDES: readonly Side[] = [KERNEL, HUTTER];
 const reversed = ({ src, dst, sport, dport }: Ends): Ends => ({ src: dst, dst: src, sport: dport, dport: sport });
 
@@ -64,6 +71,7 @@ class Run {
   private readonly chosen = new Map<string, number>();
   private readonly story: string[] = [];
   private packets = 0;
+  private readonly pause: number;
   /** What came out and has no counterpart yet: a frame can be late by an event. */
   private readonly left: Placed[][] = [[], []];
 
@@ -71,7 +79,9 @@ class Run {
     private readonly arena: Arena,
     private readonly scenario: Scenario,
     private readonly tell: boolean,
-  ) {}
+  ) {
+    this.pause = /connlimit/.test(scenario.rules) ? TWO_JIFFIES_MS : 0;
+  }
 
   async toEnd(): Promise<Verdict> {
     for (const event of this.scenario.events) {
@@ -81,6 +91,7 @@ class Run {
         const hutter = sides[1]![i];
         const outcome = await this.arena.wire.send(kernel, hutter);
         this.packets++;
+        if (this.pause > 0) await sleep(this.pause);
         this.note(event, [kernel, hutter], outcome);
         const what = this.compare([kernel, hutter], outcome);
         if (what !== undefined) return this.verdict(`event ${event.id}: ${what}`);

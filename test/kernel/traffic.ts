@@ -128,6 +128,8 @@ class Life {
 
   private add(way: 0 | 1, l4: Transport, more: Partial<PacketSpec> = {}, fragments?: PacketEvent['fragments']): number {
     const { r, talk } = this;
+    // Nobody answers from where nobody is.
+    if (way === 1 && NOWHERE.includes(talk.to)) way = 0;
     const [from, to] = way === 0 ? [talk.from, talk.to] : [talk.to, talk.from];
     const id = this.ids.next++;
     const packet: PacketSpec = { src: from.address, dst: to.address, id: 1000 + id, l4, ...more };

@@ -111,7 +111,8 @@ static int waiting(void) {
 static void inject(int side, int port, const uint8_t *packet, size_t length) {
   if (length == 0) return;
   if (port != FROM_ROUTER) {
-    if (send(far_end[side][port], packet, length, 0) < 0) fprintf(stderr, "send: %s\n", strerror(errno));
+    /* EMSGSIZE: longer than the link; on both sides alike. */
+    (void)!send(far_end[side][port], packet, length, 0);
     return;
   }
   struct sockaddr_in to = { .sin_family = AF_INET };
