@@ -15,13 +15,13 @@
 -m hashlimit --hashlimit-upto 512kb/s --hashlimit-name a ; = ; OK
 -m hashlimit --hashlimit-above 1mb/s --hashlimit-mode dstip --hashlimit-name a ; = ; OK
 -m hashlimit --hashlimit-upto 512kb/s --hashlimit-burst 1mb --hashlimit-name a ; = ; OK
--m hashlimit --hashlimit-upto 1000b/s --hashlimit-name a ; = ; OK
+-m hashlimit --hashlimit-upto 1000b/s --hashlimit-name a ; -m hashlimit --hashlimit-upto 992b/s --hashlimit-name a ; OK
 -m hashlimit --hashlimit-upto 2048kb/s --hashlimit-burst 3000kb --hashlimit-name a ; -m hashlimit --hashlimit-upto 2mb/s --hashlimit-burst 4mb --hashlimit-name a ; OK
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 1000000 --hashlimit-name a ; = ; OK
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 0x10 --hashlimit-name a ; -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 16 --hashlimit-name a ; OK
--m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match ; -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match ; OK
--m hashlimit --hashlimit-rate-interval 1 --hashlimit-rate-match --hashlimit-above 10/sec --hashlimit-name a ; -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match ; OK
--m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name a --hashlimit-rate-match --hashlimit-rate-interval 20 ; = ; OK
+-m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name r --hashlimit-rate-match ; -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name r --hashlimit-rate-match ; OK
+-m hashlimit --hashlimit-rate-interval 1 --hashlimit-rate-match --hashlimit-above 10/sec --hashlimit-name r ; -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name r --hashlimit-rate-match ; OK
+-m hashlimit --hashlimit-above 10/sec --hashlimit-burst 5 --hashlimit-name r --hashlimit-rate-match --hashlimit-rate-interval 20 ; = ; OK
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 0 --hashlimit-name a ; ; FAIL
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 1000001 --hashlimit-name a ; ; FAIL
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 10k --hashlimit-name a ; -m hashlimit --hashlimit-upto 1/sec --hashlimit-burst 10240 --hashlimit-name a ; OK
@@ -43,7 +43,7 @@
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-htable-max 4294967296 --hashlimit-name a ; ; FAIL
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-htable-gcinterval 0 --hashlimit-name a ; ; FAIL
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-htable-expire 0 --hashlimit-name a ; ; FAIL
--m hashlimit --hashlimit-upto 1/sec --hashlimit-rate-match --hashlimit-rate-match --hashlimit-name a ; ; FAIL
+-m hashlimit --hashlimit-upto 1/sec --hashlimit-rate-match --hashlimit-rate-match --hashlimit-name r ; ; FAIL
 -m hashlimit --hashlimit-upto 1/sec --hashlimit-rate-interval 0 --hashlimit-name a ; ; FAIL
 -m hashlimit --hashlimit-upto 1/sec ; ; FAIL
 -m hashlimit --hashlimit-name a ; ; FAIL

@@ -57,6 +57,7 @@ for (const file of files) {
       t.end();
       return;
     }
+    const cases = casesOf(file).filter(({ unjudged }) => !unjudged);
     // One chain takes all of its rows; what was accepted is then listed in their order.
     const places = [...new Set(cases.map(({ table, chain }) => `${table} ${chain}`))];
     const lists = places.map((place) => list(place.split(' ')[0]!, place.split(' ')[1]!));
@@ -103,4 +104,20 @@ void t.test('every option of every extension has rows', (t) => {
   }
   t.end();
 });
+void t.test('the help of every extension is the real tool’s', async (t) => {
+  const reason = noJudge();
+  if (reason !== undefined) t.fail(reason);
+  else {
+    const steps = allExtensions().map(({ kind, name }): Step => ({
+      program: 'iptables',
+      argv: [kind === 'match' ? '-m' : '-j', name, '-h'],
+    }));
+    const real = runReal([steps])[0]!;
+    for (const [i, { program, argv }] of steps.entries()) {
+      const got = await runIptables(program, argv, '', new MemoryBackend());
+      t.equal(got.stdout, real[i]!.stdout, argv.join(' '));
+    }
+  }
+});
+
 t.ok(existsSync(`${FOLDER}/core.t`), 'there are cases');

@@ -4,18 +4,25 @@
 import type { Extension } from './record.js';
 import { addrtype } from './addrtype.js';
 import { ah, esp, ipcomp } from './ah.js';
+import { bpf } from './bpf.js';
+import { cgroup } from './cgroup.js';
+import { cluster } from './cluster.js';
 import { comment } from './comment.js';
 import { connbytes } from './connbytes.js';
+import { connlabel } from './connlabel.js';
 import { connlimit } from './connlimit.js';
 import { connmark } from './connmark.js';
 import { conntrack, state } from './conntrack.js';
 import { cpu } from './cpu.js';
+import { dccp } from './dccp.js';
+import { devgroup } from './devgroup.js';
 import { dscp } from './dscp.js';
 import { ecn } from './ecn.js';
 import { hashlimit } from './hashlimit.js';
 import { helper } from './helper.js';
 import { icmp } from './icmp.js';
 import { iprange } from './iprange.js';
+import { ipvs } from './ipvs.js';
 import { length } from './length.js';
 import { limit } from './limit.js';
 import { LOG } from './log.js';
@@ -23,14 +30,21 @@ import { mac } from './mac.js';
 import { mark, MARK } from './mark.js';
 import { multiport } from './multiport.js';
 import { DNAT, MASQUERADE, REDIRECT, SNAT } from './nat.js';
+import { nfacct } from './nfacct.js';
+import { osf } from './osf.js';
 import { owner } from './owner.js';
 import { physdev } from './physdev.js';
 import { pkttype } from './pkttype.js';
 import { policy } from './policy.js';
 import { quota } from './quota.js';
+import { rateest } from './rateest.js';
+import { realm } from './realm.js';
 import { recent } from './recent.js';
 import { REJECT } from './reject.js';
 import { rpfilter } from './rpfilter.js';
+import { sctp } from './sctp.js';
+import { set } from './set.js';
+import { socket } from './socket.js';
 import { statistic } from './statistic.js';
 import { string } from './string.js';
 import { tcp } from './tcp.js';
@@ -44,12 +58,18 @@ import { udp } from './udp.js';
 const RECORDS: readonly Extension[] = [
   addrtype,
   ah,
+  bpf,
+  cgroup,
+  cluster,
   comment,
   connbytes,
+  connlabel,
   connlimit,
   connmark,
   conntrack,
   cpu,
+  dccp,
+  devgroup,
   DNAT,
   dscp,
   ecn,
@@ -59,6 +79,7 @@ const RECORDS: readonly Extension[] = [
   icmp,
   ipcomp,
   iprange,
+  ipvs,
   length,
   limit,
   LOG,
@@ -67,16 +88,23 @@ const RECORDS: readonly Extension[] = [
   mark,
   MASQUERADE,
   multiport,
+  nfacct,
+  osf,
   owner,
   physdev,
   pkttype,
   policy,
   quota,
+  rateest,
+  realm,
   recent,
   REDIRECT,
   REJECT,
   rpfilter,
+  sctp,
+  set,
   SNAT,
+  socket,
   state,
   statistic,
   string,

@@ -1,0 +1,20 @@
+:INPUT,FORWARD,OUTPUT
+-p dccp -m dccp --sport 1 ; = ; OK
+-p dccp -m dccp --source-port 0x1:2 ; ; FAIL
+-p dccp --source-port 1:2 ; -p dccp -m dccp --sport 1:2 ; OK
+-p dccp -m dccp ! --dport :2 ; -p dccp -m dccp ! --dport 0:2 ; OK
+-p dccp -m dccp --destination-port 2: ; -p dccp -m dccp --dport 2:65535 ; OK
+-p dccp -m dccp --sport 5:4 --dport 1 ; = ; OK
+-p dccp -m dccp --dport 1:2:3 ; ; FAIL
+-p dccp -m dccp --dport nosuch ; ; FAIL
+-p dccp -m dccp --sport 1 --sport 2 ; ; FAIL
+-p dccp -m dccp --dccp-types REQUEST,RESPONSE,DATA,ACK,DATAACK,CLOSEREQ,CLOSE,RESET,SYNC,SYNCACK,INVALID ; = ; OK
+-p dccp -m dccp ! --dccp-types data,request ; -p dccp -m dccp ! --dccp-types REQUEST,DATA ; OK
+-p dccp -m dccp --dccp-types INVALID ; = ; OK
+-p dccp -m dccp --dccp-types BOGUS ; ; FAIL
+-p dccp -m dccp --dccp-option 1 ; = ; OK
+-p dccp -m dccp ! --dccp-option 0xff ; -p dccp -m dccp ! --dccp-option 255 ; OK
+-p dccp -m dccp --dccp-option 0 ; ; FAIL
+-p dccp -m dccp --dccp-option 256 ; ; FAIL
+-p dccp -m dccp ; = ; OK
+-m dccp --sport 1 ; ; FAIL

@@ -1,0 +1,27 @@
+:INPUT,FORWARD,OUTPUT
+-p sctp -m sctp --dport 1 ; = ; OK
+-p sctp --sport 1:65535 ; -p sctp -m sctp --sport 1:65535 ; OK
+-p sctp -m sctp --source-port :5 ; -p sctp -m sctp --sport 0:5 ; OK
+-p sctp -m sctp --destination-port 5: ; -p sctp -m sctp --dport 5:65535 ; OK
+-p sctp -m sctp ! --sport 1 ! --dport 2:3 ; = ; OK
+-p sctp -m sctp --sport : ; -p sctp -m sctp --sport 0:65535 ; OK
+-p sctp -m sctp --sport 5:4 ; ; FAIL
+-p sctp -m sctp --sport 65536 ; ; FAIL
+-p sctp -m sctp --dport x ; ; FAIL
+-p sctp -m sctp --sport 1 --sport 2 ; ; FAIL
+-p sctp -m sctp --dport 1 --dport 2 ; ; FAIL
+-p sctp -m sctp --chunk-types all DATA ; = ; OK
+-p sctp -m sctp --chunk-types ANY init,data ; -p sctp -m sctp --chunk-types any DATA,INIT ; OK
+-p sctp -m sctp ! --chunk-types only ALL ; = ; OK
+-p sctp -m sctp --chunk-types any NONE ; = ; OK
+-p sctp -m sctp --chunk-types all DATA:IUBE ; = ; OK
+-p sctp -m sctp --chunk-types all DATA:uBi,ABORT:T,SHUTDOWN_COMPLETE:t ; -p sctp -m sctp --chunk-types all DATA:iuB,ABORT:T,SHUTDOWN_COMPLETE:t ; OK
+-p sctp -m sctp --chunk-types any INIT_ACK,SACK,HEARTBEAT,HEARTBEAT_ACK,SHUTDOWN,SHUTDOWN_ACK,ERROR,COOKIE_ECHO,COOKIE_ACK,ECN_ECNE,ECN_CWR,I_DATA,ASCONF_ACK,RE_CONFIG,PAD,FORWARD_TSN,ASCONF,I_FORWARD_TSN ; = ; OK
+-p sctp -m sctp --chunk-types all INIT:X ; ; FAIL
+-p sctp -m sctp --chunk-types all BOGUS ; ; FAIL
+-p sctp -m sctp --chunk-types some DATA ; ; FAIL
+-p sctp -m sctp --chunk-types all ; ; FAIL
+-p sctp -m sctp --chunk-types all DATA --chunk-types all DATA ; ; FAIL
+-p sctp -m sctp ; = ; OK
+-m sctp --dport 1 ; ; FAIL
+-p tcp -m sctp --dport 1 ; ; FAIL

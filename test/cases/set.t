@@ -1,0 +1,29 @@
+:INPUT,FORWARD,OUTPUT
+-m set --match-set hutter src ; = ; OK
+-m set ! --match-set hutter src,dst ; = ; OK
+-m set --match-set hutter srcx,dsty ; -m set --match-set hutter src,dst ; OK
+-m set --set hutter dst ; -m set --match-set hutter dst ; OK
+-m set --match-set hutter src --return-nomatch ; = ; OK
+-m set --return-nomatch --match-set hutter src ; -m set --match-set hutter src --return-nomatch ; OK
+-m set --match-set hutter src ! --return-nomatch ; ; FAIL
+-m set --match-set hutter src ! --update-counters ! --update-subcounters ; = ; OK
+-m set --match-set hutter src --update-counters --update-subcounters ; -m set --match-set hutter src ; OK
+-m set --match-set hutter src --packets-eq 1 --bytes-eq 2 ; = ; OK
+-m set --match-set hutter src ! --bytes-eq 0x2 ! --packets-eq 0x1 ; -m set --match-set hutter src ! --packets-eq 1 ! --bytes-eq 2 ; OK
+-m set --match-set hutter src --packets-lt 5 --bytes-lt 6 ; = ; OK
+-m set --match-set hutter src --bytes-lt 06 --packets-lt 05 ; -m set --match-set hutter src --packets-lt 5 --bytes-lt 6 ; OK
+-m set --match-set hutter src --packets-gt 5 --bytes-gt 18446744073709551615 ; = ; OK
+-m set --match-set hutter src --bytes-gt 06 --packets-gt 05 ; -m set --match-set hutter src --packets-gt 5 --bytes-gt 6 ; OK
+-m set --match-set hutter src --packets-eq x ; ; FAIL
+-m set --match-set hutter src --packets-eq 1 --packets-lt 5 ; ; FAIL
+-m set --match-set hutter src ! --packets-gt 5 ; ; FAIL
+-m set --match-set hutter src --bytes-eq 1 --bytes-gt 5 ; ; FAIL
+-m set --match-set hutter src ! --bytes-lt 5 ; ; FAIL
+-m set --match-set hutter src --update-counters 1 ; ; FAIL
+-m set --match-set hutter src --update-subcounters 1 ; ; FAIL
+-m set --match-set hutter ; ; FAIL
+-m set --match-set hutter up ; ; FAIL
+-m set --match-set hutter src,src,src,src,src,src,src ; ; FAIL
+-m set --match-set aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa src ; ; FAIL
+-m set --set hutter ; ; FAIL
+-m set ; ; FAIL
