@@ -29,9 +29,9 @@ import { setTtl } from './nat/rewrite.js';
 import { ASK_RULES, begin, finish } from './nat/translate.js';
 import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
-import { entry, Header, ProgramFlag } from './program/format.js';
+import { Chain, entry, Header, ProgramFlag } from './program/format.js';
 import { REJECT_CODES, RejectWith } from './program/reject.js';
-import { run } from './program/run.js';
+import { policy, run } from './program/run.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
 import { u8 } from './wire/bytes.js';
@@ -196,7 +196,9 @@ export class Pipeline implements Answers, AddressQuestions {
     const words = this.routes.words;
     const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
     const check = words[route + RouteField.CHECK]!;
-    if (check !== SourceCheck.OK) {
+    const type: RouteType = words[route + RouteField.TYPE]!;
+    const toMany = type === RouteType.BROADCAST || type === RouteType.MULTICAST;
+    if (check !== SourceCheck.OK && !(toMany && this.isOwnCopy(p))) {
       return this.drop(check === SourceCheck.MARTIAN ? DropReason.MARTIAN_SOURCE : DropReason.REVERSE_PATH);
     }
     if (p.headerLength > IP_HEADER) {
@@ -207,9 +209,8 @@ export class Pipeline implements Answers, AddressQuestions {
     }
     const errno = words[route + RouteField.ERRNO]!;
     if (errno !== 0) return this.noRoute(p, errno);
-    const type: RouteType = words[route + RouteField.TYPE]!;
     this.routeType = type;
-    if (type === RouteType.LOCAL || type === RouteType.BROADCAST || type === RouteType.MULTICAST) return this.input(p);
+    if (type === RouteType.LOCAL || toMany) return this.input(p);
     if (type !== RouteType.UNICAST) return Verdict.ACCEPT;
 
     // ip_forward(): the kernel answers these two itself, and must see the packet as it came.
@@ -242,6 +243,14 @@ export class Pipeline implements Answers, AddressQuestions {
     if (errno === EHOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
     if (errno === ENETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
     return errno === EACCES ? this.answerError(p, IcmpType.DEST_UNREACH, FILTERED, 0) : Verdict.ACCEPT;
+  }
+
+  /**
+   * The kernel gives a copy of what the router sends to many back to itself, by the interface it left by: the one case
+   * of an own source on a wire. Where connections are tracked, its connection tells it from a forgery.
+   */
+  private isOwnCopy(p: Packet): boolean {
+    return this.interfaces.isOwn(p.src) && (!this.tracking || (p.ct >= 0 && this.tracker.table.isConfirmed(p.ct)));
   }
 
   /** In by OUTPUT: OUT → route → POST. */
@@ -317,8 +326,13 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   private table(table: Table, hook: Hook, p: Packet): Verdict {
-    const chain = entry(this.program, table, hook);
-    return chain === 0 ? Verdict.ACCEPT : run(this.context, this.program, chain, p);
+    const program = this.program;
+    const chain = entry(program, table, hook);
+    if (chain === 0) return Verdict.ACCEPT;
+    // Most tables are empty at most hooks.
+    return program[chain + Chain.RULES] === 0
+      ? policy(this.context.counters, program, chain, p)
+      : run(this.context, program, chain, p);
   }
 
   /** The nat table is asked once a connection and side, then every packet is rewritten. */

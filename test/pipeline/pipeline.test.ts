@@ -146,6 +146,14 @@ t.test('sources that no neighbour can have', async (t) => {
   }
 });
 
+t.test("the router's own multicast comes back as a copy, a forgery does not pass", async (t) => {
+  const world = await World.create(FIREWALL);
+  const hello = udp(OUTSIDE, 5353, '224.0.0.251', 5353);
+  t.equal(world.arrives(IF1, hello).reason, 'martian-source', 'nothing like it was sent');
+  t.equal(world.sends(IF1, hello).verdict, Verdict.ACCEPT);
+  t.not(world.arrives(IF1, hello).reason, 'martian-source');
+});
+
 t.test('a packet on lo keeps in PREROUTING what it got in OUTPUT', async (t) => {
   const world = await World.create(`*nat
 :OUTPUT ACCEPT

@@ -132,7 +132,8 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
   }
 }
 
-function policy(counters: Float64Array, program: Int32Array, chain: number, p: Packet): Verdict {
+/** The end of a built-in chain: its policy decides and is counted. */
+export function policy(counters: Float64Array, program: Int32Array, chain: number, p: Packet): Verdict {
   const counter = program[chain + Chain.POLICY_COUNTER]! << 1;
   counters[counter]! += 1;
   counters[counter + 1]! += p.length;
