@@ -124,18 +124,36 @@ t.test('an ICMP error about a translated packet finds its way to the one who sen
   t.equal(wrong(seen.packet!, 0, seen.packet!.length), '');
 });
 
-t.test('what the kernel must answer goes back with PREROUTING’s changes only', async (t) => {
+t.test('a first packet that can go no further is answered for its connection, which then is forgotten', async (t) => {
   const world = await World.create(FIREWALL);
-  const last = world.arrives(IF0, tcp(ORLOCK, 40000, KNOCK, 80, { ...syn, ttl: 1 }));
-  t.equal(last.verdict, Verdict.ACCEPT);
-  t.equal(last.src, ORLOCK, 'time exceeded goes to the sender');
-  const nowhere = world.arrives(IF0, tcp(ORLOCK, 40000, '9.9.9.9', 80, syn));
-  t.equal(nowhere.src, ORLOCK);
-  const long = world.arrives(IF0, { ...udp(ORLOCK, 1, KNOCK, 9), payload: new Uint8Array(1500) });
-  t.equal(long.src, ORLOCK, 'fragmentation needed, too');
+  const errors: [PacketFields, number, number][] = [
+    [tcp(ORLOCK, 40000, KNOCK, 80, { ...syn, ttl: 1 }), 11, 0],
+    [tcp(ORLOCK, 40000, '9.9.9.9', 80, syn), 3, 0],
+    [{ ...udp(ORLOCK, 1, KNOCK, 9), payload: new Uint8Array(1500) }, 3, 4],
+  ];
+  for (const [fields, type, code] of errors) {
+    const seen = world.arrives(IF0, fields);
+    t.equal(seen.verdict, Verdict.DROP);
+    t.equal(seen.answers.length, 1);
+    const error = read(seen.answers[0]!);
+    t.same([error.icmpType, error.icmpCode, text(error.src), text(error.dst)], [type, code, INSIDE, ORLOCK]);
+    t.equal(wrong(seen.answers[0]!, 0, seen.answers[0]!.length), '');
+  }
   t.equal(world.counted('filter', 'FORWARD', 1), 0);
   t.equal(world.router.table.total(), 0, 'no flow was confirmed');
 });
+
+t.test(
+  'what comes later on a connection goes back to the kernel to be answered, with PREROUTING’s changes',
+  async (t) => {
+    const world = await World.create(FIREWALL);
+    world.arrives(IF0, udp(ORLOCK, 1, KNOCK, 9));
+    const last = world.arrives(IF0, { ...udp(ORLOCK, 1, KNOCK, 9), ttl: 1 });
+    t.equal(last.verdict, Verdict.ACCEPT);
+    t.equal(last.src, ORLOCK, 'time exceeded goes to the sender');
+    t.equal(last.answers.length, 0);
+  },
+);
 
 t.test('sources that no neighbour can have', async (t) => {
   const world = await World.create(FIREWALL);
