@@ -33,7 +33,7 @@ const RULES = `*filter
 /** The program's chain offsets, in order. */
 function chains(program: Int32Array): number[] {
   const found: number[] = [];
-  for (let at: number = HEADER_WORDS; at < program.length; at = program[at + Chain.END]!) found.push(at);
+  for (let at: number = HEADER_WORDS; at < program.length; at = program[at + Chain.NEXT]!) found.push(at);
   return found;
 }
 

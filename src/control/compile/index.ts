@@ -31,6 +31,7 @@ import type { Chain, Rule, Ruleset, TableModel } from '../model.js';
 import { lower, RuleError, type Lowered } from './lower.js';
 import { RegionStore } from './regions.js';
 import { CounterSlots } from './slots.js';
+import { indexWords, placeIndex, TreeStore, type Kept } from './tree/store.js';
 
 /** A rule that can't be compiled: where it is and why. */
 export class CompileError extends Error {
@@ -65,6 +66,7 @@ export interface Compiled {
 export class Compiler {
   readonly slots = new CounterSlots();
   readonly regions = new RegionStore();
+  readonly trees = new TreeStore();
   /** By the rule's id: zeroed counters make a new Rule with the same one. */
   private readonly lowered = new Map<number, Lowered>();
 
@@ -86,11 +88,14 @@ export class Compiler {
     const tables = [...ruleset.tables].sort((a, b) => TABLE_NAMES.indexOf(a.name) - TABLE_NAMES.indexOf(b.name));
     const hooks = tables.map(reachable);
     const lowered = tables.map((table, i) => this.lowerTable(table, hooks[i]!));
-    const layout = place(tables, lowered);
-    const words = this.emit(tables, lowered, layout);
+    const trees = tables.map((table, t) => this.keepTrees(table, lowered[t]!));
+    const layout = place(tables, lowered, trees);
+    const words = this.emit(tables, lowered, trees, layout);
     const regions = this.regions.list();
     const retiredIds = this.slots.retired(identities(tables));
     const keys = new Set(lowered.flatMap((chains) => [...chains.values()].flatMap(keysOf)));
+    for (const key of this.trees.keys(tables.flatMap((table) => [...table.chains.keys()].map(treeName(table)))))
+      keys.add(key);
     verify(words, { regions, counters: this.slots.length });
     return {
       words,
@@ -103,10 +108,37 @@ export class Compiler {
     };
   }
 
+  /**
+   * Builds the decision trees that the ruleset's larger chains lack; the next compile uses them. Whether there were any.
+   * To be called with a ruleset that has been compiled.
+   */
+  growTrees(ruleset: Ruleset): boolean {
+    let grown = false;
+    for (const table of ruleset.tables)
+      for (const chain of table.chains.values()) {
+        const rules = chain.rules.map((rule) => this.lowered.get(rule.id)!);
+        const name = treeName(table)(chain.name);
+        if (!this.trees.stale(name, rules)) continue;
+        this.trees.grow(name, rules, this.regions);
+        grown = true;
+      }
+    return grown;
+  }
+
+  private keepTrees(table: TableModel, lowered: ReadonlyMap<string, Lowered[]>): Map<string, Kept> {
+    const kept = new Map<string, Kept>();
+    for (const [chain, rules] of lowered) {
+      const tree = this.trees.keep(treeName(table)(chain), rules);
+      if (tree !== undefined) kept.set(chain, tree);
+    }
+    return kept;
+  }
+
   /** Every worker runs `compiled` or a later program; its retired counters are zero in every slab. */
   release(compiled: Compiled): void {
     for (const id of compiled.retiredIds) this.lowered.delete(id);
     this.slots.release(compiled.retiredIds);
+    this.trees.release(compiled.retiredKeys);
     this.regions.release(compiled.retiredKeys);
   }
 
@@ -135,7 +167,12 @@ export class Compiler {
   }
 
   /** Puts header, chains and rules into their places and fills in counters and jumps. */
-  private emit(tables: readonly TableModel[], lowered: readonly Map<string, Lowered[]>[], layout: Layout): Int32Array {
+  private emit(
+    tables: readonly TableModel[],
+    lowered: readonly Map<string, Lowered[]>[],
+    trees: readonly ReadonlyMap<string, Kept>[],
+    layout: Layout,
+  ): Int32Array {
     const words = new Int32Array(new SharedArrayBuffer(layout.length * 4));
     let flags = 0;
     tables.forEach((table, t) => {
@@ -159,6 +196,7 @@ export class Compiler {
           o += words[o + R.LENGTH]!;
         });
         words[at + C.END] = o;
+        placeIndex(words, at, rules.length, trees[t]!.get(chain.name));
         if (chain.hook !== undefined) words[entryWord(table.name, chain.hook)] = at;
         if (table.name === 'nat' && rules.length > 0) flags |= ProgramFlag.NAT;
       }
@@ -179,6 +217,12 @@ const POLICIES = { ACCEPT: Verdict.ACCEPT, DROP: Verdict.DROP } as const;
 const hookNumber = (name: HookName): Hook => HOOK_NAMES.indexOf(name);
 const entryWord = (table: TableName, hook: HookName): number =>
   Header.ENTRY + TABLE_NAMES.indexOf(table) * HOOK_COUNT + hookNumber(hook);
+
+/** How a chain's tree is called. */
+const treeName =
+  (table: TableModel) =>
+  (chain: string): string =>
+    `${table.name} ${chain}`;
 
 const keysOf = (rules: readonly Lowered[]): string[] => rules.flatMap((rule) => rule.keys);
 
@@ -263,7 +307,11 @@ interface Layout {
 }
 
 /** Where every chain goes: tables one behind the other, chains in the model's order. */
-function place(tables: readonly TableModel[], lowered: readonly Map<string, Lowered[]>[]): Layout {
+function place(
+  tables: readonly TableModel[],
+  lowered: readonly Map<string, Lowered[]>[],
+  trees: readonly ReadonlyMap<string, Kept>[],
+): Layout {
   let at = HEADER_WORDS;
   const chains = tables.map((table, t) => {
     const offsets = new Map<string, number>();
@@ -271,6 +319,7 @@ function place(tables: readonly TableModel[], lowered: readonly Map<string, Lowe
       offsets.set(chain.name, at);
       at += CHAIN_WORDS;
       for (const rule of lowered[t]!.get(chain.name)!) at += rule.words.length;
+      at += indexWords(trees[t]!.get(chain.name));
     }
     return offsets;
   });

@@ -11,6 +11,7 @@ import type { Nat } from '../nat/bind.js';
 import type { Packet } from '../packet.js';
 import { Header } from './format.js';
 import { creditsPerJiffy } from './limit.js';
+import { KEYS, MAX_TREES } from './tree.js';
 
 /** Where LOG records go. `at` is the offset of the target's arguments in `program`; see log.ts. */
 export interface LogSink {
@@ -87,7 +88,11 @@ export class Context {
   /** xorshift32 state for `statistic` and its like. */
   random: number;
 
-  /** Open jumps: the rule to go on with and its chain's end. `top` is where the next one goes; tables can be nested. */
+  /** The tree being read (tree.ts): the packet's keys, and how far each tree's list was read, 0 = not looked up yet. */
+  readonly keys = new Int32Array(KEYS);
+  readonly cursors = new Int32Array(MAX_TREES);
+
+  /** Open jumps: the rule to go on with and its chain. `top` is where the next one goes; tables can be nested. */
   stack: Int32Array = new Int32Array(0);
   top = 0;
 

@@ -34,7 +34,7 @@ export function dump(program: Int32Array): string {
       (flags & ProgramFlag.CONNECTIONS ? ', needs connections' : '') +
       (flags & ProgramFlag.NAT ? ', nat' : ''),
   ];
-  for (let chain = HEADER_WORDS; chain < program.length; chain = program[chain + Chain.END]!) {
+  for (let chain = HEADER_WORDS; chain < program.length; chain = program[chain + Chain.NEXT]!) {
     const policy = program[chain + Chain.POLICY]!;
     const end = program[chain + Chain.END]!;
     lines.push('');

@@ -4,10 +4,13 @@
  * program's start; 0 stands for "none".
  *
  *     header   MAGIC VERSION LENGTH FLAGS COUNTERS REGIONS DEPTH  then ENTRY[table * HOOK_COUNT + hook]: offset of a chain
- *     chain    POLICY POLICY_COUNTER RULES END  then its rules, one behind the other
+ *     chain    POLICY POLICY_COUNTER RULES END NEXT TREE NEW  then its rules, one behind the other, then its index
  *     rule     LENGTH COUNTER TARGET  then its tests, one behind the other; its target last
  *     test     OP | INVERT  LENGTH  arguments      (matches; -s -d -p -i -o -f are tests like any other)
  *     target   OP           LENGTH  arguments
+ *
+ *     index    where the rules of the chain's tree are now, in the order in which it knows them (0 = gone); then, from NEW,
+ *              the rules that it doesn't know, ascending. Offsets like all others. Empty without a tree.
  *
  * LENGTH counts the words of the whole thing, itself included. Each match and target says in its own file of this folder
  * what its arguments mean. A rule's COUNTER is its slot in every worker's counter slab. State that outlives a packet
@@ -17,7 +20,7 @@ import { HOOK_COUNT, TABLE_COUNT, type Hook, type Table } from '../names.js';
 
 /** "HTR1" */
 export const MAGIC = 0x48545231;
-export const VERSION = 1;
+export const VERSION = 2;
 
 export const enum Header {
   MAGIC = 0,
@@ -48,8 +51,14 @@ export const enum Chain {
   RULES = 2,
   /** Offset just past the last rule. */
   END = 3,
+  /** Offset just past its index: the next chain, or the program's end. */
+  NEXT = 4,
+  /** Number of the region with its decision tree (tree.ts) plus one; 0: its rules are walked in order. */
+  TREE = 5,
+  /** Offset of the part of its index that lists rules beside the tree. */
+  NEW = 6,
 }
-export const CHAIN_WORDS = 4;
+export const CHAIN_WORDS = 7;
 export const POLICY_RETURN = -1;
 
 export const enum Rule {

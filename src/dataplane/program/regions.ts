@@ -20,6 +20,7 @@ export const enum RegionKind {
   RECENT = 1,
   CONNLIMIT = 2,
   HASHLIMIT = 3,
+  TREE = 4,
 }
 
 /** For Op.check: whether region number `region` has a slot of `size` words at `offset`; else a sentence. */

@@ -3,6 +3,9 @@
  * whose tests all hold is counted, then its target decides. A verified program only: nothing is checked here.
  * Whatever a test finds impossible (`hotdrop`) is dropped at once. RETURN and the end of a chain go back to the rule
  * behind the jump, past all gotos; with no jump open, the built-in chain's policy decides and is counted.
+ *
+ * In a chain with a decision tree (tree.ts), rules that can't match the packet are passed over; the others are met in order
+ * all the same, with all their tests.
  */
 import { Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
@@ -35,6 +38,7 @@ import { matchTime } from './time.js';
 import { applyTOS, matchTos } from './tos.js';
 import { applyTTL, matchTtl } from './ttl.js';
 import { matchU32 } from './u32.js';
+import { beginRules, nextRule, ordinary } from './tree.js';
 import { matchUdp } from './udp.js';
 
 /** `chain` is the offset of a built-in chain (format.ts `entry`). For Verdict.QUEUE see Context.queueNumber. */
@@ -43,14 +47,37 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
   const stack = context.stack;
   const bottom = context.top;
   let top = bottom;
+  let here = chain;
   let at = chain + CHAIN_WORDS;
-  let end = program[chain + Chain.END]!;
+  let end = 0;
+  let opened = false;
+  // The tree of the chain at hand, whether to ask it, and how far the rules beside it were looked at.
+  let tree: Int32Array = NO_TREE;
+  let beside = 0;
   for (;;) {
+    if (!opened) {
+      opened = true;
+      end = program[here + Chain.END]!;
+      tree = NO_TREE;
+      const region = program[here + Chain.TREE]!;
+      if (region !== 0 && ordinary(p)) {
+        tree = context.regions[region - 1]!;
+        beside = program[here + Chain.NEW]!;
+        beginRules(context, tree, p);
+      }
+    }
+    if (tree !== NO_TREE && at < end) {
+      const next = program[here + Chain.NEXT]!;
+      while (beside < next && program[beside]! < at) beside++;
+      at = nextRule(context, tree, program, end, at);
+      if (beside < next && program[beside]! < at) at = program[beside]!;
+    }
     if (at >= end) {
       if (top === bottom) return policy(counters, program, chain, p);
       top -= 2;
       at = stack[top]!;
-      end = stack[top + 1]!;
+      here = stack[top + 1]!;
+      opened = false;
       continue;
     }
     const next = at + program[at + Rule.LENGTH]!;
@@ -109,16 +136,16 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
         break;
       case TargetOp.JUMP:
         stack[top] = next;
-        stack[top + 1] = end;
+        stack[top + 1] = here;
         top += 2;
-        at = program[target + Op.ARGS]!;
-        end = program[at + Chain.END]!;
-        at += CHAIN_WORDS;
+        here = program[target + Op.ARGS]!;
+        at = here + CHAIN_WORDS;
+        opened = false;
         break;
       case TargetOp.GOTO:
-        at = program[target + Op.ARGS]!;
-        end = program[at + Chain.END]!;
-        at += CHAIN_WORDS;
+        here = program[target + Op.ARGS]!;
+        at = here + CHAIN_WORDS;
+        opened = false;
         break;
       default: {
         // A target may run tables of its own (an answer's OUTPUT); their jumps go above ours.
@@ -127,10 +154,15 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
         context.top = bottom;
         if (verdict !== CONTINUE) return verdict;
         at = next;
+        // It may have changed what the tree is asked by, and asked other trees.
+        opened = false;
       }
     }
   }
 }
+
+/** A chain's rules are walked in order. */
+const NO_TREE = new Int32Array(0);
 
 /** The end of a built-in chain: its policy decides and is counted. */
 export function policy(counters: Float64Array, program: Int32Array, chain: number, p: Packet): Verdict {

@@ -21,6 +21,8 @@ import {
 } from './format.js';
 import type { Op as OpRecord } from './op.js';
 import { TargetOp } from './ops.js';
+import { Tree } from './tree.js';
+import { treeFault } from './verify-tree.js';
 
 /** What a program may refer to. */
 export interface Limits {
@@ -69,8 +71,10 @@ export function verify(program: Int32Array, limits: Limits): void {
     if (at + CHAIN_WORDS > program.length) fail(at, 'a chain is cut');
     const end = program[at + Chain.END]!;
     if (end < at + CHAIN_WORDS || end > program.length) fail(at, `a chain ends at ${end}`);
+    const next = program[at + Chain.NEXT]!;
+    if (next < end || next > program.length) fail(at + Chain.NEXT, `the next chain at ${next}`);
     chains.set(at, verifyChain(program, at, end, known, counters, fail));
-    at = end;
+    at = next;
   }
 
   for (const [at, jumps] of chains)
@@ -113,7 +117,9 @@ function verifyChain(
     fail(chain + Chain.POLICY_COUNTER, `counter ${policyCounter} of ${counters}`);
   const jumps: Jump[] = [];
   let rules = 0;
+  const starts = new Set<number>();
   for (let at = chain + CHAIN_WORDS; at < end; rules++) {
+    if (program[chain + Chain.TREE] !== 0) starts.add(at);
     const length = at + RULE_WORDS <= end ? program[at + Rule.LENGTH]! : 0;
     if (length < RULE_WORDS + Op.ARGS || length > end - at) fail(at, 'a rule is cut');
     const counter = program[at + Rule.COUNTER]!;
@@ -137,7 +143,38 @@ function verifyChain(
     at += length;
   }
   if (rules !== program[chain + Chain.RULES]) fail(chain + Chain.RULES, `${rules} rules, not as many as it says`);
+  verifyIndex(program, chain, starts, regions, fail);
   return jumps;
+}
+
+function verifyIndex(
+  program: Int32Array,
+  chain: number,
+  rules: ReadonlySet<number>,
+  regions: readonly Int32Array[],
+  fail: Fail,
+): void {
+  const tree = program[chain + Chain.TREE]!;
+  const begin = program[chain + Chain.END]!;
+  const beside = program[chain + Chain.NEW]!;
+  const end = program[chain + Chain.NEXT]!;
+  if (beside < begin || beside > end) fail(chain + Chain.NEW, `rules beside the tree at ${beside}`);
+  if (tree === 0) {
+    if (end > begin) fail(chain + Chain.NEXT, 'an index, but no tree');
+    return;
+  }
+  const words = regions[tree - 1] ?? fail(chain + Chain.TREE, `tree ${tree - 1} of ${regions.length} regions`);
+  const fault = treeFault(words);
+  if (fault !== undefined) fail(chain + Chain.TREE, `tree ${tree - 1}: ${fault}`);
+  if (words[Tree.RULES]! > beside - begin)
+    fail(chain + Chain.TREE, `tree ${tree - 1} knows ${words[Tree.RULES]} rules, the index ${beside - begin}`);
+  for (let at = begin, last = 0; at < end; at++) {
+    if (at === beside) last = 0;
+    const rule = program[at]!;
+    if (rule === 0 && at < beside) continue;
+    if (rule <= last || !rules.has(rule)) fail(at, `a rule at ${rule}`);
+    last = rule;
+  }
 }
 
 function verifyArguments(
