@@ -45,11 +45,33 @@ function putIpHeader(
   setU16(out, start + 10, headerChecksum(out, start, IP_HEADER));
 }
 
-/** Whether the packet's transport checksum may be believed: the kernel answers nothing that fails it. */
+/** Of UDP. */
+const UDP_HEADER = 8;
+
+/** Whether the packet's checksum may be believed, being nobody's to verify, verified, or right now (nf_ip_checksum). */
 function checksumOk(p: Packet): boolean {
   if ((p.flags & (InFlag.CSUM_PARTIAL | InFlag.GSO)) !== 0 || (p.flags & InFlag.CSUM_NOT_VERIFIED) === 0) return true;
-  if (p.protocol !== Proto.TCP && p.protocol !== Proto.UDP) return true;
-  return transportChecksumOk(p.bytes, p.start, p.l4, p.end, p.protocol);
+  if (p.protocol === Proto.TCP || p.protocol === Proto.UDP) {
+    return transportChecksumOk(p.bytes, p.start, p.l4, p.end, p.protocol);
+  }
+  return sum(p.bytes, p.l4, p.end) === 0xffff;
+}
+
+/** nf_reject_verify_csum(): whether the kernel takes the whole payload's sum for the packet's checksum, as in ICMP. */
+function hasChecksum(p: Packet): boolean {
+  switch (p.protocol) {
+    case Proto.GRE:
+    case Proto.ESP:
+    case Proto.AH:
+    case Proto.SCTP:
+    case Proto.UDPLITE:
+    case Proto.DCCP:
+      return false;
+    case Proto.UDP:
+      return p.l4Length >= UDP_HEADER;
+    default:
+      return true;
+  }
 }
 
 /** nf_send_reset(): a reset that ends the connection `p` belongs to. */
@@ -80,7 +102,7 @@ export function buildReset(p: Packet, out: Uint8Array, start: number): number {
 }
 
 /** Whether nf_send_unreach() has an error sent about `p`: nothing about a later fragment or what is damaged. */
-export const mayRefuse = (p: Packet): boolean => p.fragOffset === 0 && checksumOk(p);
+export const mayRefuse = (p: Packet): boolean => p.fragOffset === 0 && (!hasChecksum(p) || checksumOk(p));
 
 /**
  * __icmp_send(): an ICMP error about `p`, from the router's address `source`; `rest` is the header's second word.
@@ -120,7 +142,7 @@ export function buildError(
 export const ANSWER_LENGTH = ERROR_LENGTH;
 
 /**
- * The kernel's limit on errors to one destination (inet_peer_xrlim_allow: one a second, saved up to six), as a
+ * The kernel's limit on errors to one destination (inet_peer_xrlim_allow: one a second, saved up to six; ip_error: up to five), as a
  * direct-mapped table; a destination that lost its place begins with a full bucket, as after the kernel forgot its peer.
  */
 export class ErrorLimit {
@@ -129,13 +151,16 @@ export class ErrorLimit {
   private readonly last = new Int32Array(ErrorLimit.SLOTS);
   private readonly tokens = new Int32Array(ErrorLimit.SLOTS);
 
-  /** `intervalMs`: icmp_ratelimit, milliseconds an error costs; 0 = no limit. */
-  constructor(private readonly intervalMs = 1000) {}
+  /** `intervalMs`: icmp_ratelimit, milliseconds an error costs; 0 = no limit. `saved`: errors that may come at once. */
+  constructor(
+    private readonly intervalMs = 1000,
+    private readonly saved = 6,
+  ) {}
 
   /** Whether an error to `destination` may be sent now; takes its token if so. */
   allow(destination: number, now: number): boolean {
     if (this.intervalMs === 0) return true;
-    const burst = 6 * this.intervalMs;
+    const burst = this.saved * this.intervalMs;
     const slot = (Math.imul(destination, 0x9e3779b1) >>> 22) & (ErrorLimit.SLOTS - 1);
     if (this.address[slot] !== destination) {
       this.address[slot] = destination;

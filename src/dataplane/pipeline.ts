@@ -43,6 +43,9 @@ import { optionsFate, OptionsFate } from './wire/options.js';
 const TTL_OFFSET = 8;
 /** What `sendAnswer` builds beside ICMP errors; no type of those. */
 const RESET = -1;
+/** net.ipv4.route.error_cost and error_burst. */
+const ROUTE_ERROR_COST_MS = 1000;
+const ROUTE_ERROR_BURST = 5;
 const NET_UNREACHABLE = 0;
 const HOST_UNREACHABLE = 1;
 const FRAGMENTATION_NEEDED = 4;
@@ -86,6 +89,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly device: Device;
   private readonly stats: Float64Array;
   private readonly errorLimit: ErrorLimit;
+  private readonly routeErrorLimit = new ErrorLimit(ROUTE_ERROR_COST_MS, ROUTE_ERROR_BURST);
 
   private program: Int32Array = new Int32Array(0);
   private tracking = false;
@@ -239,8 +243,10 @@ export class Pipeline implements Answers, AddressQuestions {
     return this.sameWay(p, outdev, gateway) ? Verdict.ACCEPT : this.drop(DropReason.SECOND_CROSSING);
   }
 
-  /** ip_error() */
+  /** ip_error(), with its own limit beside that of all errors. */
   private noRoute(p: Packet, errno: number): Verdict {
+    if (p.ct < 0 || this.tracker.table.isConfirmed(p.ct)) return Verdict.ACCEPT;
+    if (!this.routeErrorLimit.allow(p.src, this.context.now)) return this.drop(DropReason.NO_ROUTE);
     if (errno === EHOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
     if (errno === ENETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
     return errno === EACCES ? this.answerError(p, IcmpType.DEST_UNREACH, FILTERED, 0) : Verdict.ACCEPT;

@@ -48,7 +48,7 @@ export const DROP_REASONS = [
   'nat', // no free mapping, or no address to masquerade with
   'cut', // the queue cut the packet and it would have to go back rewritten
   'second-crossing', // its way out changed by what the rules did to it
-  'no-route', // rerouted in OUTPUT, and no way there
+  'no-route', // no way there, and its sender has been told so often enough
   'helper', // an announcement (ftp's, say) that can't be carried out
   'answered', // an ICMP error of hutter's own told the sender why
 ] as const;

@@ -202,12 +202,8 @@ function router(network: Network, side: string): { router: Namespace; far: Names
       ]).flat(),
     ),
   });
-  // A destination nobody can be reached by is a route's business, not a wait for ARP.
-  router.ip(
-    'route add unreachable 192.0.2.0/25',
-    'route add prohibit 192.0.2.128/25',
-    'route add blackhole 100.64.0.0/10',
-  );
+  // Unreachable and prohibited destinations are answered at a rate that no namespace can set.
+  router.ip('route add blackhole 100.64.0.0/10');
   return { router, far };
 }
 

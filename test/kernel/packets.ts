@@ -31,7 +31,7 @@ export type Transport =
 export interface Oddity {
   /** The transport header's own length field: TCP's data offset in words, UDP's length. */
   headerLength?: number;
-  /** XORed into the transport checksum. */
+  /** Added to the transport checksum: it is as wrong whatever the ports. */
   checksum?: number;
   /** Only so many bytes behind the IP header are sent, and the total length says so. */
   cut?: number;
@@ -144,7 +144,7 @@ export function build(spec: PacketSpec): Buffer {
   if (l4.proto === UDP && 'noSum' in l4 && l4.noSum) packet.writeUInt16BE(0, start + 6);
   const field = checksumField(l4.proto);
   if (odd.checksum && field >= 0 && start + field + 2 <= packet.length) {
-    packet.writeUInt16BE(packet.readUInt16BE(start + field) ^ odd.checksum, start + field);
+    packet.writeUInt16BE(sum16(packet, start + field, start + field + 2, odd.checksum), start + field);
   }
   if (odd.cut !== undefined && odd.cut < transport.length) {
     packet = packet.subarray(0, start + odd.cut);

@@ -34,8 +34,9 @@ export interface ErrorEvent extends Common {
   from: 'end' | 'hop';
   /** So many bytes are quoted. */
   length: number;
-  /** XORed into the error's own checksum, and into the quote's source port. */
+  /** Added to the error's own checksum. */
   checksum?: number;
+  /** XORed into the quote's source port. */
   damage?: number;
 }
 
