@@ -20,13 +20,14 @@
 import { ANSWER_LENGTH, buildError, buildReset, ErrorLimit, mayRefuse } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
+import { isIcmpError } from './conntrack/icmp.js';
 import type { Interfaces } from './interfaces.js';
 import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';
 import type { Device } from './io/device.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
-import { setTtl } from './nat/rewrite.js';
+import { stepTtl } from './nat/rewrite.js';
 import { ASK_RULES, begin, finish } from './nat/translate.js';
 import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
@@ -35,12 +36,9 @@ import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { policy, run } from './program/run.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
-import { u8 } from './wire/bytes.js';
 import { IcmpType } from './wire/icmp.js';
 import { optionsFate, OptionsFate } from './wire/options.js';
 
-/** Of the TTL in the IP header. */
-const TTL_OFFSET = 8;
 /** What `sendAnswer` builds beside ICMP errors; no type of those. */
 const RESET = -1;
 /** net.ipv4.route.error_cost and error_burst. */
@@ -228,24 +226,22 @@ export class Pipeline implements Answers, AddressQuestions {
     const gateway = words[route + RouteField.GATEWAY]!;
     p.outdev = outdev;
     this.nextHop = gateway !== 0 ? gateway : p.dst;
-    // Rules see the TTL that the packet will leave with; the kernel lowers the one in the bytes.
-    p.ttl -= 1;
+    // Rules see the packet with the TTL that it will leave with, in its bytes, too.
+    stepTtl(p, -1);
     const forwarded = this.forward(p);
     if (forwarded !== Verdict.ACCEPT) return forwarded;
     const sent = this.postrouting(p);
     if (sent !== Verdict.ACCEPT) return sent;
-    // A TTL that a rule set here must outlive the kernel's lowering it; one that can't needs another crossing.
-    if (u8(p.bytes, p.start + TTL_OFFSET) !== p.ttl + 1) {
-      if (p.ttl < 1 || p.ttl > 254) return this.drop(DropReason.SECOND_CROSSING);
-      setTtl(p, p.ttl + 1);
-    }
+    // The kernel will lower it again; one that a rule set and that can't be raised for that needs another crossing.
+    if (p.ttl < 1 || p.ttl > 254) return this.drop(DropReason.SECOND_CROSSING);
+    stepTtl(p, 1);
     if (!this.policyRouting) return Verdict.ACCEPT;
     return this.sameWay(p, outdev, gateway) ? Verdict.ACCEPT : this.drop(DropReason.SECOND_CROSSING);
   }
 
   /** ip_error(), with its own limit beside that of all errors. */
   private noRoute(p: Packet, errno: number): Verdict {
-    if (p.ct < 0 || this.tracker.table.isConfirmed(p.ct)) return Verdict.ACCEPT;
+    if (p.ct < 0) return Verdict.ACCEPT;
     if (!this.routeErrorLimit.allow(p.src, this.context.now)) return this.drop(DropReason.NO_ROUTE);
     if (errno === EHOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
     if (errno === ENETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
@@ -270,10 +266,12 @@ export class Pipeline implements Answers, AddressQuestions {
 
   private prerouting(p: Packet): Verdict {
     this.enter(Hook.PREROUTING, p.indev, 0, p);
+    // A packet on the loopback interface was here in OUTPUT: it keeps the connection and state it got there.
+    const looped = this.tracking && this.interfaces.isLoopback(p.indev);
+    if (looped) findLoopback(this.tracker, p);
     let verdict = this.table(Table.RAW, Hook.PREROUTING, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
-    // A packet on the loopback interface was here in OUTPUT: it keeps the connection and state it got there.
-    if (this.tracking && !(this.interfaces.isLoopback(p.indev) && findLoopback(this.tracker, p))) {
+    if (this.tracking && p.ct < 0 && !(looped && findLoopback(this.tracker, p))) {
       if (track(this.tracker, p, Hook.PREROUTING) !== Verdict.ACCEPT) return this.drop(DropReason.CONNTRACK);
     }
     verdict = this.table(Table.MANGLE, Hook.PREROUTING, p);
@@ -300,6 +298,12 @@ export class Pipeline implements Answers, AddressQuestions {
   /** `attached`: an answer of hutter's own, which belongs to the connection of the packet it answers. */
   private output(p: Packet, attached: boolean): Verdict {
     this.enter(Hook.OUTPUT, 0, p.outdev, p);
+    // An error of the kernel's own is attached to what it is about before its first hook (icmp.c, nf_ct_attach).
+    if (this.tracking && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0) {
+      track(this.tracker, p, Hook.OUTPUT);
+      if (p.ct >= 0) attached = true;
+      else p.ctState = 0;
+    }
     let verdict = this.table(Table.RAW, Hook.OUTPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     if (this.tracking && !attached && track(this.tracker, p, Hook.OUTPUT) !== Verdict.ACCEPT) {
@@ -432,11 +436,12 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   /**
-   * What the kernel would answer itself, once the packet is back with it. An error of the kernel's finds the connection it
-   * is about in the table; where that is not yet confirmed, it is sent from here and the packet ends here.
+   * What the kernel would answer itself, once the packet is back with it. It attaches its errors to the packet's connection;
+   * from what they quote that can't be told where the connection isn't confirmed, or two have the same ends: so the
+   * error about a tracked packet is sent from here, and the packet ends here.
    */
   private answerError(p: Packet, type: IcmpType, code: number, rest: number): Verdict {
-    if (p.ct < 0 || this.tracker.table.isConfirmed(p.ct)) return Verdict.ACCEPT;
+    if (p.ct < 0) return Verdict.ACCEPT;
     this.sendAnswer(p, type, code, rest);
     return this.drop(DropReason.ANSWERED);
   }

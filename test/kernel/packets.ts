@@ -202,30 +202,31 @@ export function endsOf(packet: Buffer, start = 0): Ends {
   };
 }
 
+/** A checksum at `field` follows what it covers: the sum was `from` and is `to` (RFC 1624). */
+function follow(packet: Buffer, field: number, from: number, to: number): void {
+  if (from === to) return;
+  const old = ~packet.readUInt16BE(field) & 0xffff;
+  packet.writeUInt16BE(~sum16(packet, 0, 0, old + (~from & 0xffff) + to) & 0xffff, field);
+}
+
 /** The packet with other ends; its checksums change by what changed, so that a wrong one stays as wrong as it was. */
 export function withEnds(packet: Buffer, ends: Ends, start = 0): Buffer {
   const result = Buffer.from(packet);
-  const wrong = wrongness(packet, start);
   result.set(addressBytes(ends.src), start + 12);
   result.set(addressBytes(ends.dst), start + 16);
   const at = portsAt(packet, start);
+  const proto = packet[start + 9]!;
   if (at !== 0) {
     result.writeUInt16BE(ends.sport, at);
-    if (result[start + 9] !== ICMP) result.writeUInt16BE(ends.dport, at + 2);
+    if (proto !== ICMP) result.writeUInt16BE(ends.dport, at + 2);
   }
-  if (start === 0) {
-    const header = wrong.header;
-    fixHeader(result);
-    if (header !== 0) result.writeUInt16BE(result.readUInt16BE(10) ^ 0x5555, 10);
-    if (at !== 0 && wrong.transport !== undefined && !wrong.none) {
-      fixTransport(result);
-      const field = (result[0]! & 15) * 4 + checksumField(result[9]!);
-      if (wrong.transport !== 0) {
-        const value = sum16(Uint8Array.of(result[field]!, result[field + 1]!), 0, 2, wrong.transport);
-        result.writeUInt16BE(value, field);
-      }
-    }
-  }
+  follow(result, start + 10, sum16(packet, start + 12, start + 20), sum16(result, start + 12, start + 20));
+  const field = start + (packet[start]! & 15) * 4 + checksumField(proto);
+  const none = proto === UDP && packet.readUInt16BE(Math.min(field, packet.length - 2)) === 0;
+  if (at === 0 || field + 2 > packet.length || none) return result;
+  const ports = (bytes: Buffer): number => sum16(bytes, at, proto === ICMP ? at + 2 : at + 4);
+  const addresses = (bytes: Buffer): number => (proto === ICMP ? 0 : sum16(bytes, start + 12, start + 20));
+  follow(result, field, sum16(packet, 0, 0, ports(packet) + addresses(packet)), ports(result) + addresses(result));
   return result;
 }
 

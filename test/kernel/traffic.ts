@@ -375,7 +375,8 @@ class Life {
   /** A control connection, a command that names an end, and a data connection to it. */
   private ftp(): void {
     const { r, talk, seq } = this;
-    if (talk.from.port === FROM_ROUTER || talk.to.port === FROM_ROUTER) talk.to = DMZ[0]!;
+    const somewhere = ({ port }: Host, hosts: Host[]): boolean => port !== FROM_ROUTER && !hosts.includes(talk.to);
+    if (!somewhere(talk.from, NOWHERE) || !somewhere(talk.to, NOWHERE)) talk.to = DMZ[0]!;
     if (talk.from.port === FROM_ROUTER) talk.from = INSIDE[0]!;
     talk.dport = 21;
     seq[0] = 1000;

@@ -165,6 +165,13 @@ export function setTtl(p: Packet, ttl: number): void {
   p.ttl = ttl;
 }
 
+/** A step of the way that the kernel takes again itself: the bytes don't go back for its sake. */
+export function stepTtl(p: Packet, by: 1 | -1): void {
+  const { changed } = p;
+  setTtl(p, p.ttl + by);
+  p.changed = changed;
+}
+
 function setHeaderWord(p: Packet, offset: number, value: number): void {
   const bytes = p.bytes;
   const at = p.start + offset;
