@@ -19,7 +19,11 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
     return 1;
   }
   const stop = new AbortController();
-  const interrupt = (): void => stop.abort();
+  let interrupted = false;
+  const interrupt = (): void => {
+    interrupted = true;
+    stop.abort();
+  };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
   sweep();
   let lab: Lab | undefined;
@@ -30,7 +34,7 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
     say(`${lab.router.said.split('\n')[0] ?? 'hutter runs'}`);
     say(`rules: ${path.relative(process.cwd(), lab.rules)}; ready in ${seconds(started)}\n`);
     const failed = await check(lab, stop.signal);
-    if (stop.signal.aborted) return INTERRUPTED;
+    if (interrupted) return INTERRUPTED;
     say(`\n${CHECKS.length - failed} of ${CHECKS.length} checks passed, ${seconds(started)} after the start`);
     if (options.once) return failed === 0 ? 0 : 1;
     await Promise.all([
@@ -39,7 +43,7 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
     ]);
     return failed === 0 ? 0 : 1;
   } catch (error) {
-    if (stop.signal.aborted && lab !== undefined) return INTERRUPTED;
+    if (interrupted && lab !== undefined) return INTERRUPTED;
     process.stderr.write(`hutter: lab: ${(error as Error).message}\n`);
     return 1;
   } finally {

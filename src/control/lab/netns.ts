@@ -274,6 +274,9 @@ function removeNamespace(name: string): void {
 /** Runs a set-up command; throws with the command and what it said. */
 function must(command: string, args: string[], input = ''): string {
   const result = spawnSync(command, args, { input, encoding: 'utf8', timeout: DEFAULT_TIMEOUT_MS });
+  if ((result.error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT') {
+    throw new Error(`the command ${command} is missing: install iproute2`);
+  }
   if (result.error) throw new Error(`${command}: ${result.error.message}`);
   if (result.status !== 0) {
     throw new Error(`${command} ${args.join(' ')}${input && `\n${input}`}\n${result.stderr.trim()}`);
