@@ -27,6 +27,7 @@ const programs = {
   'bin/hutter-iptables-save.cjs': 'src/control/cli/iptables-save.ts',
   'bin/hutter-iptables-restore.cjs': 'src/control/cli/iptables-restore.ts',
   'bench/inprocess.mjs': 'bench/inprocess.ts',
+  'bench/classify.mjs': 'bench/classify.ts',
 };
 
 rmSync('dist', { recursive: true, force: true });
