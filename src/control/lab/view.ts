@@ -7,6 +7,7 @@ import { type Lab, KNOCK, ORLOCK, ROUTER_OUTSIDE, type RuleCount, SHARE_PORT } f
 
 const REDRAW_MS = 1000;
 const BUSIEST = 8;
+const PASSING = /-P \S+ ACCEPT$/;
 const CLEAR = '\x1b[H\x1b[J';
 const HIDE_CURSOR = '\x1b[?25l';
 const SHOW_CURSOR = '\x1b[?25h';
@@ -43,12 +44,12 @@ interface Rate {
   perSecond: number;
 }
 
-/** The rules that counted most between two looks; those that never counted are left out. */
+/** The rules that counted most between two looks; those that never counted are left out, as are policies that let pass. */
 function busiestRules(before: readonly RuleCount[], after: readonly RuleCount[], seconds: number): Rate[] {
   const old = new Map(before.map(({ rule, packets }) => [rule, packets]));
   return after
     .map(({ rule, packets }) => ({ rule, packets, perSecond: (packets - (old.get(rule) ?? 0)) / seconds }))
-    .filter(({ packets }) => packets > 0)
+    .filter(({ rule, packets }) => packets > 0 && !PASSING.test(rule))
     .sort((a, b) => b.perSecond - a.perSecond || b.packets - a.packets)
     .slice(0, BUSIEST);
 }
