@@ -120,6 +120,17 @@ async function main(): Promise<void> {
     });
 
   program
+    .command('explain')
+    .description("which rules a packet meets, and its fate: 'in=if0 src=192.168.73.4 dst=8.8.8.8 proto=tcp dport=80'")
+    .argument('<packet...>', 'KEY=VALUE words: in, out, src, dst, proto, sport, dport, flags, type, code, tos, ttl, …')
+    .option('--rules <file>', 'rules in iptables-save format')
+    .option('--config <file>', 'interfaces and routes (YAML); without it the packet names its interfaces')
+    .option('--json', 'print the way as JSON')
+    .action(async (packet: string[], options: { rules?: string; config?: string; json?: boolean }) => {
+      setExitCode(await (await import('./explain.js')).explain(packet, options));
+    });
+
+  program
     .command('bench')
     .description('measure; `hutter bench` alone lists the scenarios')
     .argument('[args...]')

@@ -12,13 +12,13 @@ import { LogWriter } from './log.js';
 import { Verdict } from './names.js';
 import { Nat } from './nat/bind.js';
 import { Pipeline } from './pipeline.js';
-import { Routes } from './route/routes.js';
-import { type StaticRoute, StaticRoutes } from './route/static.js';
+import { Routes, type RouteSource } from './route/routes.js';
 import { DROP_REASONS, type Publication, Ring, Stat, STAT_COUNT } from './shared.js';
 
 export interface SimulationOptions {
   links: readonly Link[];
-  routes?: readonly StaticRoute[];
+  /** Who answers about routes: a table (route/static.ts), or the kernel. */
+  routes: RouteSource;
   program: Publication;
   /** Kernel ticks a second. */
   hz?: number;
@@ -60,7 +60,7 @@ export class Simulation {
     this.table = ConntrackTable.attach(ConntrackTable.create({ max: options.connections ?? 4096, workers: 1 }), 0);
     const interfaces = new Interfaces();
     interfaces.replace(options.links);
-    const routes = new Routes(new StaticRoutes(options.routes ?? [], options.links), interfaces);
+    const routes = new Routes(options.routes, interfaces);
     this.device.onInject = (bytes, start, end) => this.answers.push(bytes.slice(start, end));
     this.pipeline = new Pipeline({
       tracker: new Tracker(this.table),

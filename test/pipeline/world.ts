@@ -8,6 +8,7 @@ import type { Publication } from '../../src/dataplane/shared.js';
 import type { Link } from '../../src/dataplane/interfaces.js';
 import { Hook } from '../../src/dataplane/names.js';
 import type { FrameFacts } from '../../src/dataplane/io/loopback.js';
+import { StaticRoutes } from '../../src/dataplane/route/static.js';
 import { Packet } from '../../src/dataplane/packet.js';
 import { type Fields, ip, packetBytes, text } from '../nat/packets.js';
 
@@ -44,7 +45,12 @@ export class World {
     readonly backend: MemoryBackend,
     options: Partial<SimulationOptions>,
   ) {
-    this.router = new Simulation({ links: LINKS, program: this.compile(backend.ruleset()), ...options });
+    this.router = new Simulation({
+      links: LINKS,
+      routes: new StaticRoutes([], LINKS),
+      program: this.compile(backend.ruleset()),
+      ...options,
+    });
   }
 
   /** `rules` in iptables-restore's format. */

@@ -1,0 +1,370 @@
+/**
+ * `hutter explain`: one packet, described in words, goes through the rules in this process, and each rule that it matched
+ * is printed in the order of its way, with its fate and who decided it. No router is asked, nothing is sent.
+ *
+ * Interfaces and routes are the configuration's. Without one the packet names them: with `in=` alone it is for the router
+ * itself, with `in=` and `out=` it is forwarded, with `out=` alone it is the router's own.
+ */
+import type { InterfaceAddress, Link } from '../dataplane/interfaces.js';
+import { Hook, HOOK_NAMES, Proto, TABLE_NAMES, TcpFlag, Verdict } from '../dataplane/names.js';
+import { type StaticRoute, StaticRoutes } from '../dataplane/route/static.js';
+import { RouteType } from '../dataplane/route/routes.js';
+import { Stat } from '../dataplane/shared.js';
+import { type Outcome, Simulation } from '../dataplane/simulate.js';
+import { setU16, setU32, u16, u32, u8 } from '../dataplane/wire/bytes.js';
+import { headerChecksum, pseudoSum, sum } from '../dataplane/wire/checksum.js';
+import { CompileError, Compiler } from './compile/index.js';
+import { type Config, ConfigError, loadConfig } from './config.js';
+import { type Chain, type Ruleset, type TableModel, tableOf } from './model.js';
+import { parseProtocol } from './protocols.js';
+import { loadRules, RulesRefused } from './rules.js';
+import { formatAddress, strictAddress } from './text/address.js';
+import { ruleText } from './text/write.js';
+
+export interface ExplainOptions {
+  rules?: string;
+  config?: string;
+  json?: boolean;
+}
+
+/** The description of the packet can't be understood. */
+class PacketError extends Error {
+  override readonly name = 'PacketError';
+}
+
+/** @returns exit code: 0 whatever the packet's fate is, 1 for rules that can't be loaded, 2 for a packet that makes no sense */
+export async function explain(description: readonly string[], options: ExplainOptions): Promise<number> {
+  try {
+    const config = options.config === undefined ? undefined : loadConfig(options.config);
+    const ruleset = await loadRules(options.rules ?? config?.rules);
+    const report = follow(readPacket(description), ruleset, config);
+    process.stdout.write(options.json ? JSON.stringify(report) + '\n' : asText(report));
+    return 0;
+  } catch (error) {
+    if (error instanceof RulesRefused) process.stderr.write(error.message, 'latin1');
+    else if (error instanceof PacketError || error instanceof ConfigError || error instanceof CompileError) {
+      process.stderr.write(`hutter: ${error.message}\n`);
+    } else throw error;
+    return error instanceof PacketError ? 2 : 1;
+  }
+}
+
+const FLAGS: Readonly<Record<string, TcpFlag>> = {
+  fin: TcpFlag.FIN,
+  syn: TcpFlag.SYN,
+  rst: TcpFlag.RST,
+  psh: TcpFlag.PSH,
+  ack: TcpFlag.ACK,
+  urg: TcpFlag.URG,
+};
+
+interface Described {
+  in: string;
+  out: string;
+  src: number;
+  dst: number;
+  mark: number;
+  bytes: Uint8Array;
+}
+
+/** `in=if0 src=192.168.73.4 dst=8.8.8.8 proto=tcp dport=80 flags=syn`, in one argument or several. */
+function readPacket(description: readonly string[]): Described {
+  const words = description.flatMap((text) => text.split(/\s+/)).filter((word) => word !== '');
+  const given = new Map<string, string>();
+  for (const word of words) {
+    const [, key, value] = /^([a-z]+)=(.+)$/.exec(word) ?? [];
+    if (key === undefined || value === undefined) throw new PacketError(`'${word}' is not KEY=VALUE`);
+    if (!KEYS.includes(key)) throw new PacketError(`'${key}' is no part of a packet; known are ${KEYS.join(', ')}`);
+    given.set(key, value);
+  }
+  const address = (key: string): number => {
+    const text = given.get(key);
+    if (text === undefined) throw new PacketError(`the packet needs ${key}=ADDRESS`);
+    const value = strictAddress(text);
+    if (value === undefined) throw new PacketError(`${key}=${text} is not an IPv4 address`);
+    return value;
+  };
+  const number = (key: string, most: number, otherwise: number): number => {
+    const text = given.get(key);
+    if (text === undefined) return otherwise;
+    const value = Number(text);
+    if (!/^(0x[0-9a-f]+|\d+)$/i.test(text) || value > most)
+      throw new PacketError(`${key}=${text} is not within 0 to ${most}`);
+    return value;
+  };
+  const protocolText = given.get('proto') ?? 'udp';
+  const protocol = /^\d+$/.test(protocolText) ? Number(protocolText) : protocolNumber(protocolText);
+  if (!given.has('in') && !given.has('out'))
+    throw new PacketError('the packet needs in=INTERFACE, out=INTERFACE or both');
+  const l4 = transport(protocol, given, number);
+  const length = number('length', 65_535, 20 + l4.length);
+  if (length < 20 + l4.length)
+    throw new PacketError(`length=${length} is too short: its headers take ${20 + l4.length}`);
+  const bytes = new Uint8Array(length);
+  const src = address('src');
+  const dst = address('dst');
+  bytes[0] = 0x45;
+  bytes[1] = number('tos', 255, 0);
+  setU16(bytes, 2, length);
+  bytes[8] = number('ttl', 255, 64);
+  bytes[9] = protocol;
+  setU32(bytes, 12, src);
+  setU32(bytes, 16, dst);
+  setU16(bytes, 10, headerChecksum(bytes, 0, 20));
+  bytes.set(l4, 20);
+  finish(bytes, protocol);
+  return {
+    in: given.get('in') ?? '',
+    out: given.get('out') ?? '',
+    src,
+    dst,
+    mark: number('mark', 0xffffffff, 0) | 0,
+    bytes,
+  };
+}
+
+const KEYS = [
+  'in',
+  'out',
+  'src',
+  'dst',
+  'proto',
+  'sport',
+  'dport',
+  'flags',
+  'type',
+  'code',
+  'tos',
+  'ttl',
+  'length',
+  'mark',
+];
+
+function protocolNumber(name: string): number {
+  try {
+    return parseProtocol(name);
+  } catch {
+    throw new PacketError(`proto=${name} is not a protocol`);
+  }
+}
+
+function transport(
+  protocol: number,
+  given: ReadonlyMap<string, string>,
+  number: (key: string, most: number, otherwise: number) => number,
+): Uint8Array {
+  const header = new Uint8Array(protocol === Proto.TCP ? 20 : 8);
+  if (protocol === Proto.ICMP) {
+    header[0] = number('type', 255, 8);
+    header[1] = number('code', 255, 0);
+    return header;
+  }
+  setU16(header, 0, number('sport', 65_535, 40_000));
+  setU16(header, 2, number('dport', 65_535, 0));
+  if (protocol === Proto.TCP) {
+    header[12] = 5 << 4;
+    for (const name of (given.get('flags') ?? 'syn').split(',')) {
+      const flag = FLAGS[name.toLowerCase()];
+      if (flag === undefined) throw new PacketError(`flags=${name}: known are ${Object.keys(FLAGS).join(', ')}`);
+      header[13]! |= flag;
+    }
+  }
+  return header;
+}
+
+/** UDP's length, and the transport checksum. */
+function finish(bytes: Uint8Array, protocol: number): void {
+  const length = bytes.length - 20;
+  if (protocol === Proto.UDP) setU16(bytes, 24, length);
+  const field = protocol === Proto.TCP ? 36 : protocol === Proto.UDP ? 26 : protocol === Proto.ICMP ? 22 : 0;
+  if (field === 0) return;
+  const pseudo = protocol === Proto.ICMP ? 0 : pseudoSum(u32(bytes, 12), u32(bytes, 16), protocol, length);
+  setU16(bytes, field, ~sum(bytes, 20, bytes.length, pseudo) & 0xffff || 0xffff);
+}
+
+/** A rule or policy that the packet met. */
+interface Met {
+  table: string;
+  chain: string;
+  /** 0 = the policy. */
+  rule: number;
+  text: string;
+}
+interface Report {
+  /** Hooks the packet met, with what it matched there. */
+  way: { hook: string; met: Met[]; /** False: it is the answer that met it. */ own: boolean }[];
+  verdict: string;
+  /** Why, when no rule decided. */
+  reason?: string;
+  packet?: string;
+  mark?: string;
+  answers: string[];
+}
+
+function follow(packet: Described, ruleset: Ruleset, config: Config | undefined): Report {
+  const { links, routes } = config === undefined ? assumed(packet) : configured(config);
+  const indexOf = (name: string): number => {
+    const link = links.find((candidate) => candidate.name === name);
+    if (link === undefined) throw new PacketError(`no interface ${name} in the configuration`);
+    return link.index;
+  };
+  const compiler = new Compiler(1000);
+  const compiled = compiler.compile(ruleset);
+  const counters = new Float64Array(compiled.counters * 2);
+  const simulation = new Simulation({
+    links,
+    routes: new StaticRoutes(routes, links),
+    program: { ...compiled, counters },
+  });
+  const facts =
+    packet.in === ''
+      ? { hook: Hook.OUTPUT, outdev: indexOf(packet.out), mark: packet.mark }
+      : { hook: Hook.PREROUTING, indev: indexOf(packet.in), mark: packet.mark };
+  const outcome = simulation.run(packet.bytes, facts);
+  const counted = (id: number): boolean => {
+    const slot = compiler.slots.of(id);
+    return slot !== undefined && counters[slot * 2]! > 0;
+  };
+  const way = HOOK_NAMES.map((hook, number) => ({
+    hook,
+    met: TABLE_NAMES.flatMap((name) => {
+      const table = tableOf(ruleset, name);
+      const chain = table?.chains.get(hook);
+      return table === undefined || chain === undefined ? [] : metIn(table, chain, counted);
+    }),
+    passed: simulation.stats[Stat.PACKETS + number]! > 0,
+  })).filter(({ passed }) => passed);
+  // The hooks' numbers are in the order of every packet's way. What came in by the network and meets OUTPUT is an answer.
+  const own = (hook: string): boolean =>
+    packet.in === '' || outcome.verdict === Verdict.ACCEPT || !AFTER.includes(hook);
+  const hops = way.map(({ hook, met }) => ({ hook, met, own: own(hook) }));
+  return { way: hops, ...fate(outcome) };
+}
+
+/** What the packet matched in a chain and in those that it was sent to from there, in order. */
+function metIn(table: TableModel, chain: Chain, counted: (id: number) => boolean): Met[] {
+  const met: Met[] = [];
+  chain.rules.forEach((rule, i) => {
+    if (!counted(rule.id)) return;
+    met.push({ table: table.name, chain: chain.name, rule: i + 1, text: ruleText(chain.name, rule) });
+    const next = rule.target.kind === 'jump' ? table.chains.get(rule.target.chain) : undefined;
+    if (next !== undefined) met.push(...metIn(table, next, counted));
+  });
+  if (chain.policy !== undefined && counted(chain.policy.id)) {
+    met.push({ table: table.name, chain: chain.name, rule: 0, text: `-P ${chain.name} ${chain.policy.verdict}` });
+  }
+  return met;
+}
+
+/** Hooks of what the router sends itself. */
+const AFTER: readonly string[] = ['OUTPUT', 'POSTROUTING'];
+const VERDICTS = ['DROP', 'ACCEPT', 'STOLEN', 'QUEUE'] as const;
+
+function fate(outcome: Outcome): Omit<Report, 'way'> {
+  const { verdict, packet, mark, answers, reason } = outcome;
+  return {
+    verdict: VERDICTS[verdict] ?? String(verdict),
+    ...(reason !== undefined && { reason }),
+    ...(verdict === Verdict.ACCEPT && packet !== undefined && { packet: packetText(packet) }),
+    ...(mark !== 0 && { mark: `0x${(mark >>> 0).toString(16)}` }),
+    answers: answers.map(packetText),
+  };
+}
+
+function packetText(bytes: Uint8Array): string {
+  const protocol = u8(bytes, 9);
+  const ports = protocol === Proto.TCP || protocol === Proto.UDP;
+  const end = (address: number, port: number): string =>
+    formatAddress(u32(bytes, address)) + (ports ? `:${u16(bytes, port)}` : '');
+  const kind = { [Proto.TCP]: 'tcp', [Proto.UDP]: 'udp', [Proto.ICMP]: 'icmp' }[protocol] ?? `protocol ${protocol}`;
+  const icmp = protocol === Proto.ICMP ? ` type ${u8(bytes, 20)} code ${u8(bytes, 21)}` : '';
+  const reset = protocol === Proto.TCP && (u8(bytes, 33) & TcpFlag.RST) !== 0 ? ' reset' : '';
+  return `${kind}${icmp}${reset} ${end(12, 20)} > ${end(16, 22)} tos 0x${u8(bytes, 1).toString(16)}`;
+}
+
+function asText({ way, verdict, reason, packet, mark, answers }: Report): string {
+  const lines = way.flatMap(({ hook, met, own }) => [
+    own ? hook : `${hook}, the answer`,
+    ...met.map(
+      ({ table, rule, text }) => `  ${table.padEnd(7)}${rule === 0 ? 'policy' : `rule ${rule}`.padEnd(6)}  ${text}`,
+    ),
+  ]);
+  const last = way.findLast(({ own }) => own)?.met.at(-1);
+  const by = reason !== undefined ? `hutter: ${reason}` : last === undefined ? 'no rule' : last.text;
+  lines.push(`${verdict} by ${by}`);
+  if (packet !== undefined) lines.push(`goes on as ${packet}${mark === undefined ? '' : ` mark ${mark}`}`);
+  for (const answer of answers) lines.push(`answered with ${answer}`);
+  return lines.join('\n') + '\n';
+}
+
+const linkOf = (index: number, name: string, addresses: InterfaceAddress[], mtu = 1500): Link => ({
+  index,
+  name,
+  mtu,
+  flags: name === 'lo' ? 0x9 : 0x1,
+  mac: new Uint8Array(6),
+  addresses,
+});
+
+const addressOf = (local: number, prefixLength: number): InterfaceAddress => ({
+  local,
+  address: local,
+  prefixLength,
+  scope: 0,
+  secondary: false,
+});
+
+interface Topology {
+  links: Link[];
+  routes: StaticRoute[];
+}
+
+/** What the packet's own words say of the router. */
+function assumed({ in: indev, out, src, dst }: Described): Topology {
+  const links = [linkOf(1, 'lo', [])];
+  const add = (name: string): Link => {
+    const known = links.find((link) => link.name === name);
+    if (known !== undefined) return known;
+    const link = linkOf(links.length + 1, name, []);
+    links.push(link);
+    return link;
+  };
+  const routes: StaticRoute[] = [];
+  const way = (address: number, prefixLength: number, oif: number, type = RouteType.UNICAST): void => {
+    routes.push({ dst: address, prefixLength, type, oif, gateway: 0 });
+  };
+  if (indev !== '') way(src, 32, add(indev).index);
+  if (out !== '') way(0, 0, add(out).index);
+  else way(dst, 32, 1, RouteType.LOCAL);
+  return { links, routes };
+}
+
+function configured(config: Config): Topology {
+  const links = [linkOf(1, 'lo', [])];
+  for (const [name, { addresses, mtu }] of Object.entries(config.interfaces)) {
+    if (name === 'lo') continue;
+    const own = addresses.map((text) => {
+      const [address = '', length] = text.split('/');
+      return addressOf(strictAddress(address)!, Number(length));
+    });
+    links.push(linkOf(links.length + 1, name, own, mtu));
+  }
+  const routes = config.routes.map(({ to, via, dev, type }): StaticRoute => {
+    const [address = '', length = '32'] = to === 'default' ? ['0.0.0.0', '0'] : to.split('/');
+    const gateway = via === undefined ? 0 : strictAddress(via)!;
+    const link =
+      links.find((candidate) => candidate.name === dev) ?? links.find((candidate) => reaches(candidate, gateway));
+    const kinds = { unicast: 1, blackhole: 6, unreachable: 7, prohibit: 8 } as const;
+    return {
+      dst: strictAddress(address)!,
+      prefixLength: Number(length),
+      type: kinds[type],
+      oif: link?.index ?? 0,
+      gateway,
+    };
+  });
+  return { links, routes };
+}
+
+const reaches = ({ addresses }: Link, gateway: number): boolean =>
+  addresses.some(({ local, prefixLength }) => prefixLength === 0 || (local ^ gateway) >>> (32 - prefixLength) === 0);
