@@ -194,7 +194,7 @@ function walking(rules: number): Case {
     nat: new Nat(table),
     log: { log: nothing },
     answers: { reject: nothing },
-    routes: { masqueradeAddress: nothing, addressType: nothing },
+    routes: { masqueradeAddress: nothing, addressType: nothing, pathMtu: nothing },
     hz: 250,
     worker: 0,
   });

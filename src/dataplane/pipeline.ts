@@ -97,6 +97,8 @@ export class Pipeline implements Answers, AddressQuestions {
   /** Of the packet at hand: kind of its route, 0 before it has one, and the next hop. */
   private routeType: RouteType = RouteType.NONE;
   private nextHop = 0;
+  /** Its MTU; 0 = not asked for yet. */
+  private routeMtu = 0;
 
   constructor(parts: PipelineParts) {
     this.context = new Context({
@@ -226,6 +228,7 @@ export class Pipeline implements Answers, AddressQuestions {
     const gateway = words[route + RouteField.GATEWAY]!;
     p.outdev = outdev;
     this.nextHop = gateway !== 0 ? gateway : p.dst;
+    this.routeMtu = this.routes.mtu(route);
     // Rules see the packet with the TTL that it will leave with, in its bytes, too.
     stepTtl(p, -1);
     const forwarded = this.forward(p);
@@ -260,6 +263,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private fromHere(p: Packet): Verdict {
     p.indev = 0;
     this.nextHop = 0;
+    this.routeMtu = 0;
     const verdict = this.output(p, false);
     return verdict === Verdict.ACCEPT ? this.postrouting(p) : verdict;
   }
@@ -375,6 +379,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (this.routes.words[route + RouteField.ERRNO] !== 0) return false;
     p.outdev = this.routes.words[route + RouteField.OIF]!;
     this.nextHop = 0;
+    this.routeMtu = this.routes.mtu(route);
     return true;
   }
 
@@ -389,6 +394,20 @@ export class Pipeline implements Answers, AddressQuestions {
       words[route + RouteField.OIF] === outdev &&
       words[route + RouteField.GATEWAY] === gateway
     );
+  }
+
+  /** TCPMSS: the route's MTU and that of the way back; a source that can't be reached sets no limit. */
+  pathMtu(p: Packet): number {
+    const { routes } = this;
+    let mtu = this.routeMtu;
+    if (mtu === 0) {
+      const ports = (p.sport << 16) | p.dport;
+      mtu = routes.mtu(routes.output(p.dst, p.src, p.outdev, p.mark, p.tos, p.protocol, ports));
+    }
+    const back = routes.output(p.src, 0, 0, 0, 0, 0, 0);
+    if (routes.words[back + RouteField.ERRNO] !== 0) return mtu;
+    const backMtu = routes.mtu(back);
+    return backMtu < mtu ? backMtu : mtu;
   }
 
   /** MASQUERADE's source: inet_select_addr() of the way out, towards the next hop. */
@@ -423,7 +442,7 @@ export class Pipeline implements Answers, AddressQuestions {
   reject(p: Packet, context: Context, kind: RejectWith): void {
     if (this.routeType === RouteType.BROADCAST || this.routeType === RouteType.MULTICAST) return;
     const { hook, in: indev, out: outdev } = context;
-    const { routeType, nextHop } = this;
+    const { routeType, nextHop, routeMtu } = this;
     // The kernel's own replies to queries leave under the lock that its errors need: they are never answered.
     const { protocol, icmpType } = p;
     const isReply = icmpType === IcmpType.ECHO_REPLY || icmpType === IcmpType.TIMESTAMP_REPLY;
@@ -433,6 +452,7 @@ export class Pipeline implements Answers, AddressQuestions {
     context.enter(hook, indev, outdev);
     this.routeType = routeType;
     this.nextHop = nextHop;
+    this.routeMtu = routeMtu;
   }
 
   /**
@@ -475,6 +495,7 @@ export class Pipeline implements Answers, AddressQuestions {
     answer.mark = 0;
     answer.macLength = 0;
     this.nextHop = 0;
+    this.routeMtu = this.routes.mtu(back);
     const attached = p.ct >= 0;
     if (attached) {
       attach(answer, p);

@@ -10,3 +10,42 @@
 -m connmark --mark 1/x ; ; FAIL
 -m connmark --mark x ; ; FAIL
 -m connmark ; ; FAIL
+*mangle
+:PREROUTING,INPUT,POSTROUTING
+-j CONNMARK --set-xmark 0x1/0x10 ; = ; OK
+-j CONNMARK --set-xmark 1 ; -j CONNMARK --set-xmark 0x1/0xffffffff ; OK
+-j CONNMARK --set-xmark x ; ; FAIL
+-j CONNMARK --set-mark 1 ; -j CONNMARK --set-xmark 0x1/0xffffffff ; OK
+-j CONNMARK --set-mark 1/2 ; -j CONNMARK --set-xmark 0x1/0x3 ; OK
+-j CONNMARK --set-mark 1/ ; ; FAIL
+-j CONNMARK --and-mark 1 ; -j CONNMARK --set-xmark 0x0/0xfffffffe ; OK
+-j CONNMARK --and-mark 4294967296 ; ; FAIL
+-j CONNMARK --or-mark 1 ; -j CONNMARK --set-xmark 0x1/0x1 ; OK
+-j CONNMARK --or-mark x ; ; FAIL
+-j CONNMARK --xor-mark 1 ; -j CONNMARK --set-xmark 0x1/0x0 ; OK
+-j CONNMARK --xor-mark -1 ; ; FAIL
+-j CONNMARK --set-mark 1 --or-mark 1 ; ; FAIL
+-j CONNMARK --save-mark --nfmask 0xff --ctmask 0xfff ; = ; OK
+-j CONNMARK --save-mark ; -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff ; OK
+-j CONNMARK --save-mark --restore-mark ; ; FAIL
+-j CONNMARK --restore-mark --nfmask 0x1 --ctmask 0x2 ; = ; OK
+-j CONNMARK --restore-mark --mask 255 ; -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff ; OK
+-j CONNMARK --mask 0xff --save-mark ; -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff ; OK
+-j CONNMARK --restore-mark --ctmask 15 ; -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xf ; OK
+-j CONNMARK --restore-mark --nfmask 15 ; -j CONNMARK --restore-mark --nfmask 0xf --ctmask 0xffffffff ; OK
+-j CONNMARK --restore-mark --mask 0xf/1 ; ; FAIL
+-j CONNMARK --restore-mark --mask 1 --ctmask 1 ; ; FAIL
+-j CONNMARK --restore-mark --mask 1 --nfmask 1 ; ; FAIL
+-j CONNMARK --mask 0xff ; ; FAIL
+-j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff --left-shift-mark 3 ; = ; OK
+-j CONNMARK --left-shift-mark 0x1f --set-mark 1 ; -j CONNMARK --set-xmark 0x1/0xffffffff --left-shift-mark 31 ; OK
+-j CONNMARK --set-xmark 0x1/0x3 --right-shift-mark 31 ; = ; OK
+-j CONNMARK --set-xmark 0x1/0x3 --right-shift-mark 32 ; ; FAIL
+-j CONNMARK --restore-mark --right-shift-mark 3 --mask 0xf ; -j CONNMARK --restore-mark --nfmask 0xf --ctmask 0xf --right-shift-mark 3 ; OK
+-j CONNMARK --save-mark --left-shift-mark 33 ; ; FAIL
+-j CONNMARK --right-shift-mark 33 --save-mark ; ; FAIL
+-j CONNMARK --left-shift-mark 3 ; ; FAIL
+-j CONNMARK ; ; FAIL
+*filter
+:INPUT
+-j CONNMARK --set-xmark 0x1/0xffffffff ; = ; OK

@@ -72,3 +72,16 @@
 *filter
 :INPUT
 -j DNAT --to-destination 1.1.1.1 ; ; FAIL
+*nat
+:PREROUTING,INPUT,OUTPUT,POSTROUTING
+-j NETMAP --to 1.2.3.0/24 ; = ; OK
+-j NETMAP --to 1.2.3.4/24 ; -j NETMAP --to 1.2.3.0/24 ; OK
+-j NETMAP --to 1.2.3.4 ; -j NETMAP --to 1.2.3.4/32 ; OK
+-j NETMAP --to 1.2.3.4/255.255.0.0 ; -j NETMAP --to 1.2.0.0/16 ; OK
+-j NETMAP --to 1.2.3.4/0 ; -j NETMAP --to 0.0.0.0/0 ; OK
+-j NETMAP --to 1.2.3.4/ ; ; FAIL
+-j NETMAP --to 1.2.3.0/24 --to 1.2.4.0/24 ; ; FAIL
+-j NETMAP ; ; FAIL
+*mangle
+:OUTPUT
+-j NETMAP --to 1.2.3.0/24 ; ; FAIL

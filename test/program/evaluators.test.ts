@@ -5,6 +5,17 @@ import { Hook, Proto, Verdict } from '../../src/dataplane/names.js';
 import type { Packet } from '../../src/dataplane/packet.js';
 import { encodeAddrtype, matchAddrtype } from '../../src/dataplane/program/addrtype.js';
 import { encodeSpi, matchAh, matchEsp } from '../../src/dataplane/program/ah.js';
+import { applyCHECKSUM } from '../../src/dataplane/program/checksum.js';
+import {
+  applyCONNMARK,
+  ConnmarkMode,
+  encodeCONNMARK,
+  encodeConnmark,
+  matchConnmark,
+} from '../../src/dataplane/program/connmark.js';
+import { applyCT, CtFlag, encodeCT } from '../../src/dataplane/program/ct.js';
+import { applyHMARK, encodeHMARK, jhash3 } from '../../src/dataplane/program/hmark.js';
+import { applyTCPOPTSTRIP, encodeTCPOPTSTRIP } from '../../src/dataplane/program/tcpoptstrip.js';
 import { applyECN, encodeECN, encodeEcn, matchEcn } from '../../src/dataplane/program/ecn.js';
 import { encodeIprange, matchIprange } from '../../src/dataplane/program/iprange.js';
 import { encodeLength, matchLength } from '../../src/dataplane/program/length.js';
@@ -22,7 +33,13 @@ import {
   matchStatistic,
 } from '../../src/dataplane/program/statistic.js';
 import { encodeString, matchString } from '../../src/dataplane/program/string.js';
-import { encodeTcpmss, matchTcpmss } from '../../src/dataplane/program/tcpmss.js';
+import {
+  applyTCPMSS,
+  CLAMP_TO_PMTU,
+  encodeTCPMSS,
+  encodeTcpmss,
+  matchTcpmss,
+} from '../../src/dataplane/program/tcpmss.js';
 import { encodeTime, matchTime, TimeFlag } from '../../src/dataplane/program/time.js';
 import { applyTOS, encodeDSCP, encodeTOS, encodeTos, encodeDscp, matchTos } from '../../src/dataplane/program/tos.js';
 import { applyTTL, encodeTTL, encodeTtl, matchTtl, TtlChange, TtlMode } from '../../src/dataplane/program/ttl.js';
@@ -492,5 +509,156 @@ t.test('a list that a dead worker held is usable again, and empty', (t) => {
   t.equal(readRecent(region, 1), '');
   t.equal(writeRecent(region, '+10.0.0.1', 5, 1), true);
   t.match(readRecent(region, 1), /^src=10\.0\.0\.1 /);
+  t.end();
+});
+
+const SYN = 2;
+/** Fills in the TCP checksum; `tcpSum` is all ones when it is right. */
+const tcpSum = (p: Packet): number => sum(p.bytes, p.l4, p.end, pseudoSum(p.src, p.dst, Proto.TCP, p.end - p.l4));
+function withTcpSum(p: Packet): Packet {
+  setU16(p.bytes, p.l4 + 16, 0);
+  setU16(p.bytes, p.l4 + 16, ~tcpSum(p) & 0xffff);
+  return p;
+}
+/** The same packet with headroom before it, as devices give it. */
+function roomy(p: Packet): Packet {
+  const bytes = new Uint8Array(128 + p.end);
+  bytes.set(p.bytes.subarray(p.start, p.end), 128);
+  const q = packet();
+  q.parse(bytes, 128, 128 + p.end - p.start);
+  return withTcpSum(q);
+}
+const options = (p: Packet): number[] => [...p.bytes.subarray(p.l4 + 20, p.l4 + ((p.bytes[p.l4 + 12]! >> 4) << 2))];
+
+t.test('TCPMSS: lowers, never raises, wherever the option stands', (t) => {
+  const world = new World();
+  const set = (mss: number, tcpOptions: number[]): number[] => {
+    const p = roomy(packet({ tcpFlags: SYN, tcpOptions }));
+    t.equal(applyTCPMSS(world.context, at(encodeTCPMSS(mss)), AT, p), -1);
+    t.equal(tcpSum(p), 0xffff);
+    return options(p);
+  };
+  t.same(set(1400, [2, 4, 5, 0xb4]), [2, 4, 5, 0x78]);
+  t.same(set(1461, [2, 4, 5, 0xb4]), [2, 4, 5, 0xb4]);
+  t.same(set(256, [1, 2, 4, 5, 0xb4, 1, 1, 1]), [1, 2, 4, 1, 0, 1, 1, 1]);
+  world.pathMtu = 1300;
+  t.same(set(CLAMP_TO_PMTU, [2, 4, 5, 0xb4]), [2, 4, 4, 0xec]);
+  world.pathMtu = 40;
+  const p = roomy(packet({ tcpFlags: SYN, tcpOptions: [2, 4, 5, 0xb4] }));
+  t.equal(applyTCPMSS(world.context, at(encodeTCPMSS(CLAMP_TO_PMTU)), AT, p), Verdict.DROP);
+  t.end();
+});
+
+t.test('TCPMSS: a SYN without the option and without data gets it', (t) => {
+  const world = new World();
+  const p = roomy(packet({ tcpFlags: SYN, tcpOptions: [1, 1, 1, 0] }));
+  const { end, length } = p;
+  t.equal(applyTCPMSS(world.context, at(encodeTCPMSS(1400)), AT, p), -1);
+  t.same(options(p), [2, 4, 2, 24, 1, 1, 1, 0]);
+  t.same([p.start, p.end, p.length, p.changed], [124, end, length + 4, 1]);
+  t.equal(tcpSum(p), 0xffff);
+  t.equal(u16(p.bytes, p.start + 2), length + 4);
+  t.equal(u16(p.bytes, p.start + 10), headerChecksum(p.bytes, p.start, 20));
+  const withData = roomy(packet({ tcpFlags: SYN, payload: [1] }));
+  t.equal(applyTCPMSS(world.context, at(encodeTCPMSS(1400)), AT, withData), -1);
+  t.same([withData.start, withData.changed], [128, 0]);
+  t.end();
+});
+
+t.test('TCPOPTSTRIP: no-operations instead, at even and odd places', (t) => {
+  const p = roomy(packet({ tcpFlags: SYN, tcpOptions: [1, 2, 4, 5, 0xb4, 4, 2, 3, 3, 7, 1, 1] }));
+  t.equal(applyTCPOPTSTRIP(at(encodeTCPOPTSTRIP([2, 3])), AT, p), -1);
+  t.same(options(p), [1, 1, 1, 1, 1, 4, 2, 1, 1, 1, 1, 1]);
+  t.same([tcpSum(p), p.changed], [0xffff, 1]);
+  const high = roomy(packet({ tcpFlags: SYN, tcpOptions: [254, 4, 9, 9] }));
+  applyTCPOPTSTRIP(at(encodeTCPOPTSTRIP([255])), AT, high);
+  t.equal(high.changed, 0);
+  applyTCPOPTSTRIP(at(encodeTCPOPTSTRIP([254])), AT, high);
+  t.same(options(high), [1, 1, 1, 1]);
+  t.end();
+});
+
+t.test('CHECKSUM: fills in what was left to the device, and nothing else', (t) => {
+  const p = roomy(packet({ payload: [1, 2, 3] }));
+  const right = u16(p.bytes, p.l4 + 16);
+  setU16(p.bytes, p.l4 + 16, 0x1234);
+  applyCHECKSUM(p);
+  t.equal(u16(p.bytes, p.l4 + 16), 0x1234);
+  p.flags = InFlag.CSUM_PARTIAL | InFlag.GSO;
+  applyCHECKSUM(p);
+  t.equal(u16(p.bytes, p.l4 + 16), 0x1234);
+  p.flags = InFlag.CSUM_PARTIAL;
+  applyCHECKSUM(p);
+  t.same([u16(p.bytes, p.l4 + 16), p.flags, p.changed], [right, 0, 1]);
+  t.end();
+});
+
+t.test('CONNMARK and connmark: set, save, restore, shifts; nothing without a connection', (t) => {
+  const world = new World();
+  const p = packet({ mark: 0x0000_00f0 });
+  const apply = (
+    mode: ConnmarkMode,
+    ctmark: number,
+    ctmask: number,
+    nfmask: number,
+    shift = 0,
+    right = false,
+  ): void => {
+    t.equal(applyCONNMARK(world.context, at(encodeCONNMARK(mode, ctmark, ctmask, nfmask, shift, right)), AT, p), -1);
+  };
+  const has = (mark: number, mask: number, invert = false): boolean =>
+    matchConnmark(world.context, at(encodeConnmark(mark, mask, invert)), AT, p);
+  apply(ConnmarkMode.RESTORE, 0, -1, -1);
+  t.same([p.mark, has(0, 0), has(0, 0, true)], [0xf0, false, false]);
+  p.ct = world.table.create(p.src, p.dst, 0, Proto.TCP, 0, 0);
+  apply(ConnmarkMode.SET, 0x12, -1, -1);
+  t.equal(world.table.mark(p.ct), 0x12);
+  t.same([has(0x12, -1), has(2, 0xf), has(3, 0xf), has(3, 0xf, true)], [true, true, false, true]);
+  apply(ConnmarkMode.SAVE, 0, 0xf0, 0xf0);
+  t.equal(world.table.mark(p.ct), 0xf2);
+  apply(ConnmarkMode.RESTORE, 0, 0xff, 0xff, 4, true);
+  t.equal(p.mark, 0x0f);
+  apply(ConnmarkMode.SET, 0, 0, 0, 8);
+  t.equal(world.table.mark(p.ct), 0xf200);
+  t.end();
+});
+
+t.test('CT: the first target that speaks counts', (t) => {
+  const p = packet({ mark: 0x1_0007 });
+  const ct = (flags: number, zone = 0, helper = 0, events = 0, expected = 0): void => {
+    t.equal(applyCT(at(encodeCT(flags, zone, helper, events, expected)), AT, p), -1);
+  };
+  ct(CtFlag.ZONE_ORIGINAL, 5, 1, 3);
+  t.same([p.ctZones, p.ctHelper, p.ctEvents & 0xffff], [5, 1, 3]);
+  ct(CtFlag.NOTRACK);
+  t.equal(p.ctState, 0);
+  const fresh = (): void => {
+    p.ctZones = p.ctHelper = p.ctEvents = p.ctState = 0;
+  };
+  fresh();
+  ct(CtFlag.ZONE_REPLY | CtFlag.ZONE_MARK);
+  t.equal(p.ctZones, 7 << 16);
+  fresh();
+  ct(0, 9, 0, 0, 1);
+  t.same([p.ctZones, p.ctEvents & 0xffff], [(9 << 16) | 9, 0x8000]);
+  fresh();
+  ct(CtFlag.NOTRACK);
+  ct(0, 9);
+  t.same([p.ctState, p.ctZones], [16, 0]);
+  t.end();
+});
+
+t.test('HMARK: one mark for both directions, within its range', (t) => {
+  const world = new World();
+  const mark = (p: Packet): number => {
+    const args = { srcMask: -1, dstMask: -1, portMask: -1, portSet: 0, protocolMask: 0xff, seed: 5 };
+    const words = at(encodeHMARK({ ...args, modulus: 100, offset: 1000, connection: false }));
+    t.equal(applyHMARK(world.context, words, AT, p), -1);
+    return p.mark;
+  };
+  const there = mark(packet({ src: '10.0.0.1', dst: '192.0.2.9', sport: 4000, dport: 80 }));
+  t.ok(there >= 1000 && there < 1100);
+  t.equal(mark(packet({ src: '192.0.2.9', dst: '10.0.0.1', sport: 80, dport: 4000 })), there);
+  t.not(jhash3(1, 2, 3, 5), jhash3(2, 1, 3, 5));
   t.end();
 });

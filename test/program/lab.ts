@@ -177,6 +177,8 @@ export class World {
   rules: Ruleset = { tables: [] };
   compiled!: Compiled;
   counters = new Float64Array(0);
+  /** For TCPMSS. */
+  pathMtu = 1500;
   /** RTN_* by address, for addrtype. */
   readonly types = new Map<number, number>();
 
@@ -201,6 +203,7 @@ export class World {
       routes: {
         masqueradeAddress: () => ip('128.61.70.47'),
         addressType: (address) => this.types.get(address) ?? 1,
+        pathMtu: () => this.pathMtu,
       },
       hz,
       worker: 0,

@@ -1,10 +1,10 @@
-/** -m dscp: the upper six bits of the type-of-service byte. (libxt_dscp.c, xt_dscp.c; RFC 2474) */
-import { encodeDscp } from '../../dataplane/program/tos.js';
-import { MatchOp } from '../../dataplane/program/ops.js';
+/** -m dscp and -j DSCP: the upper six bits of the type-of-service byte. (libxt_dscp.c, libxt_DSCP.c; RFC 2474) */
+import { encodeDSCP, encodeDscp } from '../../dataplane/program/tos.js';
+import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
 import { hex2 } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { bang, string, uint8 } from './args.js';
-import { defineMatch, option } from './record.js';
+import { defineMatch, defineTarget, option } from './record.js';
 
 export interface DscpData {
   dscp: number;
@@ -65,4 +65,49 @@ export const dscp = defineMatch<DscpData>({
 				These two options are mutually exclusive !
 `,
   compile: ({ dscp, invert }, emit) => emit.test(MatchOp.TOS, encodeDscp(dscp), invert),
+});
+
+export interface DscpTargetData {
+  dscp: number;
+}
+
+export const DSCP = defineTarget<DscpTargetData>({
+  name: 'DSCP',
+  tables: ['mangle'],
+  init: () => ({ dscp: 0 }),
+  options: [
+    option({
+      name: 'set-dscp',
+      arg: uint8(0, MAX_DSCP),
+      excl: ['set-dscp-class'],
+      set: (data, value) => {
+        data.dscp = value;
+      },
+    }),
+    option({
+      name: 'set-dscp-class',
+      arg: string(),
+      excl: ['set-dscp'],
+      set: (data, name) => {
+        data.dscp = dscpOfClass(name);
+      },
+    }),
+  ],
+  finalCheck: (_data, seen) => {
+    if (seen.size === 0) problem('DSCP target: Parameter --set-dscp is required');
+  },
+  save: ({ dscp }) => ` --set-dscp ${hex2(dscp)}`,
+  print: ({ dscp }) => ` DSCP set ${hex2(dscp)}`,
+  help: `DSCP target options
+  --set-dscp value		Set DSCP field in packet header to value
+  		                This value can be in decimal (ex: 32)
+               		or in hex (ex: 0x20)
+  --set-dscp-class class	Set the DSCP field in packet header to the
+				value represented by the DiffServ class value.
+				This class may be EF,BE or any of the CSxx
+				or AFxx classes.
+
+				These two options are mutually exclusive !
+`,
+  compile: ({ dscp }, emit) => emit.target(TargetOp.TOS, encodeDSCP(dscp)),
 });

@@ -1,15 +1,15 @@
 /**
- * The NAT targets: SNAT, DNAT, MASQUERADE, REDIRECT. One range of addresses and ports each. (libxt_NAT.c; xt_nat.c,
+ * The NAT targets: SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP. One range of addresses and ports each. (libxt_NAT.c; xt_nat.c,
  * xt_MASQUERADE.c, xt_REDIRECT.c) Flags are the kernel's NF_NAT_RANGE_* bits.
  */
 import { encodeNat } from '../../dataplane/program/nat.js';
 import { TargetOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
-import { formatAddress, strictAddress } from '../text/address.js';
+import { formatAddress, maskBits, strictAddress } from '../text/address.js';
 import { prefixNumber, wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { portOfAnyProtocol } from '../services.js';
-import { string } from './args.js';
+import { hostMask, string } from './args.js';
 import { defineTarget, type Emitter, option, type Option, type OptionCall } from './record.js';
 
 export const enum NatFlag {
@@ -225,3 +225,35 @@ export const REDIRECT = defineTarget<NatData>({
 `,
   compile: compileTo(TargetOp.REDIRECT),
 });
+
+export const NETMAP = defineTarget<NatData>({
+  name: 'NETMAP',
+  tables: ['nat'],
+  init,
+  options: [
+    option({
+      name: 'to',
+      arg: hostMask,
+      mandatory: true,
+      set: (data, { addr, mask }) => {
+        data.flags |= NatFlag.MAP_IPS;
+        data.minAddr = addr & mask;
+        data.maxAddr = data.minAddr | ~mask;
+      },
+    }),
+  ],
+  save: (data) => ` --to ${networkText(data)}`,
+  print: (data) => `to:${networkText(data)}`,
+  help: `NETMAP target options:
+  --to address[/mask]
+				Network address to map to.
+
+`,
+  compile: compileTo(TargetOp.NETMAP),
+});
+
+function networkText({ minAddr, maxAddr }: NatData): string {
+  const mask = ~(minAddr ^ maxAddr);
+  const bits = maskBits(mask);
+  return `${formatAddress(minAddr)}/${bits < 0 ? formatAddress(mask) : bits}`;
+}

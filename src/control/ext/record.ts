@@ -35,6 +35,7 @@ export interface RuleHead {
   readonly dst?: Network;
   readonly notSrc?: boolean;
   readonly notDst?: boolean;
+  readonly matches?: readonly Use[];
 }
 
 /** Names from outside. Both throw `Unresolved` while an answer is awaited; the command is then run again. */

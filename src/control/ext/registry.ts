@@ -4,23 +4,30 @@
 import type { Extension } from './record.js';
 import { addrtype } from './addrtype.js';
 import { ah, esp, ipcomp } from './ah.js';
+import { AUDIT } from './audit.js';
 import { bpf } from './bpf.js';
 import { cgroup } from './cgroup.js';
+import { CHECKSUM } from './checksum.js';
+import { CLASSIFY } from './classify.js';
 import { cluster } from './cluster.js';
 import { comment } from './comment.js';
 import { connbytes } from './connbytes.js';
 import { connlabel } from './connlabel.js';
 import { connlimit } from './connlimit.js';
-import { connmark } from './connmark.js';
+import { CONNMARK, connmark } from './connmark.js';
+import { CONNSECMARK } from './connsecmark.js';
 import { conntrack, state } from './conntrack.js';
 import { cpu } from './cpu.js';
+import { CT, NOTRACK } from './ct.js';
 import { dccp } from './dccp.js';
 import { devgroup } from './devgroup.js';
-import { dscp } from './dscp.js';
-import { ecn } from './ecn.js';
+import { DSCP, dscp } from './dscp.js';
+import { ECN, ecn } from './ecn.js';
 import { hashlimit } from './hashlimit.js';
 import { helper } from './helper.js';
+import { HMARK } from './hmark.js';
 import { icmp } from './icmp.js';
+import { IDLETIMER } from './idletimer.js';
 import { iprange } from './iprange.js';
 import { ipvs } from './ipvs.js';
 import { length } from './length.js';
@@ -29,8 +36,10 @@ import { LOG } from './log.js';
 import { mac } from './mac.js';
 import { mark, MARK } from './mark.js';
 import { multiport } from './multiport.js';
-import { DNAT, MASQUERADE, REDIRECT, SNAT } from './nat.js';
+import { DNAT, MASQUERADE, NETMAP, REDIRECT, SNAT } from './nat.js';
 import { nfacct } from './nfacct.js';
+import { NFLOG } from './nflog.js';
+import { NFQUEUE } from './nfqueue.js';
 import { osf } from './osf.js';
 import { owner } from './owner.js';
 import { physdev } from './physdev.js';
@@ -47,36 +56,51 @@ import { set } from './set.js';
 import { socket } from './socket.js';
 import { statistic } from './statistic.js';
 import { string } from './string.js';
+import { SYNPROXY } from './synproxy.js';
 import { tcp } from './tcp.js';
-import { tcpmss } from './tcpmss.js';
+import { TCPMSS, tcpmss } from './tcpmss.js';
+import { TCPOPTSTRIP } from './tcpoptstrip.js';
+import { TEE } from './tee.js';
 import { time } from './time.js';
 import { TOS, tos } from './tos.js';
-import { ttl } from './ttl.js';
+import { TPROXY } from './tproxy.js';
+import { TRACE } from './trace.js';
+import { TTL, ttl } from './ttl.js';
 import { u32 } from './u32.js';
 import { udp } from './udp.js';
 
 const RECORDS: readonly Extension[] = [
   addrtype,
   ah,
+  AUDIT,
   bpf,
   cgroup,
+  CHECKSUM,
+  CLASSIFY,
   cluster,
   comment,
   connbytes,
   connlabel,
   connlimit,
+  CONNMARK,
+  CONNSECMARK,
   connmark,
   conntrack,
   cpu,
+  CT,
   dccp,
   devgroup,
   DNAT,
+  DSCP,
   dscp,
+  ECN,
   ecn,
   esp,
   hashlimit,
   helper,
+  HMARK,
   icmp,
+  IDLETIMER,
   ipcomp,
   iprange,
   ipvs,
@@ -88,7 +112,11 @@ const RECORDS: readonly Extension[] = [
   mark,
   MASQUERADE,
   multiport,
+  NETMAP,
   nfacct,
+  NFLOG,
+  NFQUEUE,
+  NOTRACK,
   osf,
   owner,
   physdev,
@@ -108,11 +136,18 @@ const RECORDS: readonly Extension[] = [
   state,
   statistic,
   string,
+  SYNPROXY,
   tcp,
+  TCPMSS,
   tcpmss,
+  TCPOPTSTRIP,
+  TEE,
   time,
   TOS,
   tos,
+  TPROXY,
+  TRACE,
+  TTL,
   ttl,
   u32,
   udp,

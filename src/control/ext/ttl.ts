@@ -1,9 +1,9 @@
-/** -m ttl: time to live. (libipt_ttl.c, xt_hl.c) */
-import { encodeTtl, TtlMode } from '../../dataplane/program/ttl.js';
-import { MatchOp } from '../../dataplane/program/ops.js';
+/** -m ttl and -j TTL: time to live. (libipt_ttl.c, libipt_TTL.c; xt_hl.c, xt_HL.c) */
+import { encodeTTL, encodeTtl, TtlChange, TtlMode } from '../../dataplane/program/ttl.js';
+import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
 import { problem } from '../text/problem.js';
 import { uint8 } from './args.js';
-import { defineMatch, option } from './record.js';
+import { defineMatch, defineTarget, option } from './record.js';
 
 export interface TtlData {
   mode: TtlMode;
@@ -69,4 +69,62 @@ export const ttl = defineMatch<TtlData>({
   --ttl-gt value	Match TTL > value
 `,
   compile: ({ mode, ttl }, emit) => emit.test(MatchOp.TTL, encodeTtl(mode, ttl)),
+});
+
+export interface TtlTargetData {
+  mode: TtlChange;
+  ttl: number;
+}
+
+const CHANGES = ['ttl-set', 'ttl-dec', 'ttl-inc'];
+const CHANGED: Record<TtlChange, readonly [string, string]> = {
+  [TtlChange.SET]: ['set', 'set to'],
+  [TtlChange.DECREASE]: ['dec', 'decrement by'],
+  [TtlChange.INCREASE]: ['inc', 'increment by'],
+};
+
+export const TTL = defineTarget<TtlTargetData>({
+  name: 'TTL',
+  tables: ['mangle'],
+  init: () => ({ mode: TtlChange.SET, ttl: 0 }),
+  options: [
+    option({
+      name: 'ttl-set',
+      arg: uint8(),
+      excl: CHANGES,
+      set: (data, value) => {
+        data.mode = TtlChange.SET;
+        data.ttl = value;
+      },
+    }),
+    option({
+      name: 'ttl-dec',
+      arg: uint8(1),
+      excl: CHANGES,
+      set: (data, value) => {
+        data.mode = TtlChange.DECREASE;
+        data.ttl = value;
+      },
+    }),
+    option({
+      name: 'ttl-inc',
+      arg: uint8(1),
+      excl: CHANGES,
+      set: (data, value) => {
+        data.mode = TtlChange.INCREASE;
+        data.ttl = value;
+      },
+    }),
+  ],
+  finalCheck: (_data, seen) => {
+    if (seen.size === 0) problem('TTL: You must specify an action');
+  },
+  save: ({ mode, ttl }) => ` --ttl-${CHANGED[mode][0]} ${ttl}`,
+  print: ({ mode, ttl }) => ` TTL ${CHANGED[mode][1]} ${ttl}`,
+  help: `TTL target options
+  --ttl-set value		Set TTL to <value 0-255>
+  --ttl-dec value		Decrement TTL by <value 1-255>
+  --ttl-inc value		Increment TTL by <value 1-255>
+`,
+  compile: ({ mode, ttl }, emit) => emit.target(TargetOp.TTL, encodeTTL(mode, ttl)),
 });

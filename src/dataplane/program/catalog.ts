@@ -3,8 +3,12 @@ import { addrtype } from './addrtype.js';
 import { ah, esp } from './ah.js';
 import * as basics from './basics.js';
 import { connlimit } from './connlimit.js';
+import { CHECKSUM } from './checksum.js';
+import { CONNMARK, connmark } from './connmark.js';
 import { conntrack } from './conntrack.js';
+import { CT } from './ct.js';
 import { ECN, ecn } from './ecn.js';
+import { HMARK } from './hmark.js';
 import { icmp } from './icmp.js';
 import { iprange } from './iprange.js';
 import { length } from './length.js';
@@ -24,7 +28,8 @@ import { state } from './state.js';
 import { statistic } from './statistic.js';
 import { string } from './string.js';
 import { tcp } from './tcp.js';
-import { tcpmss } from './tcpmss.js';
+import { TCPMSS, tcpmss } from './tcpmss.js';
+import { TCPOPTSTRIP } from './tcpoptstrip.js';
 import { time } from './time.js';
 import { TOS, tos } from './tos.js';
 import { TTL, ttl } from './ttl.js';
@@ -43,6 +48,7 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.ICMP, icmp],
   [MatchOp.STATE, state],
   [MatchOp.CONNTRACK, conntrack],
+  [MatchOp.CONNMARK, connmark],
   [MatchOp.RECENT, recent],
   [MatchOp.CONNLIMIT, connlimit],
   [MatchOp.MULTIPORT, multiport],
@@ -87,4 +93,10 @@ export const TARGETS: ReadonlyMap<number, Op> = new Map<number, Op>([
   [TargetOp.TTL, TTL],
   [TargetOp.ECN, ECN],
   [TargetOp.NFQUEUE, NFQUEUE],
+  [TargetOp.CONNMARK, CONNMARK],
+  [TargetOp.TCPMSS, TCPMSS],
+  [TargetOp.TCPOPTSTRIP, TCPOPTSTRIP],
+  [TargetOp.CT, CT],
+  [TargetOp.CHECKSUM, CHECKSUM],
+  [TargetOp.HMARK, HMARK],
 ]);

@@ -30,6 +30,8 @@ export interface Routes {
   masqueradeAddress(p: Packet): number;
   /** RTN_* type of the address, looked up on the whole router (ifindex 0) or limited to one interface. */
   addressType(address: number, ifindex: number): number;
+  /** The smaller MTU, in bytes, of the packet's way out and of the way back to its source. */
+  pathMtu(p: Packet): number;
 }
 
 export interface ContextParts {

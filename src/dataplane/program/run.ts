@@ -16,8 +16,12 @@ import { CONTINUE, MatchOp, TargetOp } from './ops.js';
 import { matchAddrtype } from './addrtype.js';
 import { matchAh, matchEsp } from './ah.js';
 import { matchConnlimit } from './connlimit.js';
+import { applyCHECKSUM } from './checksum.js';
+import { applyCONNMARK, matchConnmark } from './connmark.js';
 import { matchConntrack } from './conntrack.js';
+import { applyCT } from './ct.js';
 import { applyECN, matchEcn } from './ecn.js';
+import { applyHMARK } from './hmark.js';
 import { matchIcmp } from './icmp.js';
 import { matchIprange } from './iprange.js';
 import { matchLength } from './length.js';
@@ -33,7 +37,8 @@ import { matchState } from './state.js';
 import { matchStatistic } from './statistic.js';
 import { matchString } from './string.js';
 import { matchTcp } from './tcp.js';
-import { matchTcpmss } from './tcpmss.js';
+import { applyTCPMSS, matchTcpmss } from './tcpmss.js';
+import { applyTCPOPTSTRIP } from './tcpoptstrip.js';
 import { matchTime } from './time.js';
 import { applyTOS, matchTos } from './tos.js';
 import { applyTTL, matchTtl } from './ttl.js';
@@ -183,6 +188,8 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchIcmp(program, at, p);
     case MatchOp.CONNTRACK:
       return matchConntrack(context, program, at, p);
+    case MatchOp.CONNMARK:
+      return matchConnmark(context, program, at, p);
     case MatchOp.RECENT:
       return matchRecent(context, program, at, p);
     case MatchOp.CONNLIMIT:
@@ -257,6 +264,18 @@ function apply(context: Context, program: Int32Array, target: number, p: Packet)
       return applyECN(program, at, p);
     case TargetOp.NFQUEUE:
       return applyNFQUEUE(context, program, at, p);
+    case TargetOp.CONNMARK:
+      return applyCONNMARK(context, program, at, p);
+    case TargetOp.TCPMSS:
+      return applyTCPMSS(context, program, at, p);
+    case TargetOp.TCPOPTSTRIP:
+      return applyTCPOPTSTRIP(program, at, p);
+    case TargetOp.CT:
+      return applyCT(program, at, p);
+    case TargetOp.CHECKSUM:
+      return applyCHECKSUM(p);
+    case TargetOp.HMARK:
+      return applyHMARK(context, program, at, p);
   }
   return CONTINUE;
 }

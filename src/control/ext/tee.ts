@@ -1,0 +1,42 @@
+/** -j TEE: a copy of the packet to another host. (libxt_TEE.c revision 1, xt_TEE.c) */
+import { formatAddress, host, string } from './args.js';
+import { defineTarget, option } from './record.js';
+
+export interface TeeData {
+  gateway: number;
+  /** '' = none. */
+  oif: string;
+}
+
+export const TEE = defineTarget<TeeData>({
+  name: 'TEE',
+  revision: 1,
+  init: () => ({ gateway: 0, oif: '' }),
+  options: [
+    option({
+      name: 'gateway',
+      arg: host,
+      mandatory: true,
+      set: (data, gateway) => {
+        data.gateway = gateway;
+      },
+    }),
+    option({
+      name: 'oif',
+      arg: string({ size: 16 }),
+      set: (data, oif) => {
+        data.oif = oif;
+      },
+    }),
+  ],
+  save: ({ gateway, oif }) => ` --gateway ${formatAddress(gateway)}${oif === '' ? '' : ` --oif ${oif}`}`,
+  print: ({ gateway, oif }, { numeric, names }) =>
+    ` TEE gw:${(numeric ? undefined : names.hostName(gateway)) ?? formatAddress(gateway)}${oif === '' ? '' : ` oif=${oif}`}`,
+  help: `TEE target options:
+  --gateway IPADDR    Route packet via the gateway given by address
+  --oif NAME          Include oif in route calculation
+
+`,
+  check: ({ gateway }) => (gateway === 0 ? { errno: 'EINVAL', reason: 'TEE: no gateway' } : undefined),
+  cannot: () => 'a packet sent from here goes by the route of its destination, not by a gateway of the rule',
+});

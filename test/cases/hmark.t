@@ -1,0 +1,32 @@
+*mangle
+:PREROUTING,OUTPUT,POSTROUTING
+-j HMARK --hmark-src-prefix 32 --hmark-rnd 0x00000005 --hmark-mod 5 ; = ; OK
+-j HMARK --hmark-tuple src,DST --hmark-mod 0x10 --hmark-rnd 5 --hmark-offset 0x7 ; -j HMARK --hmark-src-prefix 32 --hmark-dst-prefix 32 --hmark-rnd 0x00000005 --hmark-mod 16 --hmark-offset 7 ; OK
+-j HMARK --hmark-tuple sp,d,proto,s --hmark-mod 1 --hmark-rnd 5 ; -j HMARK --hmark-src-prefix 32 --hmark-dst-prefix 32 --hmark-sport-mask 0xffff --hmark-proto-mask 0xffff --hmark-rnd 0x00000005 --hmark-mod 1 ; OK
+-j HMARK --hmark-rnd 0x00000005 --hmark-mod 1 --hmark-tuple ct ; = ; OK
+-j HMARK --hmark-tuple src,spi,sport --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-tuple bogus --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-tuple src, --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-src-prefix 255.255.0.0 --hmark-mod 1 --hmark-rnd 5 ; -j HMARK --hmark-src-prefix 16 --hmark-rnd 0x00000005 --hmark-mod 1 ; OK
+-j HMARK --hmark-src-prefix x --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-dst-prefix 0 --hmark-mod 1 --hmark-rnd 5 ; -j HMARK --hmark-dst-prefix 0 --hmark-rnd 0x00000005 --hmark-mod 1 ; OK
+-j HMARK --hmark-dst-prefix x --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-sport-mask 0x00ff --hmark-dport-mask 0xffff --hmark-sport 0x0050 --hmark-dport 0x005a --hmark-rnd 0x00000005 --hmark-mod 1 ; = ; OK
+-j HMARK --hmark-sport-mask 255 --hmark-dport-mask 1 --hmark-sport 80 --hmark-dport 90 --hmark-mod 1 --hmark-rnd 5 ; -j HMARK --hmark-sport-mask 0x00ff --hmark-dport-mask 0x0001 --hmark-sport 0x0050 --hmark-dport 0x005a --hmark-rnd 0x00000005 --hmark-mod 1 ; OK
+-j HMARK --hmark-sport-mask 65536 --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-dport-mask 65536 --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-sport 65536 --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-dport 65536 --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-spi-mask 0x000000ff --hmark-spi 0x00000080 --hmark-rnd 0x00000005 --hmark-mod 1 ; = ; OK
+-j HMARK --hmark-spi 128 --hmark-spi-mask 255 --hmark-mod 1 --hmark-rnd 5 ; -j HMARK --hmark-spi-mask 0x000000ff --hmark-spi 0x00000080 --hmark-rnd 0x00000005 --hmark-mod 1 ; OK
+-j HMARK --hmark-spi 128 --hmark-sport 1 --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-spi-mask 128 --hmark-sport-mask 1 --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-proto-mask 0x06 --hmark-rnd 0x00000005 --hmark-mod 1 ; = ; OK
+-j HMARK --hmark-proto-mask 256 --hmark-mod 1 --hmark-rnd 5 ; -j HMARK --hmark-proto-mask 0x100 --hmark-rnd 0x00000005 --hmark-mod 1 ; OK
+-j HMARK --hmark-proto-mask 65536 --hmark-mod 1 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-tuple src --hmark-mod 1 --hmark-rnd x ; ; FAIL
+-j HMARK --hmark-tuple src --hmark-mod 0 --hmark-rnd 5 ; ; FAIL
+-j HMARK --hmark-tuple src --hmark-mod 1 --hmark-rnd 1 --hmark-offset 4294967296 ; ; FAIL
+-j HMARK --hmark-tuple src --hmark-mod 4294967295 --hmark-rnd 4294967295 ; -j HMARK --hmark-src-prefix 32 --hmark-rnd 0xffffffff --hmark-mod 4294967295 ; OK
+-j HMARK --hmark-tuple src --hmark-rnd 1 ; ; FAIL
+-j HMARK --hmark-mod 1 --hmark-rnd 1 ; ; FAIL

@@ -1,0 +1,13 @@
+:INPUT
+-j IDLETIMER --timeout 5 --label a ; = ; OK
+-j IDLETIMER --label b --timeout 0x10 ; -j IDLETIMER --timeout 16 --label b ; OK
+-j IDLETIMER --timeout 5 --label c012345678901234567890123456 ; -j IDLETIMER --timeout 5 --label c01234567890123456789012345 ; OK
+-j IDLETIMER --alarm --timeout 5 --label d ; -j IDLETIMER --timeout 5 --label d --alarm ; OK
+-j IDLETIMER --timeout 5 --label e --alarm ; = ; OK
+-j IDLETIMER --timeout 5 --label f --alarm --alarm ; ; FAIL
+-j IDLETIMER --timeout 0 --label g ; ; FAIL
+-j IDLETIMER --timeout 2147483 --label h ; ; FAIL
+-j IDLETIMER --timeout 4294967296 --label h ; ; FAIL
+-j IDLETIMER --timeout 5 ; ; FAIL
+-j IDLETIMER --timeout 5 --label "" ; ; FAIL
+-j IDLETIMER --label i ; ; FAIL

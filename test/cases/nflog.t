@@ -1,0 +1,23 @@
+:INPUT,FORWARD,OUTPUT
+-j NFLOG ; = ; OK
+-j NFLOG --nflog-group 1 ; = ; OK
+-j NFLOG --nflog-group 65535 ; = ; OK
+-j NFLOG --nflog-group 0 ; -j NFLOG ; OK
+-j NFLOG --nflog-group 65536 ; ; FAIL
+-j NFLOG --nflog-range 1 ; = ; OK
+-j NFLOG --nflog-range 0 ; -j NFLOG ; OK
+-j NFLOG --nflog-range 4294967295 ; = ; OK
+-j NFLOG --nflog-range 4294967296 ; ; FAIL
+-j NFLOG --nflog-range 1 --nflog-size 1 ; ; FAIL
+-j NFLOG --nflog-size 0 ; = ; OK
+-j NFLOG --nflog-size 0x10 ; -j NFLOG --nflog-size 16 ; OK
+-j NFLOG --nflog-size -1 ; ; FAIL
+-j NFLOG --nflog-threshold 1 ; = ; OK
+-j NFLOG --nflog-threshold 0 ; -j NFLOG ; OK
+-j NFLOG --nflog-threshold 65536 ; ; FAIL
+-j NFLOG --nflog-prefix hello ; = ; OK
+-j NFLOG --nflog-prefix "two words: " ; = ; OK
+-j NFLOG --nflog-prefix "quoted" ; -j NFLOG --nflog-prefix quoted ; OK
+-j NFLOG --nflog-prefix 0123456789012345678901234567890123456789012345678901234567890123 ; -j NFLOG --nflog-prefix 012345678901234567890123456789012345678901234567890123456789012 ; OK
+-j NFLOG --nflog-prefix "" ; ; FAIL
+-j NFLOG --nflog-threshold 5 --nflog-size 30 --nflog-group 3 --nflog-prefix a ; -j NFLOG --nflog-prefix a --nflog-group 3 --nflog-size 30 --nflog-threshold 5 ; OK

@@ -1,0 +1,20 @@
+:INPUT,FORWARD
+-j NFQUEUE --queue-num 0 ; = ; OK
+-j NFQUEUE ; -j NFQUEUE --queue-num 0 ; OK
+-j NFQUEUE --queue-num 0x10 ; -j NFQUEUE --queue-num 16 ; OK
+-j NFQUEUE --queue-num 65536 ; ; FAIL
+-j NFQUEUE --queue-balance 0:65534 ; = ; OK
+-j NFQUEUE --queue-balance :3 ; -j NFQUEUE --queue-balance 0:3 ; OK
+-j NFQUEUE --queue-balance 3: ; -j NFQUEUE --queue-balance 3:65535 ; OK
+-j NFQUEUE --queue-balance 0:65535 ; ; FAIL
+-j NFQUEUE --queue-balance 3:3 ; ; FAIL
+-j NFQUEUE --queue-balance 4:3 ; ; FAIL
+-j NFQUEUE --queue-balance 3 ; ; FAIL
+-j NFQUEUE --queue-balance 1:2:3 ; ; FAIL
+-j NFQUEUE --queue-balance 0:3 --queue-num 1 ; ; FAIL
+-j NFQUEUE --queue-num 3 --queue-bypass ; = ; OK
+-j NFQUEUE --queue-bypass ; -j NFQUEUE --queue-num 0 --queue-bypass ; OK
+-j NFQUEUE --queue-bypass --queue-bypass ; ; FAIL
+-j NFQUEUE --queue-balance 0:3 --queue-bypass --queue-cpu-fanout ; = ; OK
+-j NFQUEUE --queue-cpu-fanout --queue-balance 0x1:3 ; -j NFQUEUE --queue-balance 1:3 --queue-cpu-fanout ; OK
+-j NFQUEUE --queue-cpu-fanout ; ; FAIL

@@ -1,0 +1,7 @@
+*raw
+:PREROUTING,OUTPUT
+-j TRACE ; = ; OK
+-j TRACE --x ; ; FAIL
+*mangle
+:PREROUTING
+-j TRACE ; ; FAIL
