@@ -40,6 +40,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 }
 
 const before = hostState();
+const namespacesBefore = new Set(ourNamespaces());
 if (filters.length === 0) {
   await check('types', 'tsc', '--noEmit');
   await check('lint', 'eslint', '.');
@@ -146,18 +147,25 @@ function checkLeftovers() {
   const mine = processesOfThisRun();
   for (const { pid, command } of mine) left.push(`process ${pid}: ${command}`);
   const pids = new Set(mine.map(({ pid }) => pid));
-  for (const dir of ['/run/netns', '/etc/netns']) {
-    for (const name of existsSync(dir) ? readdirSync(dir) : []) {
-      const owner = Number(OUR_NAMESPACE.exec(name)?.[1]);
-      // A living owner that isn't of this run is somebody else's test.
-      if (owner && (pids.has(owner) || !existsSync(`/proc/${owner}`))) left.push(`${dir}/${name}`);
-    }
+  for (const file of ourNamespaces().filter((name) => !namespacesBefore.has(name))) {
+    const owner = Number(OUR_NAMESPACE.exec(path.basename(file))[1]);
+    // A living owner that isn't of this run is somebody else's test.
+    if (pids.has(owner) || !existsSync(`/proc/${owner}`)) left.push(file);
   }
   const after = hostState();
   for (const [what, value] of Object.entries(after)) {
     if (before[what] !== value) left.push(`${what} was\n${before[what] ?? '(absent)'}\nand is\n${value}`);
   }
   verdict(left.length === 0, 'nothing is left behind', started, left.join('\n'));
+}
+
+/** Namespaces named as hutter's networks name them, and their files. */
+function ourNamespaces() {
+  return ['/run/netns', '/etc/netns'].flatMap((dir) =>
+    (existsSync(dir) ? readdirSync(dir) : [])
+      .filter((name) => OUR_NAMESPACE.test(name))
+      .map((name) => path.join(dir, name)),
+  );
 }
 
 /** What no test may change: the machine's own rules and sysctls. */
