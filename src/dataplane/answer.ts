@@ -5,7 +5,7 @@
  * fragment, nothing about a packet whose checksum is wrong).
  */
 import { InFlag } from './io/batch.js';
-import { Proto, TcpFlag } from './names.js';
+import { Hook, Proto, TcpFlag } from './names.js';
 import type { Packet } from './packet.js';
 import { setU16, setU32, setU8, u32, u8 } from './wire/bytes.js';
 import { headerChecksum, pseudoSum, sum, transportChecksumOk } from './wire/checksum.js';
@@ -50,7 +50,9 @@ const UDP_HEADER = 8;
 
 /** Whether the packet's checksum may be believed, being nobody's to verify, verified, or right now (nf_ip_checksum). */
 function checksumOk(p: Packet): boolean {
-  if ((p.flags & (InFlag.CSUM_PARTIAL | InFlag.GSO)) !== 0 || (p.flags & InFlag.CSUM_NOT_VERIFIED) === 0) return true;
+  if ((p.flags & (InFlag.CSUM_PARTIAL | InFlag.GSO)) !== 0) return true;
+  // Of packets in OUTPUT the queue doesn't say, and a raw socket can send anything.
+  if ((p.flags & InFlag.CSUM_NOT_VERIFIED) === 0 && p.hook !== Hook.OUTPUT) return true;
   if (p.protocol === Proto.TCP || p.protocol === Proto.UDP) {
     return transportChecksumOk(p.bytes, p.start, p.l4, p.end, p.protocol);
   }

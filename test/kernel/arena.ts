@@ -24,6 +24,8 @@ const NEIGHBOURS = [
   ['198.51.100.10', '198.51.100.11', '198.51.100.12', '198.51.100.254'],
   ['10.2.0.2', '10.2.0.3', '10.2.0.4'],
 ];
+/** A comment of rules that `onlyKernel` holds: they aren't counted. */
+export const FAULT = 'hutter-judge-fault';
 const HUTTER = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../bin/hutter.mjs');
 const EMPTY = ['raw', 'mangle', 'nat', 'filter'].map((table) => `*${table}\nCOMMIT\n`).join('');
 
@@ -46,6 +48,9 @@ export interface ArenaOptions {
 }
 
 export class Arena {
+  /** For the judge's own test: rules that the kernel alone gets, behind a scenario's. */
+  onlyKernel = '';
+
   private constructor(
     private readonly network: Network,
     private readonly kernel: Namespace,
@@ -110,7 +115,9 @@ export class Arena {
 
   /** Loads rules on both; what each said if it refused. */
   async load(rules: string): Promise<[Refusal | undefined, Refusal | undefined]> {
-    return Promise.all([this.restoreKernel(withHelper(rules)), this.restoreHutter(rules)]);
+    const refusals = await Promise.all([this.restoreKernel(withHelper(rules)), this.restoreHutter(rules)]);
+    if (this.onlyKernel !== '') await this.inKernel('iptables-legacy-restore', ['--noflush'], this.onlyKernel);
+    return refusals;
   }
 
   /** Every rule's and policy's counters on both. */
@@ -231,7 +238,8 @@ function countsOf(save: string): Count[] {
     const rule = /^\[(\d+:\d+)\] (.*)$/.exec(line);
     if (line.startsWith('*')) table = line.slice(1);
     else if (policy) result.push({ table, rule: policy[1]!, count: policy[2]! });
-    else if (rule && !rule[2]!.endsWith(HELPER_RULE)) result.push({ table, rule: rule[2]!, count: rule[1]! });
+    else if (rule && !rule[2]!.endsWith(HELPER_RULE) && !rule[2]!.includes(FAULT))
+      result.push({ table, rule: rule[2]!, count: rule[1]! });
   }
   // A table nobody has touched isn't there in the kernel; it is there, and empty, in hutter.
   const used = new Set(result.filter(({ rule }) => rule.startsWith('-A')).map((entry) => entry.table));

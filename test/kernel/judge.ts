@@ -158,7 +158,9 @@ class Run {
     const quote = Buffer.from(about.bytes.subarray(0, event.length));
     if (event.damage && quote.length >= 22) quote[21]! ^= event.damage;
     const src =
-      event.from === 'hop' ? ['10.1.0.5', '198.51.100.254', '10.2.0.4'][about.port]! : addressAt(about.bytes, 16);
+      event.from === 'hop' || addressAt(about.bytes, 16).startsWith('100.64.')
+        ? ['10.1.0.5', '198.51.100.254', '10.2.0.4'][about.port]!
+        : addressAt(about.bytes, 16);
     const { type, code, rest } = event;
     const packet = build({
       src,

@@ -45,7 +45,7 @@ async function main(): Promise<number> {
       return await tell(arena, JSON.parse(readFileSync(values.scenario, 'utf8')) as Scenario);
     const first = values.seed === undefined ? Date.now() % 1_000_000_000 : Number(values.seed);
     const end = Date.now() + Number(values.minutes) * 60_000;
-    let [packets, rulesets, faults, unsteady] = [0, 0, 0, 0];
+    let [packets, rulesets, refused, faults, unsteady] = [0, 0, 0, 0, 0];
     let seed = first;
     say(`matches and targets: ${covered().join(' ')}`);
     if (missing().length > 0) say(`not generated: ${missing().join(' ')}`);
@@ -53,7 +53,8 @@ async function main(): Promise<number> {
       const scenario = scenarioOf(seed, Number(values.flows));
       const verdict = await run(arena, scenario);
       packets += verdict.packets;
-      rulesets++;
+      if (verdict.packets > 0) rulesets++;
+      else refused++;
       if (!verdict.divergence) continue;
       const again = await run(arena, scenario);
       if (!again.divergence) {
@@ -73,7 +74,7 @@ async function main(): Promise<number> {
       await tell(arena, least);
     }
     say(
-      `${packets} packets, ${rulesets} rulesets, seeds ${first} to ${seed - 1}: ${faults} divergences, ${unsteady} seen once only`,
+      `${packets} packets, ${rulesets} rulesets, seeds ${first} to ${seed - 1} (${refused} refused by both): ${faults} divergences, ${unsteady} seen once only`,
     );
     return faults === 0 ? 0 : 1;
   } finally {

@@ -138,16 +138,16 @@ const MATCHES: Record<string, Make> = {
   addrtype: (r) =>
     `${not(r)}--${r.pick('src', 'dst')}-type ${r.some(['LOCAL', 'UNICAST', 'BROADCAST', 'MULTICAST'], 2).join(',')}`,
   pkttype: (r) => `${not(r)}--pkt-type ${r.pick('unicast', 'broadcast', 'multicast')}`,
-  statistic: (r) => `${not(r)}--mode nth --every ${2 + r.below(4)} --packet ${r.below(2)}`,
+  statistic: (r) => `--mode nth ${not(r)}--every ${2 + r.below(4)} --packet ${r.below(2)}`,
   string: (r) =>
-    `${not(r)}--algo ${r.pick('bm', 'kmp')} --string "${r.pick('GET', 'PORT', 'xy', 'aaa')}"${r.pick('', ' --from 40', ' --to 60', ' --icase')}`,
+    `--algo ${r.pick('bm', 'kmp')} ${not(r)}--string "${r.pick('GET', 'PORT', 'xy', 'aaa')}"${r.pick('', ' --from 40', ' --to 60', ' --icase')}`,
   u32: (r) =>
     `${not(r)}--u32 "${r.pick('6&0xFF=6', '6&0xFF=1:17', '0>>22&0x3C@0>>16=20000:20005', '4&0x3FFF=0', '8>>24=1:63')}"`,
   tcpmss: (r) => `${not(r)}--mss ${r.pick('536:1460', '1460', '0:1000')}`,
   connbytes: (r) =>
     `${not(r)}--connbytes ${r.pick('0:3', '2:', '100:1000')} --connbytes-dir ${r.pick('original', 'reply', 'both')} --connbytes-mode ${r.pick('packets', 'bytes', 'avgpkt')}`,
   helper: (r) => `${not(r)}--helper ftp`,
-  time: (r) => `${r.pick('--timestart 00:00 --timestop 23:59:59', '--datestart 2099-01-01', '--datestop 2020-01-01')}`,
+  time: (r) => `${r.pick('--timestart 00:00 --timestop 23:59:59', '--datestart 2035-01-01', '--datestop 2020-01-01')}`,
   rpfilter: (r) => r.pick('', '--loose', '--invert', '--validmark'),
   quota: (r) => `${not(r)}--quota ${r.pick(100, 400, 2000)}`,
   ah: (r) => `${not(r)}--ahspi ${r.pick('1', '0:100')}`,

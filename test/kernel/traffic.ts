@@ -125,7 +125,7 @@ class Life {
     if (r.once(12)) packet.ttl = r.pick(1, 2, 255, 128, 0);
     if (r.once(10)) packet.tos = r.pick(0x10, 0x08, 0x02, 0xb8, 0x03, 0xff);
     if (r.once(3)) packet.df = true;
-    if (r.once(60)) packet.ipOptions = r.pick('01010100', '0703040000000000', '94040000', '83070400000000' + '00');
+    if (r.once(60)) packet.ipOptions = r.pick('01010100', '94040000', '83070400000000' + '00');
     if (r.once(25)) packet.odd = this.oddity();
     const event: PacketEvent = { kind: 'packet', id, flow: talk.flow, way, port: from.port, packet };
     if (fragments) event.fragments = fragments;
@@ -321,7 +321,7 @@ class Life {
   private icmp(): void {
     const { r } = this;
     for (let n = 1 + r.below(4); n > 0; n--) {
-      const type = r.pick(0, 8, 13, 14, 17, 18, 10, 9, 42, 3, 11);
+      const type = r.pick(0, 8, 15, 14, 17, 18, 10, 9, 42, 3, 11);
       this.add(r.pick<0 | 1>(0, 1), {
         proto: ICMP,
         type,
@@ -343,6 +343,7 @@ class Life {
   private fragments(): void {
     const { r, talk } = this;
     if (this.whole && talk.to.port === FROM_ROUTER) talk.to = DMZ[0]!;
+    if (talk.from.port === FROM_ROUTER) talk.from = INSIDE[0]!;
     const tcp: Transport = {
       proto: TCP,
       sport: talk.sport,

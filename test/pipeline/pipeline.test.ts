@@ -143,17 +143,15 @@ t.test('a first packet that can go no further is answered for its connection, wh
   t.equal(world.router.table.total(), 0, 'no flow was confirmed');
 });
 
-t.test(
-  'what comes later on a connection goes back to the kernel to be answered, with PREROUTING’s changes',
-  async (t) => {
-    const world = await World.create(FIREWALL);
-    world.arrives(IF0, udp(ORLOCK, 1, KNOCK, 9));
-    const last = world.arrives(IF0, { ...udp(ORLOCK, 1, KNOCK, 9), ttl: 1 });
-    t.equal(last.verdict, Verdict.ACCEPT);
-    t.equal(last.src, ORLOCK, 'time exceeded goes to the sender');
-    t.equal(last.answers.length, 0);
-  },
-);
+t.test('and so is what comes later on a connection: what an error quotes can be the ends of two', async (t) => {
+  const world = await World.create(FIREWALL);
+  world.arrives(IF0, udp(ORLOCK, 1, KNOCK, 9));
+  const last = world.arrives(IF0, { ...udp(ORLOCK, 1, KNOCK, 9), ttl: 1 });
+  t.equal(last.verdict, Verdict.DROP);
+  t.equal(last.answers.length, 1);
+  const error = read(last.answers[0]!);
+  t.same([error.icmpType, error.icmpCode, text(error.src), text(error.dst)], [11, 0, INSIDE, ORLOCK]);
+});
 
 t.test('sources that no neighbour can have', async (t) => {
   const world = await World.create(FIREWALL);

@@ -33,5 +33,8 @@ export function isError(type: number): boolean {
   );
 }
 
+/** Types of errors, discarded ones and router discovery: bit 1 << type (net/ipv4/icmp.c, icmp_pointers[].error). */
+const UNANSWERED = 0b1_1110_1111_1110;
+
 /** Whether no error may be sent about a message of this type: it is one itself, or unknown (RFC 1122 §3.2.2). */
-export const answersForbidden = (type: number): boolean => type > LAST_TYPE || isError(type);
+export const answersForbidden = (type: number): boolean => type > LAST_TYPE || ((UNANSWERED >> type) & 1) !== 0;
