@@ -22,6 +22,7 @@ const files = (dir) =>
 const programs = {
   'bin/hutter.mjs': 'src/control/main.ts',
   'bin/worker.mjs': 'src/dataplane/worker.ts',
+  'bin/tree-worker.mjs': 'src/control/compile/tree/worker.ts',
   'bin/lab-host.mjs': 'src/control/lab/host.ts',
   'bin/hutter-iptables.cjs': 'src/control/cli/iptables.ts',
   'bin/hutter-iptables-save.cjs': 'src/control/cli/iptables-save.ts',

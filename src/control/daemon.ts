@@ -222,6 +222,7 @@ export class Daemon {
     this.monitor.close();
     this.rates.stop();
     await step('removing the diversion', () => this.diversion.removeRules());
+    await step('ending what grows trees', () => this.keeper.close());
     await step('ending the workers', () => this.router.stop());
     await step('putting sysctls back', () => this.diversion.stop());
     await step('closing the control socket', () => this.server?.close());

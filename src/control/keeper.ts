@@ -1,16 +1,31 @@
 /**
  * Keeps the ruleset in force, as the commands see it: compiles a new one, has every worker take it up, and only then
- * calls it the ruleset. Reads what the workers counted. Commands come one at a time (commands/run.ts), so swaps do, too.
+ * calls it the ruleset; decision trees are grown behind that, in a thread of their own. Reads what the workers counted. Commands come one at a time (commands/run.ts), so swaps do, too.
  */
+import { existsSync } from 'node:fs';
 import { lookup, lookupService } from 'node:dns/promises';
+import { fileURLToPath } from 'node:url';
+import type { Piscina } from 'piscina';
 import { type Backend, CommitError } from './commands/backend.js';
 import { type Compiled, CompileError, Compiler } from './compile/index.js';
 import { type Counters, type Ruleset, ZERO } from './model.js';
+import type { Built } from './compile/tree/build.js';
+import { joinWords } from './compile/tree/store.js';
 import type { Router } from './router.js';
 import { looseAddress } from './text/address.js';
 
+/** A chain's tree is grown anew when more rules lie beside it. */
+const SLACK = 32;
+/** Commands often come one behind the other. */
+const SETTLE_MS = 50;
+
 export class Keeper implements Backend {
   private router: Router | undefined;
+  private turn: Promise<unknown> = Promise.resolve();
+  private pool: Piscina | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private growing = false;
+  private closed = false;
   private compiled: Compiled;
   readonly compiler: Compiler;
 
@@ -37,6 +52,7 @@ export class Keeper implements Backend {
   /** The workers run the first program. */
   attach(router: Router): void {
     this.router = router;
+    this.growSoon();
   }
 
   ruleset(): Ruleset {
@@ -48,6 +64,26 @@ export class Keeper implements Backend {
    * @throws CommitError, and then all is as before
    */
   async commit(next: Ruleset): Promise<void> {
+    await this.inTurn(() => this.enforce(next));
+    this.growSoon();
+  }
+
+  /** Ends what grows in the background. */
+  async close(): Promise<void> {
+    this.closed = true;
+    clearTimeout(this.timer);
+    await this.turn;
+    await this.pool?.destroy();
+  }
+
+  /** Swaps of programs must not overlap. */
+  private inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.turn.then(act);
+    this.turn = done.catch(() => undefined);
+    return done;
+  }
+
+  private async enforce(next: Ruleset): Promise<void> {
     const { router, compiler } = this;
     if (router === undefined) throw new Error('no workers to run rules');
     const compiled = this.compile(next);
@@ -59,6 +95,54 @@ export class Keeper implements Backend {
     this.current = next;
     router.clearCounters(compiled.retiredCounters);
     compiler.release(compiled);
+  }
+
+  /** Large chains get their trees a little later, by another swap: until then they walk what no tree knows. */
+  private growSoon(): void {
+    if (this.growing || this.closed || this.compiler.staleTrees(this.current, SLACK).length === 0) return;
+    this.growing = true;
+    this.timer = setTimeout(() => {
+      void this.grow()
+        .catch((error: unknown) => {
+          // Nothing is lost but speed.
+          if (!this.closed)
+            process.emitWarning(`no decision tree: ${error instanceof Error ? error.message : String(error)}`);
+        })
+        .finally(() => {
+          this.growing = false;
+        });
+    }, SETTLE_MS);
+    this.timer.unref();
+  }
+
+  private async grow(): Promise<void> {
+    for (;;) {
+      const stale = this.compiler.staleTrees(this.current, SLACK);
+      if (stale.length === 0 || this.closed) return;
+      const built: Built[] = [];
+      for (const { rules } of stale) built.push(await this.build(joinWords(rules)));
+      await this.inTurn(async () => {
+        stale.forEach((chain, i) => {
+          this.compiler.plant(chain, built[i]!);
+        });
+        if (!this.closed) await this.enforce(this.current);
+      });
+    }
+  }
+
+  /** By a thread of its own, which ends when it has had nothing to do for a while. */
+  private async build(rules: Int32Array): Promise<Built> {
+    if (this.pool === undefined) {
+      const { Piscina } = await import('piscina');
+      this.pool = new Piscina({
+        filename: treeWorkerFile(),
+        minThreads: 0,
+        maxThreads: 1,
+        idleTimeout: 10_000,
+        recordTiming: false,
+      });
+    }
+    return (await this.pool.run(rules)) as Built;
   }
 
   private compile(next: Ruleset): Compiled {
@@ -103,4 +187,10 @@ export async function hostNameOf(address: number): Promise<string | undefined> {
   } catch {
     return undefined;
   }
+}
+
+/** The bundle beside this one, or the module on its own where nothing is bundled. */
+function treeWorkerFile(): string {
+  const bundled = fileURLToPath(new URL('./tree-worker.mjs', import.meta.url));
+  return existsSync(bundled) ? bundled : fileURLToPath(new URL('./compile/tree/worker.js', import.meta.url));
 }

@@ -31,7 +31,8 @@ import type { Chain, Rule, Ruleset, TableModel } from '../model.js';
 import { lower, RuleError, type Lowered } from './lower.js';
 import { RegionStore } from './regions.js';
 import { CounterSlots } from './slots.js';
-import { indexWords, placeIndex, TreeStore, type Kept } from './tree/store.js';
+import type { Built } from './tree/build.js';
+import { buildTree, indexWords, joinWords, placeIndex, TreeStore, type Kept } from './tree/store.js';
 
 /** A rule that can't be compiled: where it is and why. */
 export class CompileError extends Error {
@@ -61,6 +62,12 @@ export interface Compiled {
   /** Rules and policies, and keys of state, that no longer are: what `release` frees. */
   readonly retiredIds: readonly number[];
   readonly retiredKeys: readonly string[];
+}
+
+/** A chain that wants a tree, and the rules to build it for. */
+export interface StaleTree {
+  readonly name: string;
+  readonly rules: readonly Lowered[];
 }
 
 export class Compiler {
@@ -109,20 +116,29 @@ export class Compiler {
   }
 
   /**
-   * Builds the decision trees that the ruleset's larger chains lack; the next compile uses them. Whether there were any.
-   * To be called with a ruleset that has been compiled.
+   * The larger chains of a ruleset that lack a decision tree, or have more than `slack` rules beside the one they have.
+   * The ruleset has been compiled.
    */
-  growTrees(ruleset: Ruleset): boolean {
-    let grown = false;
-    for (const table of ruleset.tables)
-      for (const chain of table.chains.values()) {
+  staleTrees(ruleset: Ruleset, slack: number): StaleTree[] {
+    return ruleset.tables.flatMap((table) =>
+      [...table.chains.values()].flatMap((chain) => {
         const rules = chain.rules.map((rule) => this.lowered.get(rule.id)!);
         const name = treeName(table)(chain.name);
-        if (!this.trees.stale(name, rules)) continue;
-        this.trees.grow(name, rules, this.regions);
-        grown = true;
-      }
-    return grown;
+        return this.trees.stale(name, rules, slack) ? [{ name, rules }] : [];
+      }),
+    );
+  }
+
+  /** Takes in a tree that was built for a stale one's rules (tree/store.ts `buildTree`); the next compile uses it. */
+  plant({ name, rules }: StaleTree, tree: Built): void {
+    this.trees.plant(name, rules, tree, this.regions);
+  }
+
+  /** Builds the trees that a compiled ruleset lacks, here and now. Whether there were any. */
+  growTrees(ruleset: Ruleset): boolean {
+    const stale = this.staleTrees(ruleset, 0);
+    for (const chain of stale) this.plant(chain, buildTree(joinWords(chain.rules)));
+    return stale.length > 0;
   }
 
   private keepTrees(table: TableModel, lowered: ReadonlyMap<string, Lowered[]>): Map<string, Kept> {

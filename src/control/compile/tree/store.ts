@@ -1,13 +1,13 @@
 /**
  * The trees of a router's chains. A tree knows its rules by identity: a chain that has changed since keeps it for the rules
  * that are still there in their old order, and meets the new ones beside it, until a new tree is there. So a command
- * costs no tree; trees are grown afterwards (`grow`), and the next compile uses them.
+ * costs no tree; trees are grown afterwards (`plant`), and the next compile uses them.
  */
 import { Chain, CHAIN_WORDS, Rule } from '../../../dataplane/program/format.js';
 import type { Lowered } from '../lower.js';
 import type { RegionStore } from '../regions.js';
 import { Boxes } from './boxes.js';
-import { build, type Shape } from './build.js';
+import { build, type Built, type Shape } from './build.js';
 import { addRule, collectNames, Names } from './rule.js';
 
 /** Chains with fewer rules are walked in order: a tree takes as long as so many tests that fail. */
@@ -53,20 +53,20 @@ export class TreeStore {
     return { grown, positions, beside };
   }
 
-  /** Whether `grow` would make a new tree for the chain. */
-  stale(name: string, rules: readonly Lowered[]): boolean {
+  /** Whether the chain lacks a tree, or more than `slack` of its rules lie beside it, or most of the tree's are gone. */
+  stale(name: string, rules: readonly Lowered[], slack: number): boolean {
     if (rules.length < MIN_RULES) return false;
-    const grown = this.chains.get(name);
-    return grown?.rules.length !== rules.length || grown.rules.some((rule, i) => rule !== rules[i]);
+    const kept = this.keep(name, rules);
+    if (kept === undefined || kept.beside.length > slack) return true;
+    const known = kept.positions.length;
+    return known - (rules.length - kept.beside.length) > (slack === 0 ? 0 : known >> 1);
   }
 
-  /** Builds a tree for the chain as it is now. */
-  grow(name: string, rules: readonly Lowered[], regions: RegionStore): Shape {
-    const { words, decisive, shape } = build(boxesOf(rules.map((rule) => rule.words)));
+  /** Takes in the tree built for a chain with these rules. */
+  plant(name: string, rules: readonly Lowered[], { words, decisive, shape }: Built, regions: RegionStore): void {
     const key = `tree/${++this.serial}`;
     const region = regions.region(key, words.length, (to) => to.set(words));
     this.chains.set(name, { rules, number: new Map(rules.map((rule, i) => [rule, i])), decisive, key, region, shape });
-    return shape;
   }
 
   /** The keys of the memory of these chains' trees. */
@@ -84,16 +84,32 @@ export class TreeStore {
   }
 }
 
-/** The boxes of a chain's rules, given as their words. */
-export function boxesOf(rules: readonly Int32Array[]): Boxes {
+/** Rules' words one behind the other: what `buildTree` takes. */
+export function joinWords(rules: readonly Lowered[]): Int32Array {
+  const joined = new Int32Array(rules.reduce((sum, { words }) => sum + words.length, 0));
+  let at = 0;
+  for (const { words } of rules) {
+    joined.set(words, at);
+    at += words.length;
+  }
+  return joined;
+}
+
+/** The tree over a chain's rules. Needs nothing but its argument, so it can be called in any thread. */
+export function buildTree(joined: Int32Array): Built {
+  const rules: Int32Array[] = [];
+  for (let at = 0; at < joined.length; at += joined[at + Rule.LENGTH]!)
+    rules.push(joined.subarray(at, at + joined[at + Rule.LENGTH]!));
   const boxes = new Boxes(rules.length);
   const ins = new Names();
   const outs = new Names();
   for (const words of rules) collectNames(words, ins, outs);
-  rules.forEach((words, i) => addRule(boxes, i, words, ins, outs));
+  rules.forEach((words, i) => {
+    addRule(boxes, i, words, ins, outs);
+  });
   boxes.inNames = ins.list;
   boxes.outNames = outs.list;
-  return boxes;
+  return build(boxes);
 }
 
 /** Words of the chain's index. */
