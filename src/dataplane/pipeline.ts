@@ -13,9 +13,8 @@
  *                     v  confirm       |
  *
  * A packet crosses from the kernel once, at PREROUTING or OUTPUT, and every later hook of its way runs in that visit;
- * the kernel then really routes what comes back. What can go no further (no route, TTL at its end, too long) goes back
- * with PREROUTING's changes only, and the kernel answers it; only a connection's first packet is answered here, since
- * nobody could translate the kernel's answer once that connection is forgotten.
+ * the kernel then really routes what comes back. What can go no further (no route, TTL at its end, too long) is answered
+ * here when it has a connection (see answerError); else it goes back as PREROUTING left it, and the kernel answers.
  */
 import { ANSWER_LENGTH, buildError, buildReset, ErrorLimit, mayRefuse } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';

@@ -143,14 +143,12 @@ t.test('a first packet that can go no further is answered for its connection, wh
   t.equal(world.router.table.total(), 0, 'no flow was confirmed');
 });
 
-t.test('and so is what comes later on a connection: what an error quotes can be the ends of two', async (t) => {
-  const world = await World.create(FIREWALL);
-  world.arrives(IF0, udp(ORLOCK, 1, KNOCK, 9));
+t.test('without connections the kernel answers, and gets the packet as it came', async (t) => {
+  const world = await World.create('*filter\n-A FORWARD -p udp -j ACCEPT\nCOMMIT\n');
   const last = world.arrives(IF0, { ...udp(ORLOCK, 1, KNOCK, 9), ttl: 1 });
-  t.equal(last.verdict, Verdict.DROP);
-  t.equal(last.answers.length, 1);
-  const error = read(last.answers[0]!);
-  t.same([error.icmpType, error.icmpCode, text(error.src), text(error.dst)], [11, 0, INSIDE, ORLOCK]);
+  t.equal(last.verdict, Verdict.ACCEPT);
+  t.same([last.src, last.fields.ttl, last.answers.length], [ORLOCK, 1, 0]);
+  t.equal(world.counted('filter', 'FORWARD', 1), 0);
 });
 
 t.test('sources that no neighbour can have', async (t) => {
