@@ -345,6 +345,7 @@ function target(r: Random, place: Place, users: string[]): string {
   const legal = targetNames.filter((name) => {
     const { tables, chains } = TARGETS[name]!;
     if (name === 'NETMAP' && place.chain === '') return false;
+    if (/^(ECN|TCPMSS|TCPOPTSTRIP)$/.test(name) && place.proto !== 'tcp') return false;
     return (
       tables.includes(place.table) && (chains === undefined || (place.chain !== '' && chains.includes(place.chain)))
     );
