@@ -151,6 +151,16 @@ t.test('without connections the kernel answers, and gets the packet as it came',
   t.equal(world.counted('filter', 'FORWARD', 1), 0);
 });
 
+t.test('what comes later on a connection is answered, too: what an error quotes can be the ends of two', async (t) => {
+  const world = await World.create(FIREWALL);
+  world.arrives(IF0, udp(ORLOCK, 1, KNOCK, 9));
+  const last = world.arrives(IF0, { ...udp(ORLOCK, 1, KNOCK, 9), ttl: 1 });
+  t.equal(last.verdict, Verdict.DROP);
+  t.equal(last.answers.length, 1);
+  const error = read(last.answers[0]!);
+  t.same([error.icmpType, error.icmpCode, text(error.src), text(error.dst)], [11, 0, INSIDE, ORLOCK]);
+});
+
 t.test('sources that no neighbour can have', async (t) => {
   const world = await World.create(FIREWALL);
   for (const own of [INSIDE, OUTSIDE]) {
