@@ -100,7 +100,9 @@ export class Compiler {
     const words = this.emit(tables, lowered, trees, layout);
     const regions = this.regions.list();
     const retiredIds = this.slots.retired(identities(tables));
-    const keys = new Set(lowered.flatMap((chains) => [...chains.values()].flatMap(keysOf)));
+    const keys = new Set<string>();
+    for (const chains of lowered)
+      for (const rules of chains.values()) for (const rule of rules) for (const key of rule.keys) keys.add(key);
     for (const key of this.trees.keys(tables.flatMap((table) => [...table.chains.keys()].map(treeName(table)))))
       keys.add(key);
     verify(words, { regions, counters: this.slots.length });
@@ -240,8 +242,6 @@ const treeName =
   (chain: string): string =>
     `${table.name} ${chain}`;
 
-const keysOf = (rules: readonly Lowered[]): string[] => rules.flatMap((rule) => rule.keys);
-
 function identities(tables: readonly TableModel[]): Set<number> {
   const ids = new Set<number>();
   for (const table of tables)
@@ -255,13 +255,13 @@ function identities(tables: readonly TableModel[]): Set<number> {
 /** The chains each chain jumps to. */
 function jumpsOf(table: TableModel): Map<string, { chain: string; rule: number; goto: boolean }[]> {
   const jumps = new Map<string, { chain: string; rule: number; goto: boolean }[]>();
-  for (const chain of table.chains.values())
-    jumps.set(
-      chain.name,
-      chain.rules.flatMap(({ target }, i) =>
-        target.kind === 'jump' ? [{ chain: target.chain, rule: i + 1, goto: target.goto }] : [],
-      ),
-    );
+  for (const chain of table.chains.values()) {
+    const list: { chain: string; rule: number; goto: boolean }[] = [];
+    chain.rules.forEach(({ target }, i) => {
+      if (target.kind === 'jump') list.push({ chain: target.chain, rule: i + 1, goto: target.goto });
+    });
+    jumps.set(chain.name, list);
+  }
   return jumps;
 }
 
