@@ -94,15 +94,6 @@ export class Interfaces {
     return offset;
   }
 
-  knows(ifindex: number): boolean {
-    return this.offsets.has(ifindex);
-  }
-
-  /** Name, or '' when unknown. */
-  name(ifindex: number): string {
-    return this.links.get(ifindex)?.name ?? '';
-  }
-
   /** MTU in bytes; 65,535 when unknown, so that nothing is refused by accident. */
   mtu(ifindex: number): number {
     return this.links.get(ifindex)?.mtu ?? 65_535;
