@@ -30,6 +30,7 @@ const TEST = {
   '/usr/include/pcap.h': 'libpcap-dev',
   ethtool: 'ethtool',
   traceroute: 'traceroute',
+  tcpdump: 'tcpdump',
   sysctl: 'procps',
 };
 const BENCH = {
