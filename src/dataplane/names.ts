@@ -22,9 +22,10 @@ export const enum Table {
   MANGLE = 1,
   NAT = 2,
   FILTER = 3,
+  SECURITY = 4,
 }
-export const TABLE_COUNT = 4;
-export const TABLE_NAMES = ['raw', 'mangle', 'nat', 'filter'] as const;
+export const TABLE_COUNT = 5;
+export const TABLE_NAMES = ['raw', 'mangle', 'nat', 'filter', 'security'] as const;
 export type TableName = (typeof TABLE_NAMES)[number];
 
 /** The built-in chains of each table, in the order in which iptables-save prints them. */
@@ -33,6 +34,7 @@ export const BUILTIN_CHAINS: Readonly<Record<TableName, readonly HookName[]>> = 
   mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
   nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
   filter: ['INPUT', 'FORWARD', 'OUTPUT'],
+  security: ['INPUT', 'FORWARD', 'OUTPUT'],
 };
 
 /** NF_*: what becomes of a packet. STOLEN: hutter took it over, the kernel gets no packet back. */

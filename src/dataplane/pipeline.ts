@@ -2,7 +2,7 @@
  * The packet's way through the router, and the only place that knows its order:
  *
  *     --->PRE------>[ROUTE]--->FWD---------->POST------>        order inside one hook:
- *        raw           |       mangle   ^    mangle               raw → conntrack → mangle → nat(dst) → filter
+ *        raw           |       mangle   ^    mangle               raw → conntrack → mangle → nat(dst) → filter → security
  *        conntrack     |       filter   |    nat (src)            POST: mangle → nat(src) → helper, confirm
  *        mangle        |                |    confirm
  *        nat (dst)     |             [ROUTE]
@@ -286,7 +286,7 @@ export class Pipeline implements Answers, AddressQuestions {
     this.enter(Hook.INPUT, p.indev, 0, p);
     let verdict = this.table(Table.MANGLE, Hook.INPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
-    verdict = this.table(Table.FILTER, Hook.INPUT, p);
+    verdict = this.filter(Hook.INPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     verdict = this.translate(Hook.INPUT, p);
     return verdict === Verdict.ACCEPT ? this.confirm(p) : verdict;
@@ -295,7 +295,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private forward(p: Packet): Verdict {
     this.enter(Hook.FORWARD, p.indev, p.outdev, p);
     const verdict = this.table(Table.MANGLE, Hook.FORWARD, p);
-    return verdict === Verdict.ACCEPT ? this.table(Table.FILTER, Hook.FORWARD, p) : verdict;
+    return verdict === Verdict.ACCEPT ? this.filter(Hook.FORWARD, p) : verdict;
   }
 
   /** `attached`: an answer of hutter's own, which belongs to the connection of the packet it answers. */
@@ -322,7 +322,7 @@ export class Pipeline implements Answers, AddressQuestions {
     verdict = this.translate(Hook.OUTPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     if (p.dst !== before && !this.reroute(p)) return this.drop(DropReason.NO_ROUTE);
-    return this.table(Table.FILTER, Hook.OUTPUT, p);
+    return this.filter(Hook.OUTPUT, p);
   }
 
   private postrouting(p: Packet): Verdict {
@@ -347,6 +347,12 @@ export class Pipeline implements Answers, AddressQuestions {
     return program[chain + Chain.RULES] === 0
       ? policy(this.context.counters, program, chain, p)
       : run(this.context, program, chain, p);
+  }
+
+  /** The security table comes right behind filter wherever that is. */
+  private filter(hook: Hook, p: Packet): Verdict {
+    const verdict = this.table(Table.FILTER, hook, p);
+    return verdict === Verdict.ACCEPT ? this.table(Table.SECURITY, hook, p) : verdict;
   }
 
   /** The nat table is asked once a connection and side, then every packet is rewritten. */

@@ -1,5 +1,19 @@
+# The judge keeps every accepted rule to the end: the first rows make the estimators that the match names.
 :INPUT
-? the estimators must exist, made by -j RATEEST
+-j RATEEST --rateest-name RE1 --rateest-interval 250.0ms --rateest-ewmalog 500.0ms ; = ; OK
+-j RATEEST --rateest-ewmalog 20s --rateest-interval 1s --rateest-name RE2 ; -j RATEEST --rateest-name RE2 --rateest-interval 1.0s --rateest-ewmalog 16.0s ; OK
+-j RATEEST --rateest-name RE3 --rateest-interval 9e5us --rateest-ewmalog 5.5secs ; -j RATEEST --rateest-name RE3 --rateest-interval 1.0s --rateest-ewmalog 4.0s ; OK
+-j RATEEST --rateest-name 0123456789012345678 --rateest-interval 8000MSEC --rateest-ewmalog 512sec ; -j RATEEST --rateest-name 012345678901234 --rateest-interval 8.0s --rateest-ewmalog 512.0s ; OK
+-j RATEEST --rateest-name RE4 --rateest-interval 100 --rateest-ewmalog 100000 ; -j RATEEST --rateest-name RE4 --rateest-interval 250.0ms --rateest-ewmalog 128.0s ; OK
+-j RATEEST --rateest-interval 1s --rateest-ewmalog 4s ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-ewmalog 4s ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-interval 1s ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-name RE5 --rateest-interval 1s --rateest-ewmalog 4s ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-interval 1h --rateest-ewmalog 4s ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-interval x --rateest-ewmalog 4s ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-interval 1s --rateest-ewmalog x ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-interval 8.1s --rateest-ewmalog 100s ; ; FAIL
+-j RATEEST --rateest-name RE5 --rateest-interval 1s --rateest-ewmalog 1s ; ; FAIL
 -m rateest --rateest RE1 --rateest-lt --rateest-bps 8bit ; = ; OK
 -m rateest --rateest1 RE1 --rateest-lt --rateest-bps 8 ; -m rateest --rateest RE1 --rateest-lt --rateest-bps 8bit ; OK
 -m rateest --rateest RE1 ! --rateest-eq --rateest-pps 5 ; -m rateest --rateest RE1 ! --rateest-eq --rateest-pps 5 ; OK

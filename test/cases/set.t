@@ -27,3 +27,36 @@
 -m set --match-set aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa src ; ; FAIL
 -m set --set hutter ; ; FAIL
 -m set ; ; FAIL
+-j SET --add-set hutter src ; = ; OK
+-j SET --add-set hutter src,dst,srcx --exist --timeout 5 ; -j SET --add-set hutter src,dst,src --exist --timeout 5 ; OK
+-j SET --timeout 0x10 --exist --del-set hutter dst,dst --add-set hutter src ; -j SET --add-set hutter src --exist --timeout 16 --del-set hutter dst,dst ; OK
+-j SET --add-set hutter src --timeout 4294967294 ; = ; OK
+-j SET --del-set hutter src ; = ; OK
+-j SET ; ; FAIL
+-j SET --add-set hutter ; ; FAIL
+-j SET --add-set hutter -d 1.2.3.4 ; ; FAIL
+-j SET --add-set hutter up ; ; FAIL
+-j SET --add-set hutter src --add-set hutter src ; ; FAIL
+-j SET --add-set aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa src ; ; FAIL
+-j SET --del-set hutter src --del-set hutter src ; ; FAIL
+-j SET --del-set hutter src --exist ; ; FAIL
+-j SET --del-set hutter src --timeout 5 ; ; FAIL
+-j SET --add-set hutter src --timeout 4294967295 ; ; FAIL
+-j SET --add-set hutter src --timeout x ; ; FAIL
+-j SET --add-set hutter src --map-mark ; ; FAIL
+-j SET --add-set hutter src --map-prio ; ; FAIL
+-j SET --add-set hutter src --map-queue ; ; FAIL
+-j SET --map-set hutter src --map-mark ; ; FAIL
+*mangle
+:PREROUTING,FORWARD
+-j SET --map-set hutter src --map-mark ; = ; OK
+-j SET --map-mark --map-set hutter dst,srcy ; -j SET --map-set hutter dst,src --map-mark ; OK
+-j SET --map-set hutter src ; ; FAIL
+-j SET --map-set hutter ; ; FAIL
+-j SET --map-set hutter src --map-set hutter src --map-mark ; ; FAIL
+:FORWARD,OUTPUT,POSTROUTING
+-j SET --map-queue --map-set hutter src --map-prio --map-mark --add-set hutter src ; -j SET --add-set hutter src --map-set hutter src --map-mark --map-prio --map-queue ; OK
+-j SET --map-set hutter src --map-prio --map-queue ; = ; OK
+:PREROUTING,INPUT
+-j SET --map-set hutter src --map-prio ; ; FAIL
+-j SET --map-set hutter src --map-queue ; ; FAIL

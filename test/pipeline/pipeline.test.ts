@@ -66,6 +66,21 @@ t.test('what FORWARD does not permit is dropped, counted by the policy, and leav
   t.equal(world.router.table.total(), 0);
 });
 
+t.test('the security table comes behind filter in INPUT, FORWARD and OUTPUT', async (t) => {
+  const world = await World.create(
+    '*security\n-A INPUT -p udp --dport 53 -j DROP\n-A FORWARD -p udp --dport 53 -j DROP\n-A OUTPUT -p udp --dport 53 -j DROP\nCOMMIT\n' +
+      '*filter\n-A FORWARD -s 192.168.73.4 -j DROP\nCOMMIT\n',
+  );
+  const dropped = (seen: { verdict: Verdict }): boolean => seen.verdict === Verdict.DROP;
+  t.ok(dropped(world.arrives(IF1, udp(KNOCK, 5000, OUTSIDE, 53))));
+  t.ok(dropped(world.arrives(IF1, udp(KNOCK, 5000, '192.168.73.9', 53))));
+  t.ok(dropped(world.sends(IF0, udp(INSIDE, 5000, ORLOCK, 53))));
+  for (const hook of ['INPUT', 'FORWARD', 'OUTPUT'] as const) t.equal(world.counted('security', hook, 1), 1, hook);
+  t.ok(dropped(world.arrives(IF0, udp(ORLOCK, 5000, KNOCK, 53))));
+  t.equal(world.counted('security', 'FORWARD', 0), 0, 'what filter dropped does not come here');
+  t.notOk(dropped(world.arrives(IF1, udp(KNOCK, 5000, OUTSIDE, 54))));
+});
+
 t.test('REJECT with tcp-reset: the reset acknowledges what it refuses and goes through OUTPUT', async (t) => {
   const world = await World.create(FIREWALL);
   const seen = world.arrives(IF1, tcp(KNOCK, 5000, OUTSIDE, 113, { ...syn, seq: 0x7fffffff }));

@@ -9,7 +9,7 @@ export interface ConnsecmarkData {
 
 export const CONNSECMARK = defineTarget<ConnsecmarkData>({
   name: 'CONNSECMARK',
-  tables: ['mangle'],
+  tables: ['mangle', 'security'],
   init: () => ({ mode: 0 }),
   options: [
     option({

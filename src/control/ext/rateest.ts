@@ -1,8 +1,11 @@
-/** -m rateest: rates that RATEEST measures. Reads its own options. (libxt_rateest.c, xt_rateest.c) */
+/**
+ * -m rateest and -j RATEEST: rates that the target measures and the match, which reads its own options, compares.
+ * (libxt_rateest.c, libxt_RATEEST.c, xt_rateest.c, xt_RATEEST.c)
+ */
 import { wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
-import { defineMatch, option, type Option, type OptionCall } from './record.js';
+import { defineMatch, defineTarget, option, type Option, type OptionCall } from './record.js';
 
 export interface RateestData {
   name1: string;
@@ -44,12 +47,19 @@ const SUFFIXES: Readonly<Record<string, number>> = {
   tbps: 8e12,
 };
 
+/** A decimal number and a unit in lower case, without which it counts as 1. */
+function scaled(text: string, units: Readonly<Record<string, number>>): number | undefined {
+  const found = /^[ \t-\r]*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(.*)$/i.exec(text);
+  if (!found) return undefined;
+  const unit = found[2]!.toLowerCase();
+  if (unit === '') return Number(found[1]);
+  return Object.hasOwn(units, unit) ? Number(found[1]) * units[unit]! : undefined;
+}
+
 /** Bytes a second; a bare number of the tool's counts bits. */
 function parseRate(text: string): number {
-  const found = /^[ \t-\r]*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(.*)$/i.exec(text);
-  const scale = found && (found[2] === '' ? 1 : SUFFIXES[found[2]!.toLowerCase()]);
-  if (!found || scale === undefined || scale === null) problem(`rateest: could not parse rate \`${text}'`);
-  return Math.trunc((Number(found[1]) * scale) / 8) >>> 0;
+  const bits = scaled(text, SUFFIXES) ?? problem(`rateest: could not parse rate \`${text}'`);
+  return Math.trunc(bits / 8) >>> 0;
 }
 const parsePackets = (text: string): number => wholeNumber(text) ?? problem(`rateest: could not parse pps \`${text}'`);
 
@@ -193,4 +203,94 @@ export const rateest = defineMatch<RateestData>({
     return undefined;
   },
   cannot: () => 'the rates that -j RATEEST measures are not kept',
+});
+
+export interface RateestTargetData {
+  name: string;
+  /** Measured every 2^interval seconds, −2…3. Until the last option is read: microseconds, as given. */
+  interval: number;
+  /** Averaged over 2^ewmaLog intervals. Until the last option is read: microseconds, as given. */
+  ewmaLog: number;
+}
+
+const SECOND_US = 1e6;
+const TIME_UNITS: Readonly<Record<string, number>> = {
+  s: SECOND_US,
+  sec: SECOND_US,
+  secs: SECOND_US,
+  ms: 1e3,
+  msec: 1e3,
+  msecs: 1e3,
+  us: 1,
+  usec: 1,
+  usecs: 1,
+};
+const SHORTEST = -2;
+const LONGEST = 3;
+const MAX_LOG = 29;
+
+/** Microseconds, uint32. */
+const parseTime = (text: string, what: string): number =>
+  Math.trunc(scaled(text, TIME_UNITS) ?? problem(`RATEEST: bad ${what} value "${text}"`)) >>> 0;
+
+/** The smallest interval that is not below what was asked for, and the largest average that is not above it. */
+function settle(data: RateestTargetData): void {
+  const { interval: intervalUs, ewmaLog: averageUs } = data;
+  data.interval = SHORTEST;
+  while (intervalUs > 2 ** data.interval * SECOND_US)
+    if (++data.interval > LONGEST) problem('RATEEST: interval value is too large');
+  data.ewmaLog = 0;
+  while (data.ewmaLog <= MAX_LOG && intervalUs / -Math.log(1 - 2 ** -(data.ewmaLog + 1)) <= averageUs) data.ewmaLog++;
+  if (data.ewmaLog === 0 || data.ewmaLog > MAX_LOG) problem('RATEEST: ewmalog value is out of range');
+}
+
+function timeText(us: number): string {
+  if (us >= SECOND_US) return ` ${(us / SECOND_US).toFixed(1)}s`;
+  return us >= 1e3 ? ` ${(us / 1e3).toFixed(1)}ms` : ` ${us}us`;
+}
+
+function estimatorText({ name, interval, ewmaLog }: RateestTargetData, dashes: string): string {
+  const us = 2 ** interval * SECOND_US;
+  const average = (us * 2 ** ewmaLog) % 2 ** 32;
+  return ` ${dashes}name ${name} ${dashes}interval${timeText(us)} ${dashes}ewmalog${timeText(average)}`;
+}
+
+export const RATEEST = defineTarget<RateestTargetData>({
+  name: 'RATEEST',
+  init: () => ({ name: '', interval: 0, ewmaLog: 0 }),
+  options: [
+    option({
+      name: 'rateest-name',
+      arg: string({ size: NAME_LENGTH + 1 }),
+      mandatory: true,
+      set: (data, name) => {
+        data.name = name;
+      },
+    }),
+    option({
+      name: 'rateest-interval',
+      arg: string(),
+      mandatory: true,
+      set: (data, text) => {
+        data.interval = parseTime(text, 'interval');
+      },
+    }),
+    option({
+      name: 'rateest-ewmalog',
+      arg: string(),
+      mandatory: true,
+      set: (data, text) => {
+        data.ewmaLog = parseTime(text, 'ewmalog');
+      },
+    }),
+  ],
+  finalCheck: settle,
+  save: (data) => estimatorText(data, '--rateest-'),
+  print: (data) => estimatorText(data, ''),
+  help: `RATEEST target options:
+  --rateest-name name		Rate estimator name
+  --rateest-interval sec	Rate measurement interval in seconds
+  --rateest-ewmalog value	Rate measurement averaging time constant
+`,
+  cannot: () => 'rates are not measured',
 });

@@ -10,6 +10,7 @@ import { cgroup } from './cgroup.js';
 import { CHECKSUM } from './checksum.js';
 import { CLASSIFY } from './classify.js';
 import { cluster } from './cluster.js';
+import { CLUSTERIP } from './clusterip.js';
 import { comment } from './comment.js';
 import { connbytes } from './connbytes.js';
 import { connlabel } from './connlabel.js';
@@ -30,6 +31,7 @@ import { icmp } from './icmp.js';
 import { IDLETIMER } from './idletimer.js';
 import { iprange } from './iprange.js';
 import { ipvs } from './ipvs.js';
+import { LED } from './led.js';
 import { length } from './length.js';
 import { limit } from './limit.js';
 import { LOG } from './log.js';
@@ -46,13 +48,14 @@ import { physdev } from './physdev.js';
 import { pkttype } from './pkttype.js';
 import { policy } from './policy.js';
 import { quota } from './quota.js';
-import { rateest } from './rateest.js';
+import { RATEEST, rateest } from './rateest.js';
 import { realm } from './realm.js';
 import { recent } from './recent.js';
 import { REJECT } from './reject.js';
 import { rpfilter } from './rpfilter.js';
 import { sctp } from './sctp.js';
-import { set } from './set.js';
+import { SECMARK } from './secmark.js';
+import { SET, set } from './set.js';
 import { socket } from './socket.js';
 import { statistic } from './statistic.js';
 import { string } from './string.js';
@@ -68,6 +71,7 @@ import { TRACE } from './trace.js';
 import { TTL, ttl } from './ttl.js';
 import { u32 } from './u32.js';
 import { udp } from './udp.js';
+import { ULOG } from './ulog.js';
 
 const RECORDS: readonly Extension[] = [
   addrtype,
@@ -78,6 +82,7 @@ const RECORDS: readonly Extension[] = [
   CHECKSUM,
   CLASSIFY,
   cluster,
+  CLUSTERIP,
   comment,
   connbytes,
   connlabel,
@@ -104,6 +109,7 @@ const RECORDS: readonly Extension[] = [
   ipcomp,
   iprange,
   ipvs,
+  LED,
   length,
   limit,
   LOG,
@@ -123,6 +129,7 @@ const RECORDS: readonly Extension[] = [
   pkttype,
   policy,
   quota,
+  RATEEST,
   rateest,
   realm,
   recent,
@@ -130,6 +137,8 @@ const RECORDS: readonly Extension[] = [
   REJECT,
   rpfilter,
   sctp,
+  SECMARK,
+  SET,
   set,
   SNAT,
   socket,
@@ -151,6 +160,7 @@ const RECORDS: readonly Extension[] = [
   ttl,
   u32,
   udp,
+  ULOG,
 ];
 
 const matches = new Map<string, Extension>();

@@ -1,8 +1,12 @@
-/** -m set: addresses in a set of ipset(8). Reads its own options. (libxt_set.c revision 4, xt_set.c) */
-import { scanUnsigned } from '../text/numbers.js';
+/**
+ * -m set and -j SET: addresses in a set of ipset(8), and into and out of it. Both read their own options. (libxt_set.c
+ * revision 4, libxt_SET.c revision 3, xt_set.c)
+ */
+import { Hook } from '../../dataplane/names.js';
+import { scanUnsigned, wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
-import { defineMatch, option, type Option, type OptionCall } from './record.js';
+import { defineMatch, defineTarget, option, type Option, type OptionCall } from './record.js';
 
 type Comparison = { how: 'eq' | 'ne' | 'lt' | 'gt'; value: bigint } | null;
 
@@ -20,9 +24,10 @@ export interface SetData {
 
 const MAX_NAME = 31;
 const MAX_DIMENSIONS = 6;
+const KERNEL_SETS = "the sets of ipset(8) are the kernel's";
 
 /** A list of src and dst; what follows the first three letters is not looked at. */
-export function parseDimensions(text: string): ('src' | 'dst')[] {
+function parseDimensions(text: string): ('src' | 'dst')[] {
   const words = text.split(',');
   const found = words.slice(0, MAX_DIMENSIONS).map((word) => {
     const side = word.slice(0, 3);
@@ -35,7 +40,7 @@ export function parseDimensions(text: string): ('src' | 'dst')[] {
 }
 
 /** The set's name, as its option's argument. */
-export function setName(name: string): string {
+function setName(name: string): string {
   if (name.length > MAX_NAME) problem(`setname \`${name}' too long, max ${MAX_NAME} characters.`);
   return name;
 }
@@ -141,5 +146,124 @@ export const set = defineMatch<SetData>({
 		 'flags' are the comma separated list of
 		 'src' and 'dst' specifications.
 `,
-  cannot: () => "the sets of ipset(8) are the kernel's",
+  cannot: () => KERNEL_SETS,
+});
+
+/** A set and what is looked up in it. */
+type Entry = { name: string; dimensions: ('src' | 'dst')[] } | null;
+
+export interface SetTargetData {
+  add: Entry;
+  delete: Entry;
+  map: Entry;
+  exist: boolean;
+  /** Seconds, uint32; null: the set's own. */
+  timeout: number | null;
+  mapMark: boolean;
+  mapPriority: boolean;
+  mapQueue: boolean;
+}
+
+const UINT32_MAX = 0xffffffff;
+
+const setOption = (name: string, key: 'add' | 'delete' | 'map'): Option<SetTargetData> =>
+  option<SetTargetData, string>({
+    name,
+    arg: string(),
+    invert: true,
+    set: (data, set, { nextWord }) => {
+      if (data[key] !== null) problem(`--${name} can be specified only once`);
+      const sides = nextWord() ?? problem(`--${name} requires two args.`);
+      data[key] = { name: setName(set), dimensions: parseDimensions(sides) };
+    },
+  });
+
+const flagOption = (name: string, key: 'exist' | 'mapMark' | 'mapPriority' | 'mapQueue'): Option<SetTargetData> =>
+  option<SetTargetData>({
+    name,
+    invert: true,
+    set: (data) => {
+      data[key] = true;
+    },
+  });
+
+const entryText = (word: string, entry: Entry): string =>
+  entry === null ? '' : ` ${word} ${entry.name} ${entry.dimensions.join(',')}`;
+
+const targetText = (data: SetTargetData, dashes: string): string =>
+  entryText(`${dashes}add-set`, data.add) +
+  (data.exist ? ` ${dashes}exist` : '') +
+  (data.timeout === null ? '' : ` ${dashes}timeout ${data.timeout}`) +
+  entryText(`${dashes}del-set`, data.delete) +
+  entryText(`${dashes}map-set`, data.map) +
+  (data.mapMark ? ` ${dashes}map-mark` : '') +
+  (data.mapPriority ? ` ${dashes}map-prio` : '') +
+  (data.mapQueue ? ` ${dashes}map-queue` : '');
+
+export const SET = defineTarget<SetTargetData>({
+  name: 'SET',
+  revision: 3,
+  plain: true,
+  init: () => ({
+    add: null,
+    delete: null,
+    map: null,
+    exist: false,
+    timeout: null,
+    mapMark: false,
+    mapPriority: false,
+    mapQueue: false,
+  }),
+  options: [
+    setOption('add-set', 'add'),
+    setOption('del-set', 'delete'),
+    flagOption('exist', 'exist'),
+    option({
+      name: 'timeout',
+      arg: string(),
+      invert: true,
+      set: (data, text) => {
+        data.timeout =
+          wholeNumber(text, 0, UINT32_MAX - 1) ??
+          problem(`Invalid value for option --timeout or out of range 0-${UINT32_MAX - 1}`);
+      },
+    }),
+    setOption('map-set', 'map'),
+    flagOption('map-mark', 'mapMark'),
+    flagOption('map-prio', 'mapPriority'),
+    flagOption('map-queue', 'mapQueue'),
+  ],
+  finalCheck: ({ add, map, ...data }) => {
+    if (add === null && data.delete === null && map === null)
+      problem("You must specify either `--add-set' or `--del-set' or `--map-set'");
+    if (add === null && data.exist) problem("Flag `--exist' can be used with `--add-set' only");
+    if (add === null && data.timeout !== null) problem("Option `--timeout' can be used with `--add-set' only");
+    if (map === null && data.mapMark) problem("Flag `--map-mark' can be used with `--map-set' only");
+    if (map === null && data.mapPriority) problem("Flag `--map-prio' can be used with `--map-set' only");
+    if (map === null && data.mapQueue) problem("Flag `--map-queue' can be used with `--map-set' only");
+    if (map !== null && !data.mapMark && !data.mapPriority && !data.mapQueue)
+      problem("You must specify flags `--map-mark' or '--map-prio` or `--map-queue'");
+  },
+  save: (data) => targetText(data, '--'),
+  print: (data) => targetText(data, ''),
+  help: `SET target options:
+ --add-set name flags [--exist] [--timeout n]
+ --del-set name flags
+ --map-set name flags [--map-mark] [--map-prio] [--map-queue]
+		add/del src/dst IP/port from/to named sets,
+		where flags are the comma separated list of
+		'src' and 'dst' specifications.
+`,
+  check: ({ map, mapPriority, mapQueue }, { table, hooks }) => {
+    if (map === null) return undefined;
+    if (table !== 'mangle') return { errno: 'EINVAL', reason: 'SET: --map-set is only usable in the mangle table' };
+    const late = (1 << Hook.FORWARD) | (1 << Hook.OUTPUT) | (1 << Hook.POSTROUTING);
+    if ((mapPriority || mapQueue) && (hooks & late) === 0)
+      return {
+        errno: 'EINVAL',
+        reason: 'SET: --map-prio and --map-queue are only usable from FORWARD, OUTPUT, POSTROUTING',
+      };
+    return undefined;
+  },
+  cannot: () => KERNEL_SETS,
 });

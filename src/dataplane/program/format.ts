@@ -20,7 +20,7 @@ import { HOOK_COUNT, TABLE_COUNT, type Hook, type Table } from '../names.js';
 
 /** "HTR1" */
 export const MAGIC = 0x48545231;
-export const VERSION = 2;
+export const VERSION = 3;
 
 export const enum Header {
   MAGIC = 0,
