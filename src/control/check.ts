@@ -83,18 +83,25 @@ export function reachedRules(table: TableModel): Reached {
 interface Walk {
   readonly last: number;
   /** Jumps up to `last`. */
-  readonly jumps: readonly { readonly index: number; readonly chain: string; readonly id: number }[];
+  readonly jumps: readonly WalkedJump[];
+}
+interface WalkedJump {
+  readonly index: number;
+  readonly chain: string;
+  readonly goto: boolean;
+  readonly id: number;
 }
 const walks = new WeakMap<readonly Rule[], Walk>();
 
-function walkOf({ rules }: Chain): Walk {
+/** The jumps of a chain that a packet in it can come to. */
+export function walkOf({ rules }: Chain): Walk {
   let walk = walks.get(rules);
   if (walk) return walk;
-  const jumps = [];
+  const jumps: WalkedJump[] = [];
   let last = rules.length;
   for (let index = 0; index < rules.length; index++) {
     const { target, id } = rules[index]!;
-    if (target.kind === 'jump') jumps.push({ index, chain: target.chain, id });
+    if (target.kind === 'jump') jumps.push({ index, chain: target.chain, goto: target.goto, id });
     else if (target.kind === 'verdict' && unconditional(rules[index]!)) {
       last = index;
       break;

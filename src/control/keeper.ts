@@ -10,7 +10,6 @@ import { type Backend, CommitError } from './commands/backend.js';
 import { type Compiled, CompileError, Compiler } from './compile/index.js';
 import { type Counters, type Ruleset, ZERO } from './model.js';
 import type { Built } from './compile/tree/build.js';
-import { joinWords } from './compile/tree/store.js';
 import type { Router } from './router.js';
 import { looseAddress } from './text/address.js';
 
@@ -52,6 +51,7 @@ export class Keeper implements Backend {
   /** The workers run the first program. */
   attach(router: Router): void {
     this.router = router;
+    this.compiler.release(this.compiled);
     this.growSoon();
   }
 
@@ -89,17 +89,17 @@ export class Keeper implements Backend {
     const compiled = this.compile(next);
     // Fragments are put together before rules ask for connections, and until the last such rule is gone.
     if (compiled.connections && !this.compiled.connections) this.onTracking(true);
-    await router.publish(compiled);
+    const everywhere = await router.publish(compiled);
     if (!compiled.connections && this.compiled.connections) this.onTracking(false);
     this.compiled = compiled;
     this.current = next;
     router.clearCounters(compiled.retiredCounters);
-    compiler.release(compiled);
+    compiler.release(compiled, everywhere);
   }
 
   /** Large chains get their trees a little later, by another swap: until then they walk what no tree knows. */
   private growSoon(): void {
-    if (this.growing || this.closed || this.compiler.staleTrees(this.current, SLACK).length === 0) return;
+    if (this.growing || this.closed || this.compiler.staleTrees(SLACK).length === 0) return;
     this.growing = true;
     this.timer = setTimeout(() => {
       void this.grow()
@@ -117,10 +117,10 @@ export class Keeper implements Backend {
 
   private async grow(): Promise<void> {
     for (;;) {
-      const stale = this.compiler.staleTrees(this.current, SLACK);
+      const stale = this.compiler.staleTrees(SLACK);
       if (stale.length === 0 || this.closed) return;
       const built: Built[] = [];
-      for (const { rules } of stale) built.push(await this.build(joinWords(rules)));
+      for (const { words } of stale) built.push(await this.build(words));
       await this.inTurn(async () => {
         stale.forEach((chain, i) => {
           this.compiler.plant(chain, built[i]!);

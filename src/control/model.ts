@@ -107,6 +107,19 @@ export function withTable(ruleset: Ruleset, table: TableModel): Ruleset {
   return { tables: at < 0 ? [table, ...ruleset.tables] : ruleset.tables.with(at, table) };
 }
 
+/** Two values of one rule: they say the same and have one identity, and differ in counters at most. */
+const isSame = (a: Rule, b: Rule): boolean => a === b || (a.id === b.id && a.target === b.target);
+
+/** How many rules two lists have in common at their beginning (`head`) and, behind those, at their end (`tail`). */
+export function sharedEnds(a: readonly Rule[], b: readonly Rule[]): { readonly head: number; readonly tail: number } {
+  const most = Math.min(a.length, b.length);
+  let head = 0;
+  while (head < most && isSame(a[head]!, b[head]!)) head++;
+  let tail = 0;
+  while (tail < most - head && isSame(a[a.length - 1 - tail]!, b[b.length - 1 - tail]!)) tail++;
+  return { head, tail };
+}
+
 /** Deep equality of extension data: plain values, arrays and objects. */
 export function sameData(a: unknown, b: unknown): boolean {
   if (a === b) return true;

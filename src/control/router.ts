@@ -251,20 +251,24 @@ export class Router {
     return { words, regions, counters: member.counters };
   }
 
-  /** Puts a program in force: resolves when every worker runs it. Calls must not overlap. */
-  async publish(program: Program): Promise<void> {
+  /**
+   * Puts a program in force: resolves when every worker runs it, with true; or with false if one is down, which may begin
+   * with an older program and take this one up before its first packet. Calls must not overlap.
+   */
+  async publish(program: Program): Promise<boolean> {
     this.program = program;
     const size = slabSize(program.counters);
     const grown = this.members.map((member) => {
       if (size * 2 <= member.counters.length) return member.counters;
       return new Float64Array(new SharedArrayBuffer(size * 16));
     });
-    await this.tell(({ number }) => ({
+    const everywhere = await this.tell(({ number }) => ({
       type: 'publish',
       publication: { words: program.words, regions: program.regions, counters: grown[number]! },
     }));
     // A worker copies its old slab into the new one before it acknowledges.
     for (const member of this.members) member.counters = grown[member.number]!;
+    return everywhere;
   }
 
   /** ifindexes whose reverse path is checked strictly from now on. */
@@ -279,11 +283,14 @@ export class Router {
     this.nudge();
   }
 
-  /** Posts to all, moves the epoch, wakes them, and waits until all have taken it. */
-  private async tell(message: (member: Member) => WorkerMessage): Promise<void> {
+  /** Posts to all, moves the epoch, wakes them, and waits until all have taken it; false: all but those that are down. */
+  private async tell(message: (member: Member) => WorkerMessage): Promise<boolean> {
+    // One that is about to begin may have read the epoch and not its messages.
+    const running = this.members.every((member) => this.running(member));
     for (const member of this.members) member.port.postMessage(message(member));
     const epoch = this.nudge();
-    await Promise.all(this.members.map((member) => this.waitForAck(member, epoch)));
+    const taken = await Promise.all(this.members.map((member) => this.waitForAck(member, epoch)));
+    return running && taken.every((each) => each);
   }
 
   /** Has the workers look at their ports. Returns the new epoch. */
@@ -293,7 +300,8 @@ export class Router {
     return epoch;
   }
 
-  private async waitForAck(member: Member, epoch: number): Promise<void> {
+  /** False: it is down. */
+  private async waitForAck(member: Member, epoch: number): Promise<boolean> {
     const index = workerWord(member.number, WorkerWord.ACK);
     const deadline = performance.now() + ACK_TIMEOUT_MS;
     for (
@@ -302,10 +310,11 @@ export class Router {
       seen = Atomics.load(this.control, index)
     ) {
       // One that is down takes the newest program when it starts.
-      if (!this.running(member)) return;
+      if (!this.running(member)) return false;
       if (performance.now() > deadline) throw new Error(`worker ${member.number} doesn't take up the new rules`);
       await changed(this.control, index, seen);
     }
+    return true;
   }
 
   private async waitForState(member: Member, state: WorkerState): Promise<void> {

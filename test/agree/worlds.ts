@@ -27,7 +27,7 @@ export class Pair {
   }
 
   grow(): boolean {
-    const grown = this.asks.compiler.growTrees(this.rules);
+    const grown = this.asks.compiler.growTrees();
     this.asks.load(this.rules);
     return grown;
   }

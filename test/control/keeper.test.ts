@@ -15,7 +15,7 @@ t.test('a tree is grown in the background, and appends lie beside it', async (t)
   const router = {
     publish: (program: Compiled) => {
       published.push(program);
-      return Promise.resolve();
+      return Promise.resolve(true);
     },
     clearCounters: () => undefined,
   };

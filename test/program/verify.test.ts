@@ -95,6 +95,41 @@ t.test('each kind of damage is found, and where it is said', (t) => {
   t.end();
 });
 
+t.test('what a proof of another program leaves out is what is the same there', (t) => {
+  const w = new World().load(RULES);
+  const { words, regions, counters } = w.compiled;
+  const limits = { regions, counters };
+  const proof = verify(words, limits);
+  verify(Int32Array.from(words), limits, proof);
+  const refused = (program: Int32Array, limit = limits): boolean => {
+    try {
+      verify(program, limit, proof);
+      return false;
+    } catch (error) {
+      if (error instanceof ProgramError) return true;
+      throw error;
+    }
+  };
+  // Each word that a full proof refuses to have changed is refused with an earlier one, too.
+  let found = 0;
+  for (let at = 0; at < words.length; at++)
+    for (const by of [1, -1, 1 << 20]) {
+      const program = Int32Array.from(words);
+      program[at]! += by;
+      let bad = false;
+      try {
+        verify(program, limits);
+      } catch {
+        bad = true;
+      }
+      if (bad) found++;
+      if (refused(program) !== bad) throw new Error(`word ${at} by ${by}: ${bad ? 'not found' : 'refused'}`);
+    }
+  t.ok(found > words.length, `${found} kinds of damage`);
+  t.ok(refused(words, { regions: regions.map(() => new Int32Array(2)), counters }), 'state that is no longer there');
+  t.end();
+});
+
 t.test('a mutated program is refused, or runs without leaving its bounds', (t) => {
   const seed = Date.now() | 0;
   const next = random(seed);

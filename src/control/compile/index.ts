@@ -1,6 +1,7 @@
 /**
  * The compiler: a ruleset (control/model.ts) becomes a program (dataplane/program/format.ts). One object a router; it keeps
- * what must outlive a swap: counter slots and rule state by identity, and the words of rules that didn't change.
+ * what must outlive a swap: counter slots and rule state by identity, decision trees, and where everything lies in the
+ * program in force. From that one it copies what a command left alone, so that only rules that changed are compiled.
  *
  * The passes are the lines of `passes`. A compile that fails changes nothing, nor does one whose program is never put in
  * force. After every worker runs the new program, and the caller has zeroed the slots it returned as retired, `release`
@@ -21,18 +22,20 @@ import {
   Header,
   HEADER_WORDS,
   MAGIC,
+  Op,
   POLICY_RETURN,
   ProgramFlag,
   Rule as R,
   VERSION,
 } from '../../dataplane/program/format.js';
-import { verify } from '../../dataplane/program/verify.js';
-import type { Chain, Rule, Ruleset, TableModel } from '../model.js';
-import { lower, RuleError, type Lowered } from './lower.js';
+import { type Proof, verify } from '../../dataplane/program/verify.js';
+import { type Reached, reachedRules, walkOf } from '../check.js';
+import { type Chain, type Rule, type Ruleset, sharedEnds, type TableModel } from '../model.js';
+import { Lowerer, type Needs, RuleError } from './lower.js';
 import { RegionStore } from './regions.js';
 import { CounterSlots } from './slots.js';
 import type { Built } from './tree/build.js';
-import { buildTree, indexWords, joinWords, placeIndex, TreeStore, type Kept } from './tree/store.js';
+import { buildTree, indexWords, type Kept, placeIndex, TreeStore } from './tree/store.js';
 
 /** A rule that can't be compiled: where it is and why. */
 export class CompileError extends Error {
@@ -59,23 +62,90 @@ export interface Compiled {
   readonly connections: boolean;
   /** Counter slots that only former programs use; to be zeroed in every slab before `release`. */
   readonly retiredCounters: readonly number[];
-  /** Rules and policies, and keys of state, that no longer are: what `release` frees. */
-  readonly retiredIds: readonly number[];
-  readonly retiredKeys: readonly string[];
 }
 
 /** A chain that wants a tree, and the rules to build it for. */
 export interface StaleTree {
   readonly name: string;
-  readonly rules: readonly Lowered[];
+  readonly rules: readonly Rule[];
+  /** The rules one behind the other. */
+  readonly words: Int32Array;
+}
+
+/** A chain in a program. */
+interface Placed {
+  /** As trees are called: `filter INPUT`. */
+  readonly name: string;
+  readonly table: TableName;
+  readonly chain: Chain;
+  /** Offset of each rule from the first one's, then that of the end. */
+  readonly starts: Int32Array;
+  readonly jumps: readonly Jump[];
+  readonly tree: Kept | undefined;
+  /** Its offset. */
+  readonly at: number;
+}
+/** A rule, by its index, and the chain it jumps to. */
+interface Jump {
+  readonly rule: number;
+  readonly to: string;
+}
+
+/** A chain to be placed: `head` rules as they are in the chain of the program in force, then fresh ones, then `tail`. */
+interface Draft extends Omit<Placed, 'tree' | 'at'> {
+  readonly before: Placed | undefined;
+  readonly head: number;
+  readonly tail: number;
+  /** Where the lowerer has the fresh ones. */
+  readonly fresh: number;
+  readonly freshEnd: number;
+}
+
+/** A program and what is known of it. */
+interface Generation {
+  readonly compiled: Compiled;
+  readonly chains: ReadonlyMap<string, Placed>;
+  readonly proof: Proof;
+  readonly change: Change;
+}
+
+/** How the rules of one program differ from those of another. */
+class Change {
+  /** Identities of rules and policies that came, and that went or moved. */
+  readonly added = new Set<number>();
+  readonly removed = new Set<number>();
+  /** Needs of rules that came. */
+  readonly needs = new Map<number, Needs>();
+  /** How many more rules use a key, and connections. */
+  readonly keys = new Map<string, number>();
+  tracking = 0;
+  /** What only former programs use: `release` frees it. */
+  retiredIds: readonly number[] = [];
+  retiredKeys: readonly string[] = [];
+
+  count(needs: Needs | undefined, by: 1 | -1): void {
+    if (needs === undefined) return;
+    for (const key of needs.keys) this.keys.set(key, (this.keys.get(key) ?? 0) + by);
+    if (needs.connections) this.tracking += by;
+  }
 }
 
 export class Compiler {
   readonly slots = new CounterSlots();
   readonly regions = new RegionStore();
   readonly trees = new TreeStore();
-  /** By the rule's id: zeroed counters make a new Rule with the same one. */
-  private readonly lowered = new Map<number, Lowered>();
+  /** The program that every worker runs, and the one compiled since. */
+  private running: Generation | undefined;
+  private pending: Generation | undefined;
+  /** Of the program in force: what rules need, how many use a key, how many look at connections. */
+  private readonly needs = new Map<number, Needs>();
+  private readonly keyUses = new Map<string, number>();
+  private tracking = 0;
+  /** Identities and keys taken since then, by programs that may never come into force. */
+  private readonly takenIds = new Set<number>();
+  private readonly takenKeys = new Set<string>();
+  /** Memory of a program that nobody reads any more. */
+  private spare: SharedArrayBuffer | undefined;
 
   /** @param hz kernel ticks a second, as the workers' contexts have it */
   constructor(readonly hz: number) {}
@@ -84,51 +154,72 @@ export class Compiler {
   compile(ruleset: Ruleset): Compiled {
     this.regions.begin();
     try {
-      return this.passes(ruleset);
+      this.pending = this.passes(ruleset);
+      return this.pending.compiled;
     } catch (error) {
       this.regions.rollback();
       throw error;
     }
   }
 
-  private passes(ruleset: Ruleset): Compiled {
+  private passes(ruleset: Ruleset): Generation {
     const tables = [...ruleset.tables].sort((a, b) => TABLE_NAMES.indexOf(a.name) - TABLE_NAMES.indexOf(b.name));
-    const hooks = tables.map(reachable);
-    const lowered = tables.map((table, i) => this.lowerTable(table, hooks[i]!));
-    const trees = tables.map((table, t) => this.keepTrees(table, lowered[t]!));
-    const layout = place(tables, lowered, trees);
-    const words = this.emit(tables, lowered, trees, layout);
+    const depth = Math.max(0, ...tables.map((table) => deepest(table, reachedRules(table))));
+    const change = new Change();
+    const lowerer = new Lowerer(this.regions, this.hz);
+    const drafts = this.draftAll(tables, lowerer, change);
+    const chains = this.place(drafts);
+    const words = this.emit(drafts, chains, lowerer, depth, change);
+    this.retire(change, chains);
     const regions = this.regions.list();
-    const retiredIds = this.slots.retired(identities(tables));
-    const keys = new Set<string>();
-    for (const chains of lowered)
-      for (const rules of chains.values()) for (const rule of rules) for (const key of rule.keys) keys.add(key);
-    for (const key of this.trees.keys(tables.flatMap((table) => [...table.chains.keys()].map(treeName(table)))))
-      keys.add(key);
-    verify(words, { regions, counters: this.slots.length });
-    return {
+    const proof = verify(words, { regions, counters: this.slots.length }, this.running?.proof);
+    const compiled: Compiled = {
       words,
       regions,
       counters: this.slots.length,
       connections: (words[Header.FLAGS]! & ProgramFlag.CONNECTIONS) !== 0,
-      retiredCounters: retiredIds.map((id) => this.slots.of(id)!),
-      retiredIds,
-      retiredKeys: this.regions.retired(keys),
+      retiredCounters: change.retiredIds.map((id) => this.slots.of(id)!),
     };
+    return { compiled, chains, proof, change };
   }
 
   /**
-   * The larger chains of a ruleset that lack a decision tree, or have more than `slack` rules beside the one they have.
-   * The ruleset has been compiled.
+   * Every worker runs `compiled`; its retired counters are zero in every slab. `reuse`: nobody, not even a worker that
+   * begins, reads the program before it any more, so its memory may be written over.
    */
-  staleTrees(ruleset: Ruleset, slack: number): StaleTree[] {
-    return ruleset.tables.flatMap((table) =>
-      [...table.chains.values()].flatMap((chain) => {
-        const rules = chain.rules.map((rule) => this.lowered.get(rule.id)!);
-        const name = treeName(table)(chain.name);
-        return this.trees.stale(name, rules, slack) ? [{ name, rules }] : [];
-      }),
-    );
+  release(compiled: Compiled, reuse = false): void {
+    const { pending } = this;
+    if (pending?.compiled !== compiled) throw new Error('not the program compiled last');
+    if (reuse) this.spare = this.running?.compiled.words.buffer as SharedArrayBuffer | undefined;
+    const { retiredIds, retiredKeys, needs, keys, removed, tracking } = pending.change;
+    for (const id of removed) this.needs.delete(id);
+    for (const [id, need] of needs) this.needs.set(id, need);
+    for (const [key, by] of keys) {
+      const uses = (this.keyUses.get(key) ?? 0) + by;
+      if (uses > 0) this.keyUses.set(key, uses);
+      else this.keyUses.delete(key);
+    }
+    this.tracking += tracking;
+    this.slots.release(retiredIds);
+    this.trees.release(retiredKeys);
+    this.regions.release(retiredKeys);
+    this.takenIds.clear();
+    this.takenKeys.clear();
+    this.running = pending;
+    this.pending = undefined;
+  }
+
+  /** The larger chains in force that lack a decision tree, or have more than `slack` rules beside the one they have. */
+  staleTrees(slack: number): StaleTree[] {
+    const { running } = this;
+    if (running === undefined) return [];
+    const { words } = running.compiled;
+    return [...running.chains.values()]
+      .filter(({ name, chain, tree }) => this.trees.stale(name, chain.rules.length, tree, slack))
+      .map(({ name, chain, starts, at }) => {
+        const from = at + CHAIN_WORDS;
+        return { name, rules: chain.rules, words: words.slice(from, from + starts[chain.rules.length]!) };
+      });
   }
 
   /** Takes in a tree that was built for a stale one's rules (tree/store.ts `buildTree`); the next compile uses it. */
@@ -136,165 +227,223 @@ export class Compiler {
     this.trees.plant(name, rules, tree, this.regions);
   }
 
-  /** Builds the trees that a compiled ruleset lacks, here and now. Whether there were any. */
-  growTrees(ruleset: Ruleset): boolean {
-    const stale = this.staleTrees(ruleset, 0);
-    for (const chain of stale) this.plant(chain, buildTree(joinWords(chain.rules)));
+  /** Builds the trees that the chains in force lack, here and now. Whether there were any. */
+  growTrees(): boolean {
+    const stale = this.staleTrees(0);
+    for (const chain of stale) this.plant(chain, buildTree(chain.words));
     return stale.length > 0;
   }
 
-  private keepTrees(table: TableModel, lowered: ReadonlyMap<string, Lowered[]>): Map<string, Kept> {
-    const kept = new Map<string, Kept>();
-    for (const [chain, rules] of lowered) {
-      const tree = this.trees.keep(treeName(table)(chain), rules);
-      if (tree !== undefined) kept.set(chain, tree);
+  /** What is to be placed where: rules that the chain has in force stay as they are, others are lowered. */
+  private draftAll(tables: readonly TableModel[], lowerer: Lowerer, change: Change): Draft[] {
+    const drafts: Draft[] = [];
+    const known = this.running?.chains;
+    let seen = 0;
+    for (const table of tables)
+      for (const chain of table.chains.values()) {
+        const before = known?.get(treeName(table.name, chain.name));
+        if (before !== undefined) seen++;
+        if (chain.policy?.id !== before?.chain.policy?.id) {
+          if (before?.chain.policy) change.removed.add(before.chain.policy.id);
+          if (chain.policy) this.takeSlot(chain.policy.id, change);
+        }
+        drafts.push(this.draft(table.name, chain, before, lowerer, change));
+      }
+    if (known !== undefined && seen < known.size) {
+      const names = new Set(drafts.map(({ name }) => name));
+      for (const placed of known.values()) {
+        if (names.has(placed.name)) continue;
+        this.remove(placed, 0, 0, change);
+        if (placed.chain.policy) change.removed.add(placed.chain.policy.id);
+      }
     }
-    return kept;
+    for (const key of lowerer.made) this.takenKeys.add(key);
+    return drafts;
   }
 
-  /** Every worker runs `compiled` or a later program; its retired counters are zero in every slab. */
-  release(compiled: Compiled): void {
-    for (const id of compiled.retiredIds) this.lowered.delete(id);
-    this.slots.release(compiled.retiredIds);
-    this.trees.release(compiled.retiredKeys);
-    this.regions.release(compiled.retiredKeys);
+  private draft(table: TableName, chain: Chain, before: Placed | undefined, lowerer: Lowerer, change: Change): Draft {
+    const { rules } = chain;
+    const name = before?.name ?? treeName(table, chain.name);
+    const old = before?.chain.rules ?? [];
+    const { head, tail } = rules === old ? { head: rules.length, tail: 0 } : sharedEnds(old, rules);
+    const fresh = lowerer.length;
+    if (before !== undefined && head === rules.length && head === old.length) {
+      const { starts, jumps } = before;
+      return { name, table, chain, starts, jumps, before, head, tail, fresh, freshEnd: fresh };
+    }
+    if (before !== undefined) this.remove(before, head, tail, change);
+    const starts = new Int32Array(rules.length + 1);
+    if (before !== undefined) starts.set(before.starts.subarray(0, head + 1));
+    let at = starts[head]!;
+    const fromTail = rules.length - tail;
+    const jumps = (before?.jumps ?? []).filter(({ rule }) => rule < head);
+    for (let i = head; i < fromTail; i++) {
+      const rule = rules[i]!;
+      const begin = lowerer.length;
+      starts[i] = at;
+      this.lowerRule(rule, i, table, chain, lowerer, change);
+      if (rule.target.kind === 'jump') jumps.push({ rule: i, to: rule.target.chain });
+      at += lowerer.length - begin;
+    }
+    starts[fromTail] = at;
+    if (before !== undefined && tail > 0) {
+      const shift = fromTail - (old.length - tail);
+      const by = at - before.starts[old.length - tail]!;
+      for (let i = fromTail + 1; i <= rules.length; i++) starts[i] = before.starts[i - shift]! + by;
+      for (const jump of before.jumps)
+        if (jump.rule + shift >= fromTail) jumps.push({ rule: jump.rule + shift, to: jump.to });
+    }
+    return { name, table, chain, starts, jumps, before, head, tail, fresh, freshEnd: lowerer.length };
   }
 
-  private lowerTable(table: TableModel, hooks: ReadonlyMap<string, number>): Map<string, Lowered[]> {
-    const chains = new Map<string, Lowered[]>();
-    for (const chain of table.chains.values())
-      chains.set(
-        chain.name,
-        chain.rules.map((rule, i) => this.lowerRule(rule, i, table, chain, hooks.get(chain.name) ?? 0)),
-      );
-    return chains;
+  /** The rules between the first `head` and the last `tail` of a chain in force go. */
+  private remove({ chain: { rules } }: Placed, head: number, tail: number, change: Change): void {
+    for (let i = head; i < rules.length - tail; i++) {
+      const { id } = rules[i]!;
+      change.removed.add(id);
+      change.count(this.needs.get(id), -1);
+    }
   }
 
-  private lowerRule(rule: Rule, index: number, table: TableModel, chain: Chain, hooks: number): Lowered {
-    const known = this.lowered.get(rule.id);
-    if (known !== undefined && known.hooks === hooks) return known;
+  private lowerRule(rule: Rule, index: number, table: TableName, chain: Chain, lowerer: Lowerer, change: Change): void {
     try {
-      const counter = this.slots.take(rule.id);
-      const fresh = lower(rule, { table: table.name, hooks, counter, regions: this.regions, hz: this.hz });
-      this.lowered.set(rule.id, fresh);
-      return fresh;
+      const needs = lowerer.add(rule, table, this.takeSlot(rule.id, change));
+      if (needs === undefined) return;
+      change.needs.set(rule.id, needs);
+      change.count(needs, 1);
     } catch (error) {
-      if (error instanceof RuleError) throw new CompileError(table.name, chain.name, index + 1, error.message);
+      for (const key of lowerer.made) this.takenKeys.add(key);
+      if (error instanceof RuleError) throw new CompileError(table, chain.name, index + 1, error.message);
       throw error;
     }
   }
 
-  /** Puts header, chains and rules into their places and fills in counters and jumps. */
+  private takeSlot(id: number, change: Change): number {
+    if (this.slots.of(id) === undefined) this.takenIds.add(id);
+    change.added.add(id);
+    return this.slots.take(id);
+  }
+
+  /** Where every chain goes: tables one behind the other, chains in the model's order. */
+  private place(drafts: readonly Draft[]): Map<string, Placed> {
+    const chains = new Map<string, Placed>();
+    let at = HEADER_WORDS;
+    for (const { name, table, chain, starts, jumps, before } of drafts) {
+      const tree = this.trees.keep(name, chain.rules, before && { rules: before.chain.rules, kept: before.tree });
+      chains.set(name, { name, table, chain, starts, jumps, tree, at });
+      at += CHAIN_WORDS + starts[chain.rules.length]! + indexWords(tree);
+    }
+    return chains;
+  }
+
+  /** Puts header, chains and rules into their places and fills in jumps. */
   private emit(
-    tables: readonly TableModel[],
-    lowered: readonly Map<string, Lowered[]>[],
-    trees: readonly ReadonlyMap<string, Kept>[],
-    layout: Layout,
+    drafts: readonly Draft[],
+    chains: ReadonlyMap<string, Placed>,
+    lowerer: Lowerer,
+    depth: number,
+    change: Change,
   ): Int32Array {
-    const words = new Int32Array(new SharedArrayBuffer(layout.length * 4));
-    let flags = 0;
-    tables.forEach((table, t) => {
-      const offsets = layout.chains[t]!;
-      for (const chain of table.chains.values()) {
-        const at = offsets.get(chain.name)!;
-        const rules = lowered[t]!.get(chain.name)!;
-        words[at + C.POLICY] = chain.policy === undefined ? POLICY_RETURN : POLICIES[chain.policy.verdict];
-        words[at + C.POLICY_COUNTER] = chain.policy === undefined ? 0 : this.slots.take(chain.policy.id);
-        words[at + C.RULES] = rules.length;
-        let o = at + CHAIN_WORDS;
-        rules.forEach((rule, i) => {
-          words.set(rule.words, o);
-          if (rule.jump !== undefined) {
-            const to = offsets.get(rule.jump.chain);
-            if (to === undefined)
-              throw new CompileError(table.name, chain.name, i + 1, `no chain ${rule.jump.chain} to jump to`);
-            words[o + rule.jump.offset] = to;
-          }
-          if (rule.connections) flags |= ProgramFlag.CONNECTIONS;
-          o += words[o + R.LENGTH]!;
-        });
-        words[at + C.END] = o;
-        placeIndex(words, at, rules.length, trees[t]!.get(chain.name));
-        if (chain.hook !== undefined) words[entryWord(table.name, chain.hook)] = at;
-        if (table.name === 'nat' && rules.length > 0) flags |= ProgramFlag.NAT;
+    const placed = [...chains.values()];
+    const last = placed[placed.length - 1];
+    const length =
+      last === undefined
+        ? HEADER_WORDS
+        : last.at + CHAIN_WORDS + last.starts[last.chain.rules.length]! + indexWords(last.tree);
+    const words = this.memory(length);
+    const from = this.running?.compiled.words;
+    let flags = this.tracking + change.tracking > 0 ? ProgramFlag.CONNECTIONS : 0;
+    words.fill(0, 0, HEADER_WORDS);
+    drafts.forEach(({ table, chain, before, head, tail, fresh, freshEnd }, i) => {
+      const { at, starts, jumps, tree } = placed[i]!;
+      const count = chain.rules.length;
+      const first = at + CHAIN_WORDS;
+      if (before !== undefined) {
+        const old = before.at + CHAIN_WORDS;
+        const oldTail = before.chain.rules.length - tail;
+        words.set(from!.subarray(old, old + before.starts[head]!), first);
+        words.set(
+          from!.subarray(old + before.starts[oldTail]!, old + before.starts[oldTail + tail]!),
+          first + starts[count - tail]!,
+        );
       }
+      if (freshEnd > fresh) words.set(lowerer.words.subarray(fresh, freshEnd), first + starts[head]!);
+      for (const { rule, to } of jumps) {
+        const target = chains.get(treeName(table, to));
+        if (target === undefined) throw new CompileError(table, chain.name, rule + 1, `no chain ${to} to jump to`);
+        const o = first + starts[rule]!;
+        words[o + words[o + R.TARGET]! + Op.ARGS] = target.at;
+      }
+      words[at + C.POLICY] = chain.policy === undefined ? POLICY_RETURN : POLICIES[chain.policy.verdict];
+      words[at + C.POLICY_COUNTER] = chain.policy === undefined ? 0 : this.slots.of(chain.policy.id)!;
+      words[at + C.RULES] = count;
+      words[at + C.END] = first + starts[count]!;
+      placeIndex(words, at, starts, tree);
+      if (chain.hook !== undefined) words[entryWord(table, chain.hook)] = at;
+      if (table === 'nat' && count > 0) flags |= ProgramFlag.NAT;
     });
     words[Header.MAGIC] = MAGIC;
     words[Header.VERSION] = VERSION;
-    words[Header.LENGTH] = layout.length;
+    words[Header.LENGTH] = length;
     words[Header.FLAGS] = flags;
     words[Header.COUNTERS] = this.slots.length;
     words[Header.REGIONS] = this.regions.list().length;
-    words[Header.DEPTH] = Math.max(0, ...tables.map(deepest));
+    words[Header.DEPTH] = depth;
     return words;
+  }
+
+  /**
+   * Room for a program. V8 doesn't count shared memory when it decides to collect garbage, and a worker makes none: memory
+   * taken anew for each command would pile up for as long as commands come.
+   */
+  private memory(length: number): Int32Array {
+    const bytes = length * 4;
+    let { spare } = this;
+    this.spare = undefined;
+    if (spare === undefined || spare.byteLength < bytes || spare.byteLength > 4 * bytes + MIN_MEMORY)
+      spare = new SharedArrayBuffer(Math.max(MIN_MEMORY, bytes + (bytes >> 3)));
+    return new Int32Array(spare, 0, length);
+  }
+
+  /** What was used by the program in force, or by one that never came into force, and isn't by the new one. */
+  private retire(change: Change, chains: ReadonlyMap<string, Placed>): void {
+    const { added, removed, keys } = change;
+    const ids = new Set([...removed, ...this.takenIds]);
+    for (const id of added) ids.delete(id);
+    change.retiredIds = [...ids];
+    const unused = (key: string): boolean => (this.keyUses.get(key) ?? 0) + (keys.get(key) ?? 0) <= 0;
+    change.retiredKeys = [...new Set([...keys.keys(), ...this.takenKeys])]
+      .filter(unused)
+      .concat(this.trees.retired((name) => chains.has(name)));
   }
 }
 
 const POLICIES = { ACCEPT: Verdict.ACCEPT, DROP: Verdict.DROP } as const;
+/** Bytes that a program's memory has at least. */
+const MIN_MEMORY = 1 << 16;
 
 const hookNumber = (name: HookName): Hook => HOOK_NAMES.indexOf(name);
 const entryWord = (table: TableName, hook: HookName): number =>
   Header.ENTRY + TABLE_NAMES.indexOf(table) * HOOK_COUNT + hookNumber(hook);
 
-/** How a chain's tree is called. */
-const treeName =
-  (table: TableModel) =>
-  (chain: string): string =>
-    `${table.name} ${chain}`;
+const treeName = (table: TableName, chain: string): string => `${table} ${chain}`;
 
-function identities(tables: readonly TableModel[]): Set<number> {
-  const ids = new Set<number>();
-  for (const table of tables)
-    for (const chain of table.chains.values()) {
-      if (chain.policy !== undefined) ids.add(chain.policy.id);
-      for (const rule of chain.rules) ids.add(rule.id);
-    }
-  return ids;
-}
-
-/** The chains each chain jumps to. */
-function jumpsOf(table: TableModel): Map<string, { chain: string; rule: number; goto: boolean }[]> {
-  const jumps = new Map<string, { chain: string; rule: number; goto: boolean }[]>();
-  for (const chain of table.chains.values()) {
-    const list: { chain: string; rule: number; goto: boolean }[] = [];
-    chain.rules.forEach(({ target }, i) => {
-      if (target.kind === 'jump') list.push({ chain: target.chain, rule: i + 1, goto: target.goto });
-    });
-    jumps.set(chain.name, list);
-  }
-  return jumps;
-}
-
-/** From which hooks (bits 1 << Hook) each chain of the table can be reached. */
-function reachable(table: TableModel): Map<string, number> {
-  const jumps = jumpsOf(table);
-  const hooks = new Map<string, number>();
-  const visit = (from: string, bits: number): void => {
-    const open = [from];
-    for (let name = open.pop(); name !== undefined; name = open.pop()) {
-      const before = hooks.get(name) ?? 0;
-      if ((before | bits) === before) continue;
-      hooks.set(name, before | bits);
-      for (const jump of jumps.get(name) ?? []) open.push(jump.chain);
-    }
-  };
-  for (const chain of table.chains.values()) if (chain.hook) visit(chain.name, 1 << hookNumber(chain.hook));
-  return hooks;
-}
-
-/** The most jumps of the table that can be open at once. @throws CompileError for a loop, naming one rule of it. */
-function deepest(table: TableModel): number {
-  const jumps = jumpsOf(table);
+/**
+ * The most jumps of the table that can be open at once, where packets can come. @throws CompileError for a loop there,
+ * naming one rule of it.
+ */
+function deepest(table: TableModel, { chains }: Reached): number {
   const depth = new Map<string, number>();
   const OPEN = -1;
   let most = 0;
-  for (const start of table.chains.keys()) {
+  for (const start of chains.keys()) {
     if (depth.has(start)) continue;
-    const path = [{ chain: start, next: 0, depth: 0 }];
+    const path = [{ walk: walkOf(table.chains.get(start)!), chain: start, next: 0, depth: 0 }];
     depth.set(start, OPEN);
     while (path.length > 0) {
       const here = path[path.length - 1]!;
-      const jump = jumps.get(here.chain)?.[here.next];
+      const jump = here.walk.jumps[here.next];
+      const to = jump && table.chains.get(jump.chain);
       if (jump === undefined) {
         depth.set(here.chain, here.depth);
         most = Math.max(most, here.depth);
@@ -302,42 +451,16 @@ function deepest(table: TableModel): number {
         continue;
       }
       const below = depth.get(jump.chain);
-      if (below === OPEN) throw new CompileError(table.name, here.chain, jump.rule, `loop by way of ${jump.chain}`);
-      if (below === undefined) {
+      if (below === OPEN)
+        throw new CompileError(table.name, here.chain, jump.index + 1, `loop by way of ${jump.chain}`);
+      if (below === undefined && to !== undefined) {
         depth.set(jump.chain, OPEN);
-        path.push({ chain: jump.chain, next: 0, depth: 0 });
+        path.push({ walk: walkOf(to), chain: jump.chain, next: 0, depth: 0 });
         continue;
       }
-      here.depth = Math.max(here.depth, below + (jump.goto ? 0 : 1));
+      here.depth = Math.max(here.depth, (below ?? 0) + (jump.goto ? 0 : 1));
       here.next++;
     }
   }
   return most;
-}
-
-interface Layout {
-  /** Words of the whole program. */
-  readonly length: number;
-  /** A table's chains: name → offset. */
-  readonly chains: readonly ReadonlyMap<string, number>[];
-}
-
-/** Where every chain goes: tables one behind the other, chains in the model's order. */
-function place(
-  tables: readonly TableModel[],
-  lowered: readonly Map<string, Lowered[]>[],
-  trees: readonly ReadonlyMap<string, Kept>[],
-): Layout {
-  let at = HEADER_WORDS;
-  const chains = tables.map((table, t) => {
-    const offsets = new Map<string, number>();
-    for (const chain of table.chains.values()) {
-      offsets.set(chain.name, at);
-      at += CHAIN_WORDS;
-      for (const rule of lowered[t]!.get(chain.name)!) at += rule.words.length;
-      at += indexWords(trees[t]!.get(chain.name));
-    }
-    return offsets;
-  });
-  return { length: at, chains };
 }

@@ -1,11 +1,12 @@
 /**
- * One rule becomes words: its tests in the order in which the kernel makes them (addresses, interfaces, protocol,
- * fragment, then the matches as given) and its target. What a match or target means is its record's `compile`.
+ * Rules become words: their tests in the order in which the kernel makes them (addresses, interfaces, protocol, fragment,
+ * then the matches as given) and their target. What a match or target means is its record's `compile`. One object a
+ * compile: it is the emitter and the context of every record that it asks, and gathers the words one behind the other.
  */
 import type { TableName } from '../../dataplane/names.js';
 import * as basics from '../../dataplane/program/basics.js';
 import { MATCHES, TARGETS } from '../../dataplane/program/catalog.js';
-import { INVERT, Op, RULE_WORDS } from '../../dataplane/program/format.js';
+import { INVERT, Op, Rule as R, RULE_WORDS } from '../../dataplane/program/format.js';
 import { encodeNFQUEUE } from '../../dataplane/program/nfqueue.js';
 import type { Op as OpRecord } from '../../dataplane/program/op.js';
 import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
@@ -13,17 +14,12 @@ import type { CompileContext, Emitter, Use } from '../ext/record.js';
 import type { Rule } from '../model.js';
 import type { RegionStore } from './regions.js';
 
-/** A rule in words, with the places that are filled in when the whole is put together. */
-export interface Lowered {
-  readonly words: Int32Array;
-  /** The chain its target jumps to; the offset is that of the target's argument. */
-  readonly jump?: { readonly chain: string; readonly offset: number };
+/** What a rule needs beside its words. */
+export interface Needs {
   /** State it uses. */
   readonly keys: readonly string[];
   /** Some operation looks at the packet's connection. */
   readonly connections: boolean;
-  /** Hooks it was lowered for. */
-  readonly hooks: number;
 }
 
 /** Why a rule can't be compiled. */
@@ -31,102 +27,143 @@ export class RuleError extends Error {
   override readonly name = 'RuleError';
 }
 
-export interface LowerOptions {
-  readonly table: TableName;
-  readonly hooks: number;
-  readonly counter: number;
-  readonly regions: RegionStore;
-  readonly hz: number;
-}
+export class Lowerer implements Emitter, CompileContext {
+  /** The rules so far, in the first `length` words. A jump's argument is 0: where its chain lies is known later. */
+  words = new Int32Array(1024);
+  length = 0;
+  /** Keys of state that was not there before. */
+  readonly made: string[] = [];
 
-/** @throws RuleError naming the match or target that the data plane can't carry out. */
-export function lower(rule: Rule, options: LowerOptions): Lowered {
-  const words: number[] = [0, options.counter, 0];
-  const keys: string[] = [];
-  let connections = false;
-  let targets = 0;
+  table: TableName = 'filter';
+  rule!: Rule;
+  ruleId = 0;
+  index = 0;
+  private start = 0;
+  private keys: string[] = [];
+  private connections = false;
+  private targets = 0;
 
-  const emit: Emitter = {
-    test(op, args, invert = false) {
-      words.push(op | (invert ? INVERT : 0), Op.ARGS + args.length, ...args);
-      connections ||= needsConnections(MATCHES.get(op), args);
-    },
-    target(op, args) {
-      if (targets++ === 0) words[2] = words.length;
-      words.push(op, Op.ARGS + args.length, ...args);
-      connections ||= needsConnections(TARGETS.get(op), args);
-    },
+  /** @param hz kernel ticks a second */
+  constructor(
+    private readonly regions: RegionStore,
+    readonly hz: number,
+  ) {}
+
+  /**
+   * Adds a rule of `table` that counts in slot `counter`. Returns what it needs; undefined: nothing.
+   * @throws RuleError naming the match or target that the data plane can't carry out
+   */
+  add(rule: Rule, table: TableName, counter: number): Needs | undefined {
+    this.rule = rule;
+    this.ruleId = rule.id;
+    this.table = table;
+    this.start = this.take(RULE_WORDS);
+    this.words[this.start + R.COUNTER] = counter;
+    this.keys = NO_KEYS;
+    this.connections = false;
+    this.targets = 0;
+    const { src, dst, notSrc, notDst } = rule;
+    if (src.mask !== 0 || notSrc) this.test(MatchOp.SRC, basics.encodeAddress(src.addr, src.mask), notSrc);
+    if (dst.mask !== 0 || notDst) this.test(MatchOp.DST, basics.encodeAddress(dst.addr, dst.mask), notDst);
+    if (rule.in !== '' || rule.notIn) this.test(MatchOp.IN, basics.encodeInterface(rule.in), rule.notIn);
+    if (rule.out !== '' || rule.notOut) this.test(MatchOp.OUT, basics.encodeInterface(rule.out), rule.notOut);
+    if (rule.proto !== 0) this.test(MatchOp.PROTOCOL, basics.encodeProtocol(rule.proto), rule.notProto);
+    if (rule.fragment || rule.notFragment) this.test(MatchOp.FRAGMENT, NO_WORDS, rule.notFragment);
+    for (let i = 0; i < rule.matches.length; i++) this.use(rule.matches[i]!, i);
+    this.addTarget(rule);
+    this.words[this.start + R.LENGTH] = this.length - this.start;
+    return this.keys.length > 0 || this.connections ? { keys: this.keys, connections: this.connections } : undefined;
+  }
+
+  private addTarget({ target }: Rule): void {
+    switch (target.kind) {
+      case 'none':
+        this.target(TargetOp.NONE, NO_WORDS);
+        break;
+      case 'verdict':
+        if (target.verdict === 'QUEUE') this.target(TargetOp.NFQUEUE, encodeNFQUEUE(0, 1, 0));
+        else this.target(VERDICTS[target.verdict], NO_WORDS);
+        break;
+      case 'jump':
+        this.target(target.goto ? TargetOp.GOTO : TargetOp.JUMP, NOWHERE);
+        break;
+      case 'extension':
+        this.use(target.use, -1);
+        if (this.targets !== 1)
+          throw new RuleError(`target ${target.use.extension.name} compiles to ${this.targets} targets`);
+    }
+  }
+
+  private use({ extension, data }: Use, index: number): void {
+    const reason = extension.cannot?.(data);
+    if (reason !== undefined) throw new RuleError(`${extension.kind} ${extension.name}: ${reason}`);
+    if (extension.compile === undefined)
+      throw new RuleError(`${extension.kind} ${extension.name} is not evaluated by this version of hutter`);
+    this.index = index;
+    extension.compile(data, this, this);
+  }
+
+  test(op: number, args: readonly number[], invert = false): void {
+    this.operation(invert ? op | INVERT : op, args);
+    this.connections ||= needsConnections(MATCHES.get(op), args);
+  }
+
+  target(op: number, args: readonly number[]): void {
+    if (this.targets++ === 0) this.words[this.start + R.TARGET] = this.length - this.start;
+    this.operation(op, args);
+    this.connections ||= needsConnections(TARGETS.get(op), args);
+  }
+
+  private operation(op: number, args: readonly number[]): void {
+    const at = this.take(Op.ARGS + args.length);
+    this.words[at] = op;
+    this.words[at + Op.LENGTH] = Op.ARGS + args.length;
+    for (let i = 0; i < args.length; i++) this.words[at + Op.ARGS + i] = args[i]!;
+  }
+
+  /** Room for so many words more; the offset of the first. */
+  private take(count: number): number {
+    const at = this.length;
+    this.length += count;
+    if (this.length > this.words.length) {
+      const larger = new Int32Array(Math.max(this.length, this.words.length * 2));
+      larger.set(this.words);
+      this.words = larger;
+    }
+    return at;
+  }
+
+  private needKey(key: string): void {
+    if (this.keys === NO_KEYS) this.keys = [];
+    this.keys.push(key);
+    if (this.regions.find(key) === undefined) this.made.push(key);
+  }
+
+  // What records take out of their context by name.
+
+  readonly region: CompileContext['region'] = (key, size, init) => {
+    this.needKey(key);
+    return this.regions.region(key, size, init);
   };
-
-  const anywhere = (mask: number, not: boolean): boolean => mask === 0 && !not;
-  if (!anywhere(rule.src.mask, rule.notSrc))
-    emit.test(MatchOp.SRC, basics.encodeAddress(rule.src.addr, rule.src.mask), rule.notSrc);
-  if (!anywhere(rule.dst.mask, rule.notDst))
-    emit.test(MatchOp.DST, basics.encodeAddress(rule.dst.addr, rule.dst.mask), rule.notDst);
-  if (rule.in !== '' || rule.notIn) emit.test(MatchOp.IN, basics.encodeInterface(rule.in), rule.notIn);
-  if (rule.out !== '' || rule.notOut) emit.test(MatchOp.OUT, basics.encodeInterface(rule.out), rule.notOut);
-  if (rule.proto !== 0) emit.test(MatchOp.PROTOCOL, basics.encodeProtocol(rule.proto), rule.notProto);
-  if (rule.fragment || rule.notFragment) emit.test(MatchOp.FRAGMENT, [], rule.notFragment);
-
-  rule.matches.forEach((use, index) => compileUse(use, index));
-  let jump: Lowered['jump'];
-  const { target } = rule;
-  switch (target.kind) {
-    case 'none':
-      emit.target(TargetOp.NONE, []);
-      break;
-    case 'verdict':
-      if (target.verdict === 'QUEUE') emit.target(TargetOp.NFQUEUE, encodeNFQUEUE(0, 1, 0));
-      else emit.target(VERDICTS[target.verdict], []);
-      break;
-    case 'jump':
-      emit.target(target.goto ? TargetOp.GOTO : TargetOp.JUMP, [0]);
-      jump = { chain: target.chain, offset: words.length - 1 };
-      break;
-    case 'extension':
-      compileUse(target.use, -1);
-      if (targets !== 1) throw new RuleError(`target ${target.use.extension.name} compiles to ${targets} targets`);
-  }
-  words[0] = words.length;
-  return { words: Int32Array.from(words), ...(jump && { jump }), keys, connections, hooks: options.hooks };
-
-  function compileUse(use: Use, index: number): void {
-    const { extension } = use;
-    const what = `${extension.kind} ${extension.name}`;
-    const reason = extension.cannot?.(use.data);
-    if (reason !== undefined) throw new RuleError(`${what}: ${reason}`);
-    if (extension.compile === undefined) throw new RuleError(`${what} is not evaluated by this version of hutter`);
-    const context: CompileContext = {
-      table: options.table,
-      hooks: options.hooks,
-      rule,
-      ruleId: rule.id,
-      index,
-      hz: options.hz,
-      region(key, size, init) {
-        keys.push(key);
-        return options.regions.region(key, size, init);
-      },
-      slot(size, init) {
-        const key = `${rule.id}/${index}/${keys.length}`;
-        keys.push(key);
-        return options.regions.slot(key, size, init);
-      },
-      own: (key) => `${rule.id}/${index}/${key}`,
-      fail(why) {
-        throw new RuleError(`${what}: ${why}`);
-      },
-    };
-    extension.compile(use.data, emit, context);
-  }
+  readonly slot: CompileContext['slot'] = (size, init) => {
+    const key = this.own(`${this.keys.length}`);
+    this.needKey(key);
+    return this.regions.slot(key, size, init);
+  };
+  readonly own = (key: string): string => `${this.ruleId}/${this.index}/${key}`;
+  readonly fail = (why: string): never => {
+    const { matches, target } = this.rule;
+    const use = this.index >= 0 ? matches[this.index] : target.kind === 'extension' ? target.use : undefined;
+    throw new RuleError(`${use?.extension.kind ?? 'rule'} ${use?.extension.name ?? ''}: ${why}`);
+  };
 }
 
+const NO_KEYS: string[] = [];
+const NO_WORDS: readonly number[] = [];
+const NOWHERE: readonly number[] = [0];
 const VERDICTS = { ACCEPT: TargetOp.ACCEPT, DROP: TargetOp.DROP, RETURN: TargetOp.RETURN } as const;
 
 function needsConnections(op: OpRecord | undefined, args: readonly number[]): boolean {
   const needs = op?.connections ?? false;
   return typeof needs === 'function' ? needs(args) : needs;
 }
-
-/** Words that a rule has at least: -j ACCEPT alone. */
-export const MIN_RULE = RULE_WORDS + Op.ARGS;

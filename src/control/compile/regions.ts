@@ -92,11 +92,6 @@ export class RegionStore {
     return place;
   }
 
-  /** The keys that `used` doesn't hold. They keep their memory until `release`: the program may not come about. */
-  retired(used: ReadonlySet<string>): string[] {
-    return [...this.held.keys()].filter((key) => !used.has(key));
-  }
-
   /** The memory of these keys may be used again: no worker runs a program that names them. */
   release(keys: readonly string[]): void {
     for (const key of keys) {

@@ -23,14 +23,14 @@ export class CounterSlots {
     return this.slots.get(id);
   }
 
+  /** How many have an owner. */
+  get used(): number {
+    return this.slots.size;
+  }
+
   /** Slots handed out so far: a slab has room for two doubles for each. */
   get length(): number {
     return this.end;
-  }
-
-  /** The identities that `used` doesn't hold. They keep their slots until `release`: the program may not come about. */
-  retired(used: ReadonlySet<number>): number[] {
-    return [...this.slots.keys()].filter((id) => !used.has(id));
   }
 
   /** The slots of these identities, zeroed in every slab, may be used again. */

@@ -147,7 +147,6 @@ export interface Emitter {
 /** What `compile` may ask for. */
 export interface CompileContext {
   readonly table: TableName;
-  readonly hooks: number;
   readonly rule: RuleHead;
   /** Identity of the rule: survives swaps that leave the rule alone. */
   readonly ruleId: number;

@@ -1,7 +1,8 @@
 /**
  * Proves a program safe to run before its first use, so that run.ts needs no checks: every offset is a chain's beginning,
  * chains, rules and tests fill their spans exactly, operations are known and have the arguments that they read, counters
- * and state lie in range, jumps make no loop and never open more than the header's DEPTH. Control plane, once a swap.
+ * and state lie in range, jumps make no loop where packets come and never open more than the header's DEPTH. Control plane,
+ * once a swap; rules that a program proven before had, word for word, aren't read into again.
  */
 import { HOOK_COUNT, HOOK_NAMES, TABLE_COUNT, TABLE_NAMES, Verdict } from '../names.js';
 import { MATCHES, TARGETS } from './catalog.js';
@@ -21,6 +22,7 @@ import {
 } from './format.js';
 import type { Op as OpRecord } from './op.js';
 import { TargetOp } from './ops.js';
+import { Region, RegionKind } from './regions.js';
 import { Tree } from './tree.js';
 import { treeFault } from './verify-tree.js';
 
@@ -42,14 +44,27 @@ export class ProgramError extends Error {
   }
 }
 
+/** A program that was found safe. What it proves of rules holds for as long as its words are left alone. */
+export interface Proof {
+  readonly program: Int32Array;
+  readonly regions: readonly Int32Array[];
+  /** By counter slot: the offset of the rule that counts there, 0 = none. */
+  readonly rules: Int32Array;
+}
+
 interface Jump {
   readonly to: number;
   readonly at: number;
   readonly goto: boolean;
+  /** No rule before it takes every packet. */
+  readonly met: boolean;
 }
 
-/** @throws ProgramError that says where, for the first thing that is wrong. */
-export function verify(program: Int32Array, limits: Limits): void {
+/**
+ * `earlier`: a proof whose program has not been changed since.
+ * @throws ProgramError that says where, for the first thing that is wrong.
+ */
+export function verify(program: Int32Array, limits: Limits, earlier?: Proof): Proof {
   const fail = (offset: number, what: string): never => {
     throw new ProgramError(offset, what);
   };
@@ -65,6 +80,9 @@ export function verify(program: Int32Array, limits: Limits): void {
   if (regions < 0 || regions > limits.regions.length)
     fail(Header.REGIONS, `${regions} regions, but ${limits.regions.length} exist`);
   const known = limits.regions.slice(0, regions);
+  const proof: Proof = { program, regions: known, rules: new Int32Array(counters) };
+  const before =
+    earlier !== undefined && earlier.regions.every((r, i) => r === known[i] || !holdsState(r)) ? earlier : NOTHING;
 
   const chains = new Map<number, Jump[]>();
   for (let at = HEADER_WORDS; at < program.length;) {
@@ -73,7 +91,7 @@ export function verify(program: Int32Array, limits: Limits): void {
     if (end < at + CHAIN_WORDS || end > program.length) fail(at, `a chain ends at ${end}`);
     const next = program[at + Chain.NEXT]!;
     if (next < end || next > program.length) fail(at + Chain.NEXT, `the next chain at ${next}`);
-    chains.set(at, verifyChain(program, at, end, known, counters, fail));
+    chains.set(at, verifyChain(proof, at, end, before, fail));
     at = next;
   }
 
@@ -94,66 +112,83 @@ export function verify(program: Int32Array, limits: Limits): void {
       if (program[at + Chain.POLICY] === POLICY_RETURN) fail(slot, `${name} is a user's chain`);
       deepest = Math.max(deepest, depthOf(at, chains, depth, fail));
     }
-  for (const at of chains.keys()) deepest = Math.max(deepest, depthOf(at, chains, depth, fail));
   if (program[Header.DEPTH]! < deepest || program[Header.DEPTH]! > chains.size)
     fail(Header.DEPTH, `depth ${program[Header.DEPTH]}, but jumps nest ${deepest} deep`);
+  return proof;
 }
+
+/** Whether arguments of rules can have been proven by this region: trees and what stands for none hold no state. */
+const holdsState = (region: Int32Array): boolean =>
+  region.length > Region.BODY && region[Region.KIND] !== RegionKind.TREE;
+
+const NOTHING: Proof = { program: new Int32Array(0), regions: [], rules: new Int32Array(0) };
+
+/** Whether the rule of so many words at `at` is one that `earlier` proved. Its jump may lead elsewhere. */
+function isProven(program: Int32Array, at: number, length: number, earlier: Proof): boolean {
+  const counter = program[at + Rule.COUNTER]!;
+  if (counter >= earlier.rules.length) return false;
+  const from = earlier.rules[counter]!;
+  if (from === 0) return false;
+  const old = earlier.program;
+  for (let i = 0; i < length; i++) if (program[at + i] !== old[from + i]) return false;
+  return true;
+}
+
+/** Targets that end the chain for every packet that comes to them. */
+const FINAL: ReadonlySet<number> = new Set([TargetOp.ACCEPT, TargetOp.DROP, TargetOp.RETURN, TargetOp.NFQUEUE]);
 
 type Fail = (offset: number, what: string) => never;
 
 /** The jumps of a chain, which is otherwise proven whole. */
-function verifyChain(
-  program: Int32Array,
-  chain: number,
-  end: number,
-  regions: readonly Int32Array[],
-  counters: number,
-  fail: Fail,
-): Jump[] {
+function verifyChain(proof: Proof, chain: number, end: number, earlier: Proof, fail: Fail): Jump[] {
+  const { program } = proof;
+  const counters = proof.rules.length;
   const policy = program[chain + Chain.POLICY]!;
   if (policy !== POLICY_RETURN && policy !== Verdict.ACCEPT && policy !== Verdict.DROP) fail(chain, `policy ${policy}`);
   const policyCounter = program[chain + Chain.POLICY_COUNTER]!;
   if (policy !== POLICY_RETURN && (policyCounter < 0 || policyCounter >= counters))
     fail(chain + Chain.POLICY_COUNTER, `counter ${policyCounter} of ${counters}`);
   const jumps: Jump[] = [];
+  let met = true;
   let rules = 0;
-  const starts = new Set<number>();
   for (let at = chain + CHAIN_WORDS; at < end; rules++) {
-    if (program[chain + Chain.TREE] !== 0) starts.add(at);
     const length = at + RULE_WORDS <= end ? program[at + Rule.LENGTH]! : 0;
     if (length < RULE_WORDS + Op.ARGS || length > end - at) fail(at, 'a rule is cut');
     const counter = program[at + Rule.COUNTER]!;
     if (counter < 0 || counter >= counters) fail(at + Rule.COUNTER, `counter ${counter} of ${counters}`);
+    if (!isProven(program, at, length, earlier)) verifyRule(proof, at, length, fail);
+    proof.rules[counter] = at;
     const target = at + program[at + Rule.TARGET]!;
-    if (target < at + RULE_WORDS || target + Op.ARGS > at + length)
-      fail(at + Rule.TARGET, 'its target is outside the rule');
-    for (let test = at + RULE_WORDS; test < target; test += program[test + Op.LENGTH]!) {
-      const word = program[test]!;
-      const record = MATCHES.get(word & OP_MASK) ?? fail(test, `unknown match ${word & OP_MASK}`);
-      if ((word & ~OP_MASK & ~INVERT) !== 0 || ((word & INVERT) !== 0 && !record.invertible))
-        fail(test, `${record.name}: bits ${word & ~OP_MASK}`);
-      verifyArguments(program, test, target, record, regions, fail);
-    }
-    const record = TARGETS.get(program[target]!) ?? fail(target, `unknown target ${program[target]}`);
-    verifyArguments(program, target, at + length, record, regions, fail);
-    if (target + program[target + Op.LENGTH]! !== at + length) fail(target, `${record.name} is not the rule's end`);
     const op = program[target]!;
     if (op === TargetOp.JUMP || op === TargetOp.GOTO)
-      jumps.push({ to: program[target + Op.ARGS]!, at: target, goto: op === TargetOp.GOTO });
+      jumps.push({ to: program[target + Op.ARGS]!, at: target, goto: op === TargetOp.GOTO, met });
+    else if (target === at + RULE_WORDS && FINAL.has(op)) met = false;
     at += length;
   }
   if (rules !== program[chain + Chain.RULES]) fail(chain + Chain.RULES, `${rules} rules, not as many as it says`);
-  verifyIndex(program, chain, starts, regions, fail);
+  verifyIndex(program, chain, proof.regions, fail);
   return jumps;
 }
 
-function verifyIndex(
-  program: Int32Array,
-  chain: number,
-  rules: ReadonlySet<number>,
-  regions: readonly Int32Array[],
-  fail: Fail,
-): void {
+/** A rule of so many words, whose counter is known to be one. */
+function verifyRule({ program, regions }: Proof, at: number, length: number, fail: Fail): void {
+  const target = at + program[at + Rule.TARGET]!;
+  if (target < at + RULE_WORDS || target + Op.ARGS > at + length)
+    fail(at + Rule.TARGET, 'its target is outside the rule');
+  for (let test = at + RULE_WORDS; test < target; test += program[test + Op.LENGTH]!) {
+    const word = program[test]!;
+    const record = MATCHES.get(word & OP_MASK) ?? fail(test, `unknown match ${word & OP_MASK}`);
+    if ((word & ~OP_MASK & ~INVERT) !== 0 || ((word & INVERT) !== 0 && !record.invertible))
+      fail(test, `${record.name}: bits ${word & ~OP_MASK}`);
+    verifyArguments(program, test, target, record, regions, fail);
+  }
+  const record = TARGETS.get(program[target]!) ?? fail(target, `unknown target ${program[target]}`);
+  verifyArguments(program, target, at + length, record, regions, fail);
+  if (target + program[target + Op.LENGTH]! !== at + length) fail(target, `${record.name} is not the rule's end`);
+}
+
+/** The index of a chain, whose rules are proven to fill its span. */
+function verifyIndex(program: Int32Array, chain: number, regions: readonly Int32Array[], fail: Fail): void {
   const tree = program[chain + Chain.TREE]!;
   const begin = program[chain + Chain.END]!;
   const beside = program[chain + Chain.NEW]!;
@@ -168,12 +203,15 @@ function verifyIndex(
   if (fault !== undefined) fail(chain + Chain.TREE, `tree ${tree - 1}: ${fault}`);
   if (words[Tree.RULES]! > beside - begin)
     fail(chain + Chain.TREE, `tree ${tree - 1} knows ${words[Tree.RULES]} rules, the index ${beside - begin}`);
+  // Both lists ascend, as the chain's rules do: one look through these finds each.
+  let rule = chain + CHAIN_WORDS;
   for (let at = begin, last = 0; at < end; at++) {
-    if (at === beside) last = 0;
-    const rule = program[at]!;
-    if (rule === 0 && at < beside) continue;
-    if (rule <= last || !rules.has(rule)) fail(at, `a rule at ${rule}`);
-    last = rule;
+    if (at === beside) [last, rule] = [0, chain + CHAIN_WORDS];
+    const offset = program[at]!;
+    if (offset === 0 && at < beside) continue;
+    while (rule < offset && rule < begin) rule += program[rule + Rule.LENGTH]!;
+    if (offset <= last || offset !== rule || rule >= begin) fail(at, `a rule at ${offset}`);
+    last = offset;
   }
 }
 
@@ -206,7 +244,7 @@ function depthOf(start: number, chains: ReadonlyMap<number, Jump[]>, depth: Map<
   while (path.length > 0) {
     const here = path[path.length - 1]!;
     const jump = chains.get(here.chain)![here.next];
-    if (jump === undefined) {
+    if (jump?.met !== true) {
       depth.set(here.chain, here.deepest);
       path.pop();
       continue;
