@@ -33,6 +33,9 @@ enum meta {
   META_CHECKSUM_START = 22,
   META_CHECKSUM_FIELD = 23,
   META_SEND_TO = 24,
+  META_GSO_SIZE = 25,
+  META_GSO_TYPE = 26,
+  META_GSO_HEADERS = 27,
 };
 
 enum in_flag {

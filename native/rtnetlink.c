@@ -3,9 +3,11 @@
  *
  * Dumps come back as the kernel's messages, parsed in io/rtnetlink.ts; a route's answer is read here, since workers ask
  * in the packet's way. A monitor is drained by whoever owns it: a worker at its batch edge, or the main thread from its
- * event loop (`monitor_watch`). All sockets belong to the namespace of the thread that opened them.
+ * event loop (`monitor_watch`). Sockets belong to the namespace of the thread that opened
+ * them, or to the one that it named.
  */
 #include "netlink.h"
+#include "netns.h"
 #include "route.h"
 #include "util.h"
 
@@ -22,6 +24,8 @@
 struct rtnetlink {
   struct handle handle;
   int fd;
+  /* Of requests for change; dumps count from 1 each. */
+  uint32_t sequence;
 };
 
 static void close_rtnetlink(struct handle *handle) { close(((struct rtnetlink *)handle)->fd); }
@@ -50,16 +54,51 @@ int route_socket(void) {
   return fd;
 }
 
+/* (namespace) → handle; '' = this thread's own namespace, else a file such as /run/netns/NAME */
 napi_value rtnetlink_open(napi_env env, napi_callback_info info) {
-  struct rtnetlink *rt = calloc(1, sizeof *rt);
+  napi_value args[1];
+  char path[MAX_PATH];
+  struct rtnetlink *rt;
+  const char *failed;
+  int error = 0, home;
+  if (!get_args(env, info, 1, args) || !get_text(env, args[0], path, sizeof path)) return NULL;
+  rt = calloc(1, sizeof *rt);
   if (!rt) return throw_errno(env, ENOMEM, "calloc");
-  rt->fd = route_socket();
-  if (rt->fd < 0) {
-    const int error = errno;
+  failed = netns_enter(path, &home, &error);
+  if (!failed) {
+    rt->fd = route_socket();
+    if (rt->fd < 0) error = errno, failed = "socket(NETLINK_ROUTE)";
+    netns_leave(home);
+  }
+  if (failed) {
     free(rt);
-    return throw_errno(env, error, "socket(NETLINK_ROUTE)");
+    return throw_errno(env, error, failed);
   }
   return handle_publish(env, &rt->handle, HANDLE_RTNETLINK, close_rtnetlink, NULL);
+}
+
+/* (handle, message) → 0 or the errno that the kernel answers with. `message`: one request, header included. */
+napi_value rtnetlink_request(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  struct rtnetlink *rt;
+  uint8_t *message;
+  size_t length;
+  _Alignas(8) uint8_t answer[1024];
+  if (!get_args(env, info, 2, args) || !(rt = handle_get(env, args[0], HANDLE_RTNETLINK)) ||
+      !(message = get_bytes(env, args[1], &length)))
+    return NULL;
+  if (length < NLMSG_HDRLEN) return make_int(env, EINVAL);
+  ((struct nlmsghdr *)message)->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+  ((struct nlmsghdr *)message)->nlmsg_seq = ++rt->sequence;
+  if (send(rt->fd, message, length, 0) < 0) return make_int(env, errno);
+  for (;;) {
+    const struct nlmsghdr *reply = (struct nlmsghdr *)answer;
+    const ssize_t n = recv(rt->fd, answer, sizeof answer, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return make_int(env, errno);
+    if (NLMSG_OK(reply, (size_t)n) && reply->nlmsg_seq == rt->sequence && reply->nlmsg_type == NLMSG_ERROR)
+      return make_int(env, -((struct nlmsgerr *)NLMSG_DATA(reply))->error);
+  }
 }
 
 /* ---- dumps ---- */

@@ -108,6 +108,16 @@ int32_t get_int(napi_env env, napi_value value) {
   return number;
 }
 
+bool get_text(napi_env env, napi_value value, char *to, size_t size) {
+  size_t length;
+  if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok || length >= size ||
+      napi_get_value_string_utf8(env, value, to, size, &length) != napi_ok) {
+    napi_throw_type_error(env, NULL, "no text, or too long a one");
+    return false;
+  }
+  return true;
+}
+
 static void *get_array(napi_env env, napi_value value, napi_typedarray_type wanted, size_t *length) {
   napi_typedarray_type type;
   void *data = NULL;

@@ -13,7 +13,8 @@
 #include <stdint.h>
 #include <stdbool.h>
 
-enum handle_kind { HANDLE_NFQUEUE = 0x6e6601, HANDLE_WAKER, HANDLE_INJECT, HANDLE_RTNETLINK, HANDLE_MONITOR };
+enum handle_kind { HANDLE_NFQUEUE = 0x6e6601, HANDLE_WAKER, HANDLE_INJECT, HANDLE_RTNETLINK, HANDLE_MONITOR, HANDLE_TUN,
+                   HANDLE_TUN_PORTS };
 
 struct handle {
   enum handle_kind kind;
@@ -40,6 +41,8 @@ napi_value throw_errno(napi_env env, int error, const char *call);
 bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *values);
 /* Missing or non-numeric values read as 0: only our own typed wrapper calls these. */
 int32_t get_int(napi_env env, napi_value value);
+/* A string shorter than `size`, in UTF-8; otherwise throws and returns false. */
+bool get_text(napi_env env, napi_value value, char *to, size_t size);
 
 /* Memory behind a Uint8Array or Int32Array (also over a SharedArrayBuffer); `*length` in elements. NULL: threw. */
 uint8_t *get_bytes(napi_env env, napi_value value, size_t *length);
@@ -63,11 +66,20 @@ napi_value waker_wait(napi_env env, napi_callback_info info);
 napi_value inject_open(napi_env env, napi_callback_info info);
 napi_value inject_send(napi_env env, napi_callback_info info);
 napi_value rtnetlink_open(napi_env env, napi_callback_info info);
+napi_value rtnetlink_request(napi_env env, napi_callback_info info);
 napi_value rtnetlink_dump(napi_env env, napi_callback_info info);
 napi_value rtnetlink_route_get(napi_env env, napi_callback_info info);
 napi_value monitor_open(napi_env env, napi_callback_info info);
 napi_value monitor_drain(napi_env env, napi_callback_info info);
 napi_value monitor_watch(napi_env env, napi_callback_info info);
+napi_value tun_open(napi_env env, napi_callback_info info);
+napi_value tun_fd(napi_env env, napi_callback_info info);
+napi_value tun_attach(napi_env env, napi_callback_info info);
+napi_value tun_receive(napi_env env, napi_callback_info info);
+napi_value tun_send(napi_env env, napi_callback_info info);
+napi_value tun_inject(napi_env env, napi_callback_info info);
+napi_value tun_states(napi_env env, napi_callback_info info);
+napi_value tun_stats(napi_env env, napi_callback_info info);
 napi_value checksum_finish_bytes(napi_env env, napi_callback_info info);
 napi_value if_name(napi_env env, napi_callback_info info);
 

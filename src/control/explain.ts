@@ -5,7 +5,7 @@
  * Interfaces and routes are the configuration's. Without one the packet names them: with `in=` alone it is for the router
  * itself, with `in=` and `out=` it is forwarded, with `out=` alone it is the router's own.
  */
-import type { InterfaceAddress, Link } from '../dataplane/interfaces.js';
+import type { Link } from '../dataplane/interfaces.js';
 import { Hook, HOOK_NAMES, Proto, TABLE_NAMES, TcpFlag, Verdict } from '../dataplane/names.js';
 import { type StaticRoute, StaticRoutes } from '../dataplane/route/static.js';
 import { RouteType } from '../dataplane/route/routes.js';
@@ -20,6 +20,7 @@ import { parseProtocol } from './protocols.js';
 import { loadRules, RulesRefused } from './rules.js';
 import { formatAddress, strictAddress } from './text/address.js';
 import { ruleText } from './text/write.js';
+import { linkOf, type Topology, topologyOf } from './topology.js';
 
 export interface ExplainOptions {
   rules?: string;
@@ -202,7 +203,7 @@ interface Report {
 }
 
 function follow(packet: Described, ruleset: Ruleset, config: Config | undefined): Report {
-  const { links, routes } = config === undefined ? assumed(packet) : configured(config);
+  const { links, routes } = config === undefined ? assumed(packet) : topologyOf(config);
   const indexOf = (name: string): number => {
     const link = links.find((candidate) => candidate.name === name);
     if (link === undefined) throw new PacketError(`no interface ${name} in the configuration`);
@@ -297,28 +298,6 @@ function asText({ way, verdict, reason, packet, mark, answers }: Report): string
   return lines.join('\n') + '\n';
 }
 
-const linkOf = (index: number, name: string, addresses: InterfaceAddress[], mtu = 1500): Link => ({
-  index,
-  name,
-  mtu,
-  flags: name === 'lo' ? 0x9 : 0x1,
-  mac: new Uint8Array(6),
-  addresses,
-});
-
-const addressOf = (local: number, prefixLength: number): InterfaceAddress => ({
-  local,
-  address: local,
-  prefixLength,
-  scope: 0,
-  secondary: false,
-});
-
-interface Topology {
-  links: Link[];
-  routes: StaticRoute[];
-}
-
 /** What the packet's own words say of the router. */
 function assumed({ in: indev, out, src, dst }: Described): Topology {
   const links = [linkOf(1, 'lo', [])];
@@ -338,33 +317,3 @@ function assumed({ in: indev, out, src, dst }: Described): Topology {
   else way(dst, 32, 1, RouteType.LOCAL);
   return { links, routes };
 }
-
-function configured(config: Config): Topology {
-  const links = [linkOf(1, 'lo', [])];
-  for (const [name, { addresses, mtu }] of Object.entries(config.interfaces)) {
-    if (name === 'lo') continue;
-    const own = addresses.map((text) => {
-      const [address = '', length] = text.split('/');
-      return addressOf(strictAddress(address)!, Number(length));
-    });
-    links.push(linkOf(links.length + 1, name, own, mtu));
-  }
-  const routes = config.routes.map(({ to, via, dev, type }): StaticRoute => {
-    const [address = '', length = '32'] = to === 'default' ? ['0.0.0.0', '0'] : to.split('/');
-    const gateway = via === undefined ? 0 : strictAddress(via)!;
-    const link =
-      links.find((candidate) => candidate.name === dev) ?? links.find((candidate) => reaches(candidate, gateway));
-    const kinds = { unicast: 1, blackhole: 6, unreachable: 7, prohibit: 8 } as const;
-    return {
-      dst: strictAddress(address)!,
-      prefixLength: Number(length),
-      type: kinds[type],
-      oif: link?.index ?? 0,
-      gateway,
-    };
-  });
-  return { links, routes };
-}
-
-const reaches = ({ addresses }: Link, gateway: number): boolean =>
-  addresses.some(({ local, prefixLength }) => prefixLength === 0 || (local ^ gateway) >>> (32 - prefixLength) === 0);

@@ -76,12 +76,12 @@ function hasChecksum(p: Packet): boolean {
   }
 }
 
-/** nf_send_reset(): a reset that ends the connection `p` belongs to. */
-export function buildReset(p: Packet, out: Uint8Array, start: number): number {
+/** nf_send_reset(): a reset that ends the connection `p` belongs to. With `p`'s TOS it is tcp_v4_send_reset()'s. */
+export function buildReset(p: Packet, out: Uint8Array, start: number, tos = 0): number {
   if (p.protocol !== Proto.TCP || p.tcpOk === 0) return 0;
   if ((p.tcpFlags & TcpFlag.RST) !== 0 || !checksumOk(p)) return 0;
   const length = IP_HEADER + TCP_HEADER;
-  putIpHeader(out, start, length, 0, 0, DONT_FRAGMENT, Proto.TCP, p.dst, p.src);
+  putIpHeader(out, start, length, tos, 0, DONT_FRAGMENT, Proto.TCP, p.dst, p.src);
   const tcp = start + IP_HEADER;
   const l4 = p.l4;
   out.fill(0, tcp, tcp + TCP_HEADER);
@@ -140,8 +140,34 @@ export function buildError(
   return length;
 }
 
-/** Room an answer needs at most. */
-export const ANSWER_LENGTH = ERROR_LENGTH;
+/** Room an answer needs at most: an echo reply is as long as its request. */
+export const ANSWER_LENGTH = 65_536;
+
+/** Of an ICMP timestamp message (RFC 792). */
+const TIMESTAMP_LENGTH = 20;
+const DAY_MS = 86_400_000;
+
+/**
+ * icmp_echo(), icmp_timestamp(): the answer to a query that is for the router itself, from the address that was asked;
+ * 0 for any other message. `wallMs`: milliseconds since 1970, UTC.
+ */
+export function buildReply(p: Packet, id: number, wallMs: number, out: Uint8Array, start: number): number {
+  if (p.icmpOk === 0 || p.l4Length < ICMP_HEADER || !checksumOk(p)) return 0;
+  const echo = p.icmpType === IcmpType.ECHO;
+  if (!echo && (p.icmpType !== IcmpType.TIMESTAMP || p.l4Length < TIMESTAMP_LENGTH)) return 0;
+  const payload = echo ? p.l4Length : TIMESTAMP_LENGTH;
+  const icmp = start + IP_HEADER;
+  putIpHeader(out, start, IP_HEADER + payload, p.tos, id, 0, Proto.ICMP, p.dst, p.src);
+  for (let i = 0; i < payload; i++) out[icmp + i] = p.bytes[p.l4 + i]!;
+  setU8(out, icmp, echo ? IcmpType.ECHO_REPLY : IcmpType.TIMESTAMP_REPLY);
+  if (!echo) {
+    setU32(out, icmp + 12, wallMs % DAY_MS);
+    setU32(out, icmp + 16, wallMs % DAY_MS);
+  }
+  setU16(out, icmp + 2, 0);
+  setU16(out, icmp + 2, ~sum(out, icmp, icmp + payload) & 0xffff);
+  return IP_HEADER + payload;
+}
 
 /**
  * The kernel's limit on errors to one destination (inet_peer_xrlim_allow: one a second, saved up to six; ip_error: up to five), as a

@@ -12,17 +12,21 @@
  *                     |  nat (src)     |  filter
  *                     v  confirm       |
  *
- * A packet crosses from the kernel once, at PREROUTING or OUTPUT, and every later hook of its way runs in that visit;
- * the kernel then really routes what comes back. What can go no further (no route, TTL at its end, too long) is answered
+ * From the kernel's queue a packet crosses once, at PREROUTING or OUTPUT, and every later hook of its way runs in that
+ * visit; the kernel then really routes what comes back. From a TUN it comes raw, and hutter is the kernel, too: it checks,
+ * puts fragments together, routes, answers and cuts (`kernelRoutes` false; ip/). What can go no further (no route, TTL at its end, too long) is answered
  * here when it has a connection (see answerError); else it goes back as PREROUTING left it, and the kernel answers.
  */
-import { ANSWER_LENGTH, buildError, buildReset, ErrorLimit, mayRefuse } from './answer.js';
+import { ANSWER_LENGTH, buildError, buildReply, buildReset, ErrorLimit, mayRefuse } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
 import { isIcmpError } from './conntrack/icmp.js';
 import type { Interfaces } from './interfaces.js';
 import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';
 import type { Device } from './io/device.js';
+import { Fragmenter } from './ip/fragment.js';
+import { isMartianDestination, isMartianSource } from './ip/martian.js';
+import { Fate, Reassembly } from './ip/reassembly.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
@@ -35,23 +39,36 @@ import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { policy, run } from './program/run.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
+import { setU16, u16, u8 } from './wire/bytes.js';
+import { headerChecksum, pseudoSum, sum } from './wire/checksum.js';
 import { IcmpType } from './wire/icmp.js';
-import { optionsFate, OptionsFate } from './wire/options.js';
+import { optionsProblem, SOURCE_ROUTE } from './wire/options.js';
 
-/** What `sendAnswer` builds beside ICMP errors; no type of those. */
+/** What `sendAnswer` builds beside ICMP errors, no type of those: REJECT's reset, TCP's own, an answer to a query. */
 const RESET = -1;
+const OWN_RESET = -2;
+const REPLY = -3;
+/** All hosts of this subnet, the only group the router is in. */
+const ALL_HOSTS = 0xe0000001 | 0;
 /** net.ipv4.route.error_cost and error_burst. */
 const ROUTE_ERROR_COST_MS = 1000;
 const ROUTE_ERROR_BURST = 5;
 const NET_UNREACHABLE = 0;
 const HOST_UNREACHABLE = 1;
 const FRAGMENTATION_NEEDED = 4;
+const PROTOCOL_UNREACHABLE = 2;
+const PORT_UNREACHABLE = 3;
 const FILTERED = 13;
+const REASSEMBLY = 1;
 const ENETUNREACH = 101;
 const EHOSTUNREACH = 113;
 const EACCES = 13;
-/** An IP header without options. */
+/** An IP header without options, and its checksum. */
 const IP_HEADER = 20;
+const HEADER_CHECKSUM = 10;
+const UDP_HEADER = 8;
+/** RFC 791 §3.2 */
+const LEAST_MTU = 68;
 
 /** The parts a pipeline is put together from; all belong to one worker. */
 export interface PipelineParts {
@@ -69,6 +86,8 @@ export interface PipelineParts {
   hz: number;
   /** The worker's number. */
   worker: number;
+  /** Where hutter is the whole router: the interface to its own sockets; 0 = it has none, and answers itself. */
+  local?: number;
 }
 
 export class Pipeline implements Answers, AddressQuestions {
@@ -88,6 +107,13 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly errorLimit: ErrorLimit;
   private readonly routeErrorLimit = new ErrorLimit(ROUTE_ERROR_COST_MS, ROUTE_ERROR_BURST);
 
+  /** False: nobody routes what is sent, hutter is the whole router. */
+  private readonly kernelRoutes: boolean;
+  private readonly local: number;
+  private readonly reassembly: Reassembly | undefined;
+  private readonly fragmenter = new Fragmenter();
+  private readonly pieces = new Packet();
+
   private program: Int32Array = new Int32Array(0);
   private tracking = false;
   /** Routes are chosen by more than the destination: what goes back may go another way. */
@@ -98,6 +124,12 @@ export class Pipeline implements Answers, AddressQuestions {
   private nextHop = 0;
   /** Its MTU; 0 = not asked for yet. */
   private routeMtu = 0;
+  /** It came in fragments, the longest of this many bytes; 0 = it came whole. */
+  private fragmentSize = 0;
+  private cutCount = 0;
+  /** Payload of each segment of a GSO packet; 0: the device doesn't tell. */
+  private gsoSize = 0;
+  private wallMs = 0;
 
   constructor(parts: PipelineParts) {
     this.context = new Context({
@@ -119,6 +151,9 @@ export class Pipeline implements Answers, AddressQuestions {
     this.device = parts.device;
     this.stats = parts.stats;
     this.errorLimit = parts.errorLimit;
+    this.kernelRoutes = parts.device.capabilities.kernelRoutes;
+    this.local = parts.local ?? 0;
+    if (!this.kernelRoutes) this.reassembly = new Reassembly();
   }
 
   /** Milliseconds as int32, as `setTime` had it. */
@@ -129,6 +164,8 @@ export class Pipeline implements Answers, AddressQuestions {
   /** Once a batch: milliseconds of the monotonic clock and of the wall clock. */
   setTime(monotonicMs: number, wallMs: number): void {
     this.context.setTime(monotonicMs, wallMs);
+    this.wallMs = wallMs;
+    if (this.reassembly !== undefined && this.reassembly.count !== 0) this.giveUpFragments(this.reassembly);
   }
 
   /** Interfaces were read anew. */
@@ -156,7 +193,8 @@ export class Pipeline implements Answers, AddressQuestions {
     meta[m + Meta.CHECKSUM_MODE] = ChecksumMode.NONE;
     const malformed = p.parse(batch.bytes, offset, offset + meta[m + Meta.LENGTH]!, flags & InFlag.CUT);
     if (malformed !== ParseError.NONE) {
-      this.countDrop(DropReason.MALFORMED);
+      this.countDrop(this.kernelRoutes ? DropReason.MALFORMED : MALFORMED_REASONS[malformed]);
+      stats[Stat.DROPPED]! += 1;
       meta[m + Meta.VERDICT] = Verdict.DROP;
       return;
     }
@@ -172,14 +210,24 @@ export class Pipeline implements Answers, AddressQuestions {
     p.macLow = meta[m + Meta.MAC_LOW]!;
     p.mark = meta[m + Meta.MARK]! & ~PrivateMark.ALL;
     this.routeType = RouteType.NONE;
+    this.gsoSize = meta[m + Meta.GSO_SIZE]!;
 
-    const verdict = hook === Hook.OUTPUT ? this.fromHere(p) : this.fromNetwork(p);
+    let verdict: Verdict;
+    if (this.kernelRoutes) verdict = hook === Hook.OUTPUT ? this.fromHere(p) : this.fromNetwork(p);
+    else {
+      this.fragmentSize = 0;
+      this.cutCount = 0;
+      verdict = hook === Hook.OUTPUT ? this.fromSocket(p) : this.fromWire(p);
+      if (verdict === Verdict.ACCEPT) verdict = this.transmit(batch, i, p);
+    }
     // A first packet that did not make it to the last hook leaves nothing behind.
     if (p.ct >= 0) release(this.tracker, p);
     meta[m + Meta.VERDICT] = verdict;
     if (verdict === Verdict.ACCEPT) {
       stats[Stat.ACCEPTED]! += 1;
-      this.giveBack(meta, m, p);
+      if (this.kernelRoutes) this.giveBack(meta, m, p);
+    } else if (verdict === Verdict.STOLEN) {
+      // Sent in pieces, taken by the router itself, or kept for the rest of its datagram.
     } else {
       stats[Stat.DROPPED]! += 1;
       if (verdict === Verdict.QUEUE) meta[m + Meta.SEND_TO] = this.context.queueNumber;
@@ -197,43 +245,58 @@ export class Pipeline implements Answers, AddressQuestions {
       this.routeType = this.addressType(p.dst, 0);
       return this.routeType === RouteType.UNICAST ? Verdict.ACCEPT : this.input(p);
     }
+    if (!this.kernelRoutes) {
+      if (isMartianSource(p.src, p.dst)) return this.drop(DropReason.MARTIAN_SOURCE);
+      if (isMartianDestination(p.src, p.dst)) return this.drop(DropReason.MARTIAN_DESTINATION);
+    }
     const words = this.routes.words;
     const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
     const check = words[route + RouteField.CHECK]!;
     const type: RouteType = words[route + RouteField.TYPE]!;
     const toMany = type === RouteType.BROADCAST || type === RouteType.MULTICAST;
-    if (check !== SourceCheck.OK && !(toMany && this.isOwnCopy(p))) {
+    if (check !== SourceCheck.OK && !(toMany && this.kernelRoutes && this.isOwnCopy(p))) {
       return this.drop(check === SourceCheck.MARTIAN ? DropReason.MARTIAN_SOURCE : DropReason.REVERSE_PATH);
     }
     if (p.headerLength > IP_HEADER) {
-      const fate = optionsFate(p.bytes, p.start, p.headerLength);
-      // The kernel answers what it can't read; a packet that names its own way is not let in.
-      if (fate === OptionsFate.MALFORMED) return Verdict.ACCEPT;
-      if (fate === OptionsFate.SOURCE_ROUTE) return this.drop(DropReason.MALFORMED);
+      const problem = optionsProblem(p.bytes, p.start, p.headerLength);
+      // Who can't read an option says so; a packet that names its own way is not let in.
+      if (problem === SOURCE_ROUTE) {
+        return this.drop(this.kernelRoutes ? DropReason.MALFORMED : DropReason.SOURCE_ROUTE);
+      }
+      if (problem !== 0) {
+        if (this.kernelRoutes) return Verdict.ACCEPT;
+        this.routeType = type;
+        this.sendAnswer(p, IcmpType.PARAMETER_PROBLEM, 0, problem << 24);
+        return this.drop(DropReason.MALFORMED);
+      }
     }
     const errno = words[route + RouteField.ERRNO]!;
     if (errno !== 0) return this.noRoute(p, errno);
     this.routeType = type;
-    if (type === RouteType.LOCAL || toMany) return this.input(p);
-    if (type !== RouteType.UNICAST) return Verdict.ACCEPT;
+    if (type === RouteType.LOCAL || toMany) {
+      if (this.kernelRoutes) return this.input(p);
+      if (type === RouteType.MULTICAST && p.dst !== ALL_HOSTS) return this.drop(DropReason.MULTICAST);
+      return this.deliver(p);
+    }
+    if (type !== RouteType.UNICAST) return this.kernelRoutes ? Verdict.ACCEPT : this.drop(DropReason.BLACKHOLE);
 
-    // ip_forward(): the kernel answers these two itself, and must see the packet as it came.
+    // ip_forward(): where the kernel answers these two itself, it must see the packet as it came.
     if (p.ttl <= 1) return this.answerError(p, IcmpType.TIME_EXCEEDED, 0, 0);
-    if (p.dontFragment !== 0 && (p.flags & InFlag.GSO) === 0) {
-      const mtu = this.routes.mtu(route);
-      if (p.length > mtu) return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
+    const mtu = this.routes.mtu(route);
+    if (p.dontFragment !== 0 && p.length > mtu && this.exceeds(p, mtu)) {
+      return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
     }
     const outdev = words[route + RouteField.OIF]!;
     const gateway = words[route + RouteField.GATEWAY]!;
     p.outdev = outdev;
     this.nextHop = gateway !== 0 ? gateway : p.dst;
-    this.routeMtu = this.routes.mtu(route);
+    this.routeMtu = mtu;
     // Rules see the packet with the TTL that it will leave with, in its bytes, too.
     stepTtl(p, -1);
     const forwarded = this.forward(p);
     if (forwarded !== Verdict.ACCEPT) return forwarded;
     const sent = this.postrouting(p);
-    if (sent !== Verdict.ACCEPT) return sent;
+    if (sent !== Verdict.ACCEPT || !this.kernelRoutes) return sent;
     // The kernel will lower it again; one that a rule set and that can't be raised for that needs another crossing.
     if (p.ttl < 1 || p.ttl > 254) return this.drop(DropReason.SECOND_CROSSING);
     stepTtl(p, 1);
@@ -243,11 +306,178 @@ export class Pipeline implements Answers, AddressQuestions {
 
   /** ip_error(), with its own limit beside that of all errors. */
   private noRoute(p: Packet, errno: number): Verdict {
-    if (p.ct < 0) return Verdict.ACCEPT;
+    if (p.ct < 0 && this.kernelRoutes) return Verdict.ACCEPT;
+    if (errno !== EHOSTUNREACH && errno !== ENETUNREACH && errno !== EACCES) {
+      return this.kernelRoutes ? Verdict.ACCEPT : this.drop(DropReason.BLACKHOLE);
+    }
     if (!this.routeErrorLimit.allow(p.src, this.context.now)) return this.drop(DropReason.NO_ROUTE);
     if (errno === EHOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
     if (errno === ENETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
-    return errno === EACCES ? this.answerError(p, IcmpType.DEST_UNREACH, FILTERED, 0) : Verdict.ACCEPT;
+    return this.answerError(p, IcmpType.DEST_UNREACH, FILTERED, 0);
+  }
+
+  /** ip_exceeds_mtu(): of a packet longer than `mtu` that says "don't fragment". */
+  private exceeds(p: Packet, mtu: number): boolean {
+    if ((p.flags & InFlag.GSO) !== 0) return this.segmentLength(p) > mtu;
+    // What came in fragments may leave in fragments of that size, DF or not.
+    return this.fragmentSize === 0 || this.fragmentSize > mtu;
+  }
+
+  /** Length of the packets that a GSO packet becomes; 0: the device doesn't tell. */
+  private segmentLength(p: Packet): number {
+    return this.gsoSize === 0 ? 0 : headersLength(p) + this.gsoSize;
+  }
+
+  // ---- where hutter is the whole router ----
+
+  /** In by an interface: ip_rcv(), then the way of `fromNetwork`. */
+  private fromWire(p: Packet): Verdict {
+    if (headerChecksum(p.bytes, p.start, p.headerLength) !== u16(p.bytes, p.start + HEADER_CHECKSUM)) {
+      return this.drop(DropReason.HEADER_CHECKSUM);
+    }
+    // nf_defrag_ipv4: before the first rule, where connections are tracked.
+    if (this.tracking && (p.fragOffset | p.moreFragments) !== 0) {
+      const fate = this.reassemble(p);
+      if (fate !== Verdict.ACCEPT) return fate;
+    }
+    return this.fromNetwork(p);
+  }
+
+  /** In by `local`, from a socket of the router's own: it has no route yet. */
+  private fromSocket(p: Packet): Verdict {
+    p.indev = 0;
+    const words = this.routes.words;
+    const source = this.interfaces.isOwn(p.src) ? p.src : 0;
+    const route = this.routes.output(p.dst, source, 0, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
+    const errno = words[route + RouteField.ERRNO]!;
+    if (errno !== 0) return this.noRoute(p, errno);
+    this.routeType = words[route + RouteField.TYPE]!;
+    if (this.routeType !== RouteType.UNICAST && this.routeType !== RouteType.BROADCAST) {
+      return this.drop(DropReason.MULTICAST);
+    }
+    p.outdev = words[route + RouteField.OIF]!;
+    const verdict = this.fromHere(p);
+    if (this.routeMtu === 0) this.routeMtu = this.routes.mtu(route);
+    return verdict;
+  }
+
+  /** Puts fragments together: ACCEPT with the whole packet in `p`, or STOLEN or DROP. */
+  private reassemble(p: Packet): Verdict {
+    const store = this.reassembly!;
+    switch (store.add(p, this.context.now)) {
+      case Fate.KEPT:
+        return Verdict.STOLEN;
+      case Fate.WHOLE:
+        break;
+      case Fate.FULL:
+        return this.drop(DropReason.FRAGMENT_STORE);
+      default:
+        return this.drop(DropReason.FRAGMENT);
+    }
+    p.flags = InFlag.CSUM_NOT_VERIFIED;
+    if (p.parse(p.bytes, p.start, p.bytes.length, 0) !== ParseError.NONE) return this.drop(DropReason.FRAGMENT);
+    this.fragmentSize = store.maxSize;
+    this.cutCount = store.cutCount;
+    return Verdict.ACCEPT;
+  }
+
+  /** ip_expire(): "reassembly time exceeded" goes to who sent the router itself half a packet, and to nobody else. */
+  private giveUpFragments(store: Reassembly): void {
+    const p = this.pieces;
+    const bytes = this.fragmenter.out;
+    for (;;) {
+      const length = store.expire(this.context.now, bytes, 0);
+      if (length < 0) return;
+      this.countDrop(DropReason.FRAGMENT_TIMEOUT);
+      this.stats[Stat.DROPPED]! += 1;
+      if (length === 0) continue;
+      p.flags = InFlag.CSUM_NOT_VERIFIED;
+      p.parse(bytes, 0, length, 1);
+      p.indev = store.expiredIndev;
+      this.routeType = this.addressType(p.dst, 0);
+      if (this.routeType === RouteType.LOCAL) this.sendAnswer(p, IcmpType.TIME_EXCEEDED, REASSEMBLY, 0);
+    }
+  }
+
+  /** ip_local_deliver(): to the router's own sockets, or answered as a host without any. */
+  private deliver(p: Packet): Verdict {
+    if ((p.fragOffset | p.moreFragments) !== 0) {
+      const fate = this.reassemble(p);
+      if (fate !== Verdict.ACCEPT) return fate;
+    }
+    const verdict = this.input(p);
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    if (this.local !== 0) {
+      p.outdev = this.local;
+      this.routeMtu = this.interfaces.mtu(this.local);
+      return Verdict.ACCEPT;
+    }
+    const toUs = this.routeType === RouteType.LOCAL;
+    const answers = this.stats[Stat.ANSWERS]!;
+    if (p.protocol === Proto.ICMP) {
+      if (toUs) this.sendAnswer(p, REPLY, 0, 0);
+    } else if (p.protocol === Proto.TCP) {
+      if (toUs) this.sendAnswer(p, OWN_RESET, 0, 0);
+    } else if (toUs && mayRefuse(p)) {
+      const code = p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE ? PORT_UNREACHABLE : PROTOCOL_UNREACHABLE;
+      this.sendAnswer(p, IcmpType.DEST_UNREACH, code, 0);
+    }
+    if (this.stats[Stat.ANSWERS] === answers) return this.drop(DropReason.UNANSWERED);
+    this.stats[Stat.ACCEPTED]! += 1;
+    return Verdict.STOLEN;
+  }
+
+  /** ip_finish_output(): the packet's record says how and where it leaves; what is too long is cut and sent at once. */
+  private transmit(batch: Batch, i: number, p: Packet): Verdict {
+    const meta = batch.meta;
+    const m = i * META_WORDS;
+    const gso = (p.flags & InFlag.GSO) !== 0;
+    const mtu = this.routeMtu;
+    const field = checksumField(p);
+    let mode = ChecksumMode.NONE;
+    if ((p.flags & InFlag.CSUM_PARTIAL) !== 0 && field !== 0) mode = ChecksumMode.PSEUDO;
+    const tooLong = gso ? this.segmentLength(p) > mtu : p.length > mtu;
+    if (tooLong || this.fragmentSize !== 0) {
+      if (gso || mtu < LEAST_MTU) return this.drop(DropReason.TOO_LONG);
+      if (mode !== ChecksumMode.NONE) completeChecksum(p, p.l4 + field);
+      return this.cut(batch, i, p);
+    }
+    if (p.mark !== meta[m + Meta.MARK]) {
+      meta[m + Meta.NEW_MARK] = p.mark;
+      meta[m + Meta.OUT_FLAGS]! |= OutFlag.MARK;
+    }
+    if (p.changed !== 0) this.stats[Stat.CHANGED]! += 1;
+    meta[m + Meta.OUT_FLAGS]! |= OutFlag.PAYLOAD;
+    meta[m + Meta.SEND_TO] = p.outdev;
+    meta[m + Meta.FLAGS] = p.flags;
+    meta[m + Meta.NEW_OFFSET] = p.start;
+    meta[m + Meta.NEW_LENGTH] = p.end - p.start;
+    meta[m + Meta.CHECKSUM_MODE] = mode;
+    meta[m + Meta.CHECKSUM_START] = p.l4;
+    meta[m + Meta.CHECKSUM_FIELD] = p.l4 + field;
+    if (gso) meta[m + Meta.GSO_HEADERS] = headersLength(p);
+    return Verdict.ACCEPT;
+  }
+
+  /** ip_fragment(): a packet whose checksum is finished leaves in pieces, behind those before it in the batch. */
+  private cut(batch: Batch, i: number, p: Packet): Verdict {
+    const { fragmenter, fragmentSize } = this;
+    const mtu = fragmentSize !== 0 && fragmentSize < this.routeMtu ? fragmentSize : this.routeMtu;
+    if (p.dontFragment !== 0 && (fragmentSize === 0 || fragmentSize > this.routeMtu)) {
+      // Only the router's own come so far: what it forwards was refused before FORWARD.
+      return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, this.routeMtu);
+    }
+    this.device.send(batch, i);
+    this.sendPieces(p, mtu, fragmenter);
+    this.stats[Stat.ACCEPTED]! += 1;
+    if (p.changed !== 0) this.stats[Stat.CHANGED]! += 1;
+    return Verdict.STOLEN;
+  }
+
+  private sendPieces(p: Packet, mtu: number, fragmenter: Fragmenter): void {
+    const cuts = this.reassembly!.cuts;
+    fragmenter.begin(p.bytes, p.start, p.end, mtu, this.fragmentSize !== 0, cuts, this.cutCount);
+    while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev);
   }
 
   /**
@@ -466,13 +696,13 @@ export class Pipeline implements Answers, AddressQuestions {
    * error about a tracked packet is sent from here, and the packet ends here.
    */
   private answerError(p: Packet, type: IcmpType, code: number, rest: number): Verdict {
-    if (p.ct < 0) return Verdict.ACCEPT;
+    if (p.ct < 0 && this.kernelRoutes) return Verdict.ACCEPT;
     this.sendAnswer(p, type, code, rest);
     return this.drop(DropReason.ANSWERED);
   }
 
-  /** `type`: RESET, or that of an ICMP error. */
-  private sendAnswer(p: Packet, type: IcmpType | typeof RESET, code: number, rest: number): void {
+  /** `type`: that of an ICMP error, or one of RESET, OWN_RESET, REPLY. */
+  private sendAnswer(p: Packet, type: number, code: number, rest: number): void {
     // A reset that is refused in OUTPUT is answered, too.
     const about = p === this.answer ? 1 : 0;
     const answer = about === 0 ? this.answer : this.answerToAnswer;
@@ -483,13 +713,20 @@ export class Pipeline implements Answers, AddressQuestions {
     let length: number;
     if (type === RESET) {
       length = buildReset(p, bytes, 0);
+    } else if (type === OWN_RESET) {
+      length = buildReset(p, bytes, 0, p.tos);
+    } else if (type === REPLY) {
+      this.answerId = (this.answerId + 1) & 0xffff;
+      length = buildReply(p, this.answerId, this.wallMs, bytes, 0);
     } else {
       const toUs = this.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
       const source = toUs ? p.dst : words[back + RouteField.PREFSRC]!;
       this.answerId = (this.answerId + 1) & 0xffff;
       length = buildError(p, type, code, rest, source, this.answerId, bytes, 0);
       const unlimited = this.interfaces.isLoopback(words[back + RouteField.OIF]!);
-      if (length !== 0 && !unlimited && !this.errorLimit.allow(p.src, this.context.now)) return;
+      // Path MTU discovery isn't limited (icmpv4_mask_allow).
+      const limited = !unlimited && !(type === IcmpType.DEST_UNREACH && code === FRAGMENTATION_NEEDED);
+      if (length !== 0 && limited && !this.errorLimit.allow(p.src, this.context.now)) return;
     }
     if (length === 0) return;
     answer.flags = 0;
@@ -501,7 +738,8 @@ export class Pipeline implements Answers, AddressQuestions {
     answer.macLength = 0;
     this.nextHop = 0;
     this.routeMtu = this.routes.mtu(back);
-    const attached = p.ct >= 0;
+    // TCP's own resets and answers to queries meet conntrack as any packet does.
+    const attached = p.ct >= 0 && type !== OWN_RESET && type !== REPLY;
     if (attached) {
       attach(answer, p);
       if (type === RESET) tcpSetClosing(this.tracker.table, p.ct);
@@ -511,7 +749,17 @@ export class Pipeline implements Answers, AddressQuestions {
     if (!attached && answer.ct >= 0) release(this.tracker, answer);
     if (verdict !== Verdict.ACCEPT) return;
     this.stats[Stat.ANSWERS]! += 1;
-    this.device.inject(answer.bytes, answer.start, answer.end, answer.mark);
+    if (this.kernelRoutes || answer.length <= this.routeMtu) {
+      const outdev = words[back + RouteField.TYPE] === RouteType.LOCAL ? this.local : answer.outdev;
+      this.device.inject(answer.bytes, answer.start, answer.end, answer.mark, outdev);
+      return;
+    }
+    const { fragmentSize, cutCount } = this;
+    this.fragmentSize = 0;
+    this.cutCount = 0;
+    this.sendPieces(answer, this.routeMtu, this.fragmenter);
+    this.fragmentSize = fragmentSize;
+    this.cutCount = cutCount;
   }
 
   /** Writes what goes back to the device: the mark if it changed, the bytes if they did, and how to finish their sum. */
@@ -530,7 +778,7 @@ export class Pipeline implements Answers, AddressQuestions {
     meta[m + Meta.NEW_OFFSET] = p.start;
     meta[m + Meta.NEW_LENGTH] = p.end - p.start;
     if ((p.flags & (InFlag.CSUM_PARTIAL | InFlag.GSO)) === 0 || p.fragOffset !== 0) return;
-    const field = p.protocol === Proto.TCP ? 16 : p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE ? 6 : 0;
+    const field = checksumField(p);
     if (field === 0) return;
     // The kernel takes a changed packet for one with no checksum done. One to be cut up needs the pseudo-header's sum
     // only, and anything else corrupts every UDP segment; one for a local socket is not cut up, and needs it whole.
@@ -550,4 +798,33 @@ export class Pipeline implements Answers, AddressQuestions {
   private countDrop(reason: DropReason): void {
     this.stats[Stat.DROPS + reason]! += 1;
   }
+}
+
+/** Of a malformed packet that no kernel saw before, by ParseError. */
+const MALFORMED_REASONS: Readonly<Record<ParseError, DropReason>> = {
+  [ParseError.NONE]: DropReason.MALFORMED,
+  [ParseError.TOO_SHORT]: DropReason.TRUNCATED,
+  [ParseError.NOT_IPV4]: DropReason.NOT_IPV4,
+  [ParseError.HEADER_LENGTH]: DropReason.MALFORMED,
+  [ParseError.TOTAL_LENGTH]: DropReason.TRUNCATED,
+};
+
+/** Offset of the checksum in the transport header whose sum a device may be left to do; 0: there is none. */
+function checksumField(p: Packet): number {
+  if (p.protocol === Proto.TCP) return 16;
+  return p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE ? 6 : 0;
+}
+
+/** Computes the transport checksum at `at`, which the sender left to its device. */
+function completeChecksum(p: Packet, at: number): void {
+  const { bytes, l4, end } = p;
+  setU16(bytes, at, 0);
+  const checksum = ~sum(bytes, l4, end, pseudoSum(p.src, p.dst, p.protocol, end - l4)) & 0xffff;
+  setU16(bytes, at, checksum === 0 && p.protocol !== Proto.TCP ? 0xffff : checksum);
+}
+
+/** Bytes before a GSO packet's payload. */
+function headersLength(p: Packet): number {
+  const transport = p.protocol === Proto.TCP ? (p.tcpOk !== 0 ? (u8(p.bytes, p.l4 + 12) >> 4) << 2 : 0) : UDP_HEADER;
+  return p.l4 - p.start + transport;
 }

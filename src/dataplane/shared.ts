@@ -51,6 +51,19 @@ export const DROP_REASONS = [
   'no-route', // no way there, and its sender has been told so often enough
   'helper', // an announcement (ftp's, say) that can't be carried out
   'answered', // an ICMP error of hutter's own told the sender why
+  // Where hutter is the whole router:
+  'not-ipv4', // another version of IP
+  'truncated', // shorter than its header says
+  'header-checksum', // the IP header's sum is wrong
+  'martian-destination', // an address that nobody can be reached by
+  'source-route', // an option that names the way
+  'fragment', // it contradicts or repeats another fragment, or the datagram became too long
+  'fragment-timeout', // a datagram's last fragment didn't come in time
+  'fragment-store', // no room to keep a fragment
+  'too-long', // it can't be cut to the way out's MTU
+  'blackhole', // its route says so
+  'multicast', // for a group; nothing forwards to many
+  'unanswered', // for the router itself, which has no answer to it
 ] as const;
 export const enum DropReason {
   MALFORMED = 0,
@@ -63,6 +76,18 @@ export const enum DropReason {
   NO_ROUTE = 7,
   HELPER = 8,
   ANSWERED = 9,
+  NOT_IPV4 = 10,
+  TRUNCATED = 11,
+  HEADER_CHECKSUM = 12,
+  MARTIAN_DESTINATION = 13,
+  SOURCE_ROUTE = 14,
+  FRAGMENT = 15,
+  FRAGMENT_TIMEOUT = 16,
+  FRAGMENT_STORE = 17,
+  TOO_LONG = 18,
+  BLACKHOLE = 19,
+  MULTICAST = 20,
+  UNANSWERED = 21,
 }
 
 /** Running totals of one worker, a Float64Array in shared memory (exact up to 2^53), written by that worker alone. */
@@ -88,7 +113,7 @@ export const enum Stat {
   /** DROPS + DropReason. */
   DROPS = 20,
 }
-export const STAT_COUNT = 40;
+export const STAT_COUNT = 64;
 
 /** What a worker is started with (piscina's task). Buffers are shared, the port is transferred. */
 export interface WorkerInit {

@@ -28,6 +28,7 @@ const LAYERS = [
   'nat',
   'conntrack',
   'route',
+  'ip',
   'packet',
   'io',
   'interfaces',

@@ -57,6 +57,12 @@ export const enum Meta {
   CHECKSUM_FIELD = 23,
   /** Out: for devices that send (TUN, pcap): ifindex to leave by. For Verdict.QUEUE: the queue number. */
   SEND_TO = 24,
+  /** In: with InFlag.GSO from a device that says so (TUN), bytes of payload in each segment; 0 = not told. */
+  GSO_SIZE = 25,
+  /** In: VIRTIO_NET_HDR_GSO_*, passed on as it came. */
+  GSO_TYPE = 26,
+  /** Out: bytes of all headers before a GSO packet's payload. */
+  GSO_HEADERS = 27,
 }
 
 export const enum InFlag {

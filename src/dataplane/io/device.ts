@@ -14,11 +14,14 @@ export interface Device {
    */
   receive(batch: Batch, timeoutMs: number): number;
 
-  /** Carries out the verdicts of the batch's first `count` packets. */
+  /** Carries out the verdicts of the batch's first `count` packets; where hutter routes, of those not yet sent. */
   send(batch: Batch, count: number): void;
 
-  /** Sends a packet of hutter's own, `bytes[start, end)`, an IPv4 packet with its checksums filled in. */
-  inject(bytes: Uint8Array, start: number, end: number, mark: number): void;
+  /**
+   * Sends a packet of hutter's own, `bytes[start, end)`, an IPv4 packet with its checksums filled in; by the interface
+   * `outdev` where hutter routes, else as the kernel does.
+   */
+  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number): void;
 
   /** Running totals since the device was opened. */
   readonly stats: DeviceStats;

@@ -64,7 +64,7 @@ export class LoopbackDevice implements Device {
   /** Called for each packet of `send`, after its checksum is finished; `record` is its place in batch.meta. */
   onPacket: ((batch: Batch, record: number) => void) | undefined;
   /** Called for each packet of `inject`. */
-  onInject: ((bytes: Uint8Array, start: number, end: number, mark: number) => void) | undefined;
+  onInject: ((bytes: Uint8Array, start: number, end: number, mark: number, outdev: number) => void) | undefined;
 
   private readonly frames: Uint8Array[] = [];
   /** The meta record of each frame, META_WORDS words each. */
@@ -184,9 +184,9 @@ export class LoopbackDevice implements Device {
     }
   }
 
-  inject(bytes: Uint8Array, start: number, end: number, mark: number): void {
+  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number): void {
     this.stats.injected++;
-    if (this.onInject) this.onInject(bytes, start, end, mark);
+    if (this.onInject) this.onInject(bytes, start, end, mark, outdev);
   }
 
   close(): void {

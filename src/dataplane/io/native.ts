@@ -18,6 +18,8 @@ export type WakerHandle = Handle<'waker'>;
 export type InjectHandle = Handle<'inject'>;
 export type RtnetlinkHandle = Handle<'rtnetlink'>;
 export type MonitorHandle = Handle<'monitor'>;
+export type TunHandle = Handle<'tun'>;
+export type TunPortsHandle = Handle<'tun-ports'>;
 
 /** What the addon throws. */
 export interface NativeError extends Error {
@@ -65,7 +67,10 @@ export interface Native {
   /** 0 or a positive errno. */
   injectSend(handle: InjectHandle, bytes: Uint8Array, start: number, end: number, mark: number): number;
 
-  rtnetlinkOpen(): RtnetlinkHandle;
+  /** `namespace`: a file such as /run/netns/NAME, '' = this thread's own. */
+  rtnetlinkOpen(namespace: string): RtnetlinkHandle;
+  /** Sends one request, header included; 0 or the errno it is answered with. */
+  rtnetlinkRequest(handle: RtnetlinkHandle, message: Uint8Array): number;
   /** The messages that answer a dump request of `type` (RTM_GET…) for an address family. */
   rtnetlinkDump(handle: RtnetlinkHandle, type: number, family: number): Uint8Array;
   /** `question` and `answer` are the words of route/routes.ts; nothing is allocated. */
@@ -73,6 +78,30 @@ export interface Native {
   monitorOpen(): MonitorHandle;
   monitorDrain(handle: MonitorHandle): number;
   monitorWatch(handle: MonitorHandle, callback: (notices: number) => void): void;
+
+  /** Makes the TUN interface `name` with so many queues in a namespace; it goes when the handle is closed. */
+  tunOpen(namespace: string, name: string, queues: number): TunHandle;
+  /** Descriptor of a queue, for `tunAttach` in any thread; the handle keeps it. */
+  tunFd(handle: TunHandle, queue: number): number;
+  /** A worker's descriptors: `ports` holds descriptor, ifindex and Hook of each interface. */
+  tunAttach(ports: Int32Array, wakeFd: number): TunPortsHandle;
+  /** Packets received; 0: timeout or woken. */
+  tunReceive(
+    handle: TunPortsHandle,
+    bytes: Uint8Array,
+    meta: Int32Array,
+    capacity: number,
+    slotSize: number,
+    timeoutMs: number,
+  ): number;
+  /** Writes the accepted packets among records [from, to). */
+  tunSend(handle: TunPortsHandle, bytes: Uint8Array, meta: Int32Array, from: number, to: number): void;
+  /** Writes the finished packet bytes[start, end) to an interface. */
+  tunInject(handle: TunPortsHandle, bytes: Uint8Array, start: number, end: number, ifindex: number): void;
+  /** For each port in `tunAttach`'s order 0, or the errno it ended with. */
+  tunStates(handle: TunPortsHandle, out: Int32Array): void;
+  /** Totals in the order of tun.c's STAT_*. */
+  tunStats(handle: TunPortsHandle, out: Float64Array): void;
 
   /** Name of an interface in this thread's namespace, '' when there is none. */
   ifName(ifindex: number): string;

@@ -5,6 +5,7 @@
  * rtnetlink.h, if_link.h, if_addr.h, fib_rules.h, neighbour.h). Addresses are int32 in host order.
  */
 import { endianness } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
 import type { InterfaceAddress, Link } from '../interfaces.js';
 import { loadNative } from './native.js';
 import type { MonitorHandle, Native, RtnetlinkHandle } from './native.js';
@@ -24,6 +25,22 @@ const enum Rtm {
 const AF_UNSPEC = 0;
 const AF_INET = 2;
 const IFA_F_SECONDARY = 0x01;
+// Of requests for change.
+const NLM_F_EXCL = 0x200;
+const NLM_F_CREATE = 0x400;
+const IFF_UP = 1;
+const IFLA_MTU = 4;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_PREFSRC = 7;
+const RT_TABLE_MAIN = 254;
+const RTPROT_STATIC = 4;
+const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_LINK = 253;
+const RTN_UNICAST = 1;
 const RTM_F_CLONED = 0x200;
 /** NLA_TYPE_MASK: without the nested and byte-order bits. */
 const TYPE_MASK = 0x3fff;
@@ -105,7 +122,12 @@ export const enum Notice {
 
 export class Rtnetlink {
   private readonly native: Native = loadNative();
-  private readonly handle: RtnetlinkHandle = this.native.rtnetlinkOpen();
+  private readonly handle: RtnetlinkHandle;
+
+  /** `namespace`: a file such as /run/netns/NAME; this thread's own when absent. */
+  constructor(namespace = '') {
+    this.handle = this.native.rtnetlinkOpen(namespace);
+  }
 
   /** All links, each with its IPv4 addresses in the kernel's order. */
   links(): KernelLink[] {
@@ -199,6 +221,71 @@ export class Rtnetlink {
     this.native.rtnetlinkRouteGet(this.handle, question, answer);
   }
 
+  /** Brings a link up with this MTU. @throws RequestError */
+  bringUp(ifindex: number, mtu: number): void {
+    const header = new Uint8Array(16);
+    const view = new DataView(header.buffer);
+    view.setInt32(4, ifindex, LITTLE);
+    view.setUint32(8, IFF_UP, LITTLE);
+    view.setUint32(12, IFF_UP, LITTLE);
+    this.request('setting the link up', Rtm.NEWLINK, 0, header, [[IFLA_MTU, word(mtu, LITTLE)]]);
+  }
+
+  /** Gives a link an address; the subnet's route comes with it. @throws RequestError */
+  addAddress(ifindex: number, address: number, prefixLength: number): void {
+    const header = new Uint8Array(8);
+    const view = new DataView(header.buffer);
+    header[0] = AF_INET;
+    header[1] = prefixLength;
+    view.setInt32(4, ifindex, LITTLE);
+    const bytes = word(address, false);
+    this.request('adding the address', Rtm.NEWADDR, NLM_F_CREATE | NLM_F_EXCL, header, [
+      [IFA_LOCAL, bytes],
+      [IFA_ADDRESS, bytes],
+    ]);
+  }
+
+  /** Adds a unicast route to the main table; `gateway` and `source` 0 = none. @throws RequestError */
+  addRoute(ifindex: number, dst: number, prefixLength: number, gateway: number, source = 0): void {
+    const header = new Uint8Array(12);
+    header[0] = AF_INET;
+    header[1] = prefixLength;
+    header[4] = RT_TABLE_MAIN;
+    header[5] = RTPROT_STATIC;
+    header[6] = gateway === 0 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+    header[7] = RTN_UNICAST;
+    const attributes: [number, Uint8Array][] = [[RTA_OIF, word(ifindex, LITTLE)]];
+    if (prefixLength > 0) attributes.push([RTA_DST, word(dst, false)]);
+    if (gateway !== 0) attributes.push([RTA_GATEWAY, word(gateway, false)]);
+    if (source !== 0) attributes.push([RTA_PREFSRC, word(source, false)]);
+    this.request('adding the route', Rtm.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, header, attributes);
+  }
+
+  private request(
+    what: string,
+    type: Rtm,
+    flags: number,
+    header: Uint8Array,
+    attributes: [number, Uint8Array][],
+  ): void {
+    const length = 16 + header.length + attributes.reduce((sum, [, value]) => sum + 4 + value.length, 0);
+    const message = new Uint8Array(length);
+    const view = new DataView(message.buffer);
+    view.setUint32(0, length, LITTLE);
+    view.setUint16(4, type, LITTLE);
+    view.setUint16(6, flags, LITTLE);
+    message.set(header, 16);
+    let at = 16 + header.length;
+    for (const [attribute, value] of attributes) {
+      view.setUint16(at, 4 + value.length, LITTLE);
+      view.setUint16(at + 2, attribute, LITTLE);
+      message.set(value, at + 4);
+      at += 4 + value.length;
+    }
+    const errno = this.native.rtnetlinkRequest(this.handle, message);
+    if (errno !== 0) throw new RequestError(what, errno);
+  }
+
   close(): void {
     this.native.close(this.handle);
   }
@@ -236,6 +323,25 @@ export class Monitor {
   close(): void {
     this.native.close(this.handle);
   }
+}
+
+/** The kernel refused a change. */
+export class RequestError extends Error {
+  override readonly name = 'RequestError';
+  constructor(
+    what: string,
+    /** Positive. */
+    readonly errno: number,
+  ) {
+    super(`${what}: ${getSystemErrorMap().get(-errno)?.[1] ?? `errno ${errno}`}`);
+  }
+}
+
+/** An attribute of one 32-bit word. */
+function word(value: number, little: boolean): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setInt32(0, value, little);
+  return bytes;
 }
 
 const EMPTY = new Uint8Array(0);

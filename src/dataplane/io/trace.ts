@@ -58,9 +58,9 @@ export class TraceDevice implements Device {
     this.device.send(batch, count);
   }
 
-  inject(bytes: Uint8Array, start: number, end: number, mark: number): void {
+  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number): void {
     this.write(`< inject mark ${hex(mark)} len ${end - start} ${packet(bytes, start, end - start)}`);
-    this.device.inject(bytes, start, end, mark);
+    this.device.inject(bytes, start, end, mark, outdev);
   }
 
   close(): void {

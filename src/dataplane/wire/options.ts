@@ -4,15 +4,8 @@
  */
 import { u8 } from './bytes.js';
 
-/** What the kernel does with a packet for its options. */
-export const enum OptionsFate {
-  /** Routes it. */
-  PASS = 0,
-  /** Answers "parameter problem" and drops it. */
-  MALFORMED = 1,
-  /** A source route (LSRR, SSRR), which it drops unless accept_source_route says otherwise. */
-  SOURCE_ROUTE = 2,
-}
+/** What `optionsProblem` says of a source route (LSRR, SSRR), which is dropped unless accept_source_route is on. */
+export const SOURCE_ROUTE = -1;
 
 const END = 0;
 const NOOP = 1;
@@ -25,8 +18,11 @@ const ROUTER_ALERT = 148;
 const CIPSO = 134;
 const BEFORE_OPTIONS = 20;
 
-/** `b[start, end)`: an IP header of `headerLength` bytes, present as a whole. */
-export function optionsFate(b: Uint8Array, start: number, headerLength: number): OptionsFate {
+/**
+ * `b[start, start + headerLength)`: an IP header, present as a whole. 0: nothing is wrong with its options; SOURCE_ROUTE;
+ * otherwise the offset from `start` of the byte that is wrong, for "parameter problem".
+ */
+export function optionsProblem(b: Uint8Array, start: number, headerLength: number): number {
   const end = start + headerLength;
   let sourceRoute = 0;
   let recordRoute = 0;
@@ -39,44 +35,50 @@ export function optionsFate(b: Uint8Array, start: number, headerLength: number):
       at++;
       continue;
     }
-    if (at + 2 > end) return OptionsFate.MALFORMED;
+    const here = at - start;
+    if (at + 2 > end) return here;
     const length = u8(b, at + 1);
-    if (length < 2 || at + length > end) return OptionsFate.MALFORMED;
+    if (length < 2 || at + length > end) return here;
     // The pointer counts from 1 at the option's kind.
     const pointer = length > 2 ? u8(b, at + 2) : 0;
     switch (kind) {
       case LOOSE_SOURCE_ROUTE:
       case STRICT_SOURCE_ROUTE:
-        if (length < 3 || pointer < 4 || sourceRoute !== 0) return OptionsFate.MALFORMED;
+        if (length < 3) return here + 1;
+        if (pointer < 4) return here + 2;
+        if (sourceRoute !== 0) return here;
         sourceRoute = 1;
         break;
       case RECORD_ROUTE:
-        if (length < 3 || pointer < 4 || recordRoute !== 0) return OptionsFate.MALFORMED;
-        if (pointer <= length && pointer + 3 > length) return OptionsFate.MALFORMED;
+        if (recordRoute !== 0) return here;
+        if (length < 3) return here + 1;
+        if (pointer < 4 || (pointer <= length && pointer + 3 > length)) return here + 2;
         recordRoute = 1;
         break;
       case TIMESTAMP: {
-        if (length < 4 || pointer < 5 || timestamp !== 0) return OptionsFate.MALFORMED;
+        if (timestamp !== 0) return here;
+        if (length < 4) return here + 1;
+        if (pointer < 5) return here + 2;
         const form = u8(b, at + 3) & 15;
         if (pointer <= length) {
-          if (pointer + 3 > length) return OptionsFate.MALFORMED;
-          if ((form === 1 || form === 3) && pointer + 7 > length) return OptionsFate.MALFORMED;
+          if (pointer + 3 > length) return here + 2;
+          if ((form === 1 || form === 3) && pointer + 7 > length) return here + 2;
           if (form === 0 || form === 1 || form === 3) timestamp = 1;
         } else {
-          if (u8(b, at + 3) >> 4 === 15) return OptionsFate.MALFORMED;
+          if (u8(b, at + 3) >> 4 === 15) return here + 3;
           timestamp = 1;
         }
         break;
       }
       case ROUTER_ALERT:
-        if (length < 4) return OptionsFate.MALFORMED;
+        if (length < 4) return here + 1;
         break;
       case CIPSO:
-        if (cipso !== 0) return OptionsFate.MALFORMED;
+        if (cipso !== 0) return here;
         cipso = 1;
         break;
     }
     at += length;
   }
-  return sourceRoute !== 0 ? OptionsFate.SOURCE_ROUTE : OptionsFate.PASS;
+  return sourceRoute !== 0 ? SOURCE_ROUTE : 0;
 }

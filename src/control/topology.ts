@@ -1,0 +1,71 @@
+/**
+ * Interfaces and routes as the configuration has them, for a router that asks no kernel: `explain`, and TUN. Interfaces
+ * are numbered in the file's order from 2 on; 1 is `lo`, which has no wire.
+ */
+import type { InterfaceAddress, Link } from '../dataplane/interfaces.js';
+import { RouteType } from '../dataplane/route/routes.js';
+import type { StaticRoute } from '../dataplane/route/static.js';
+import type { Config } from './config.js';
+import { strictAddress } from './text/address.js';
+
+export interface Topology {
+  links: Link[];
+  routes: StaticRoute[];
+}
+
+const IFF_UP = 0x1;
+const IFF_LOOPBACK = 0x8;
+
+export const linkOf = (index: number, name: string, addresses: InterfaceAddress[], mtu = 1500): Link => ({
+  index,
+  name,
+  mtu,
+  flags: name === 'lo' ? IFF_UP | IFF_LOOPBACK : IFF_UP,
+  mac: new Uint8Array(6),
+  addresses,
+});
+
+/** Reads `192.168.73.1/24`, `192.168.73.1` or `default`, checked before. */
+export function readPrefix(text: string): { address: number; prefixLength: number } {
+  if (text === 'default') return { address: 0, prefixLength: 0 };
+  const [address = '', length = '32'] = text.split('/');
+  return { address: strictAddress(address)!, prefixLength: Number(length) };
+}
+
+/** As ip(8) adds addresses one by one: a later one of the same subnet is a secondary. */
+function addressesOf(texts: readonly string[]): InterfaceAddress[] {
+  const addresses: InterfaceAddress[] = [];
+  for (const text of texts) {
+    const { address: local, prefixLength } = readPrefix(text);
+    const secondary = addresses.some((own) => own.prefixLength === prefixLength && reaches(own, local));
+    addresses.push({ local, address: local, prefixLength, scope: 0, secondary });
+  }
+  return addresses;
+}
+
+export function topologyOf({ interfaces, routes }: Pick<Config, 'interfaces' | 'routes'>): Topology {
+  const links = [linkOf(1, 'lo', [])];
+  for (const [name, { addresses, mtu }] of Object.entries(interfaces))
+    if (name !== 'lo') links.push(linkOf(links.length + 1, name, addressesOf(addresses), mtu));
+  return {
+    links,
+    routes: routes.map(({ to, via, dev, type }): StaticRoute => {
+      const gateway = via === undefined ? 0 : strictAddress(via)!;
+      const link =
+        links.find((candidate) => candidate.name === dev) ??
+        links.find(({ addresses }) => addresses.some((own) => reaches(own, gateway)));
+      const { address, prefixLength } = readPrefix(to);
+      return { dst: address, prefixLength, type: TYPES[type], oif: link?.index ?? 0, gateway };
+    }),
+  };
+}
+
+const TYPES = {
+  unicast: RouteType.UNICAST,
+  blackhole: RouteType.BLACKHOLE,
+  unreachable: RouteType.UNREACHABLE,
+  prohibit: RouteType.PROHIBIT,
+} as const;
+
+const reaches = ({ local, prefixLength }: InterfaceAddress, gateway: number): boolean =>
+  prefixLength === 0 || (local ^ gateway) >>> (32 - prefixLength) === 0;
