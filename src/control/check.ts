@@ -5,7 +5,7 @@
  */
 import { HOOK_NAMES, type HookName } from '../dataplane/names.js';
 import type { CheckContext, Refusal, Use } from './ext/record.js';
-import type { Chain, Rule, RuleSpec, TableModel } from './model.js';
+import { sharedEnds, type Chain, type Rule, type RuleSpec, type TableModel } from './model.js';
 import { TableError } from './text/problem.js';
 
 /** Which rules packets can come to. A chain that is missing can't be reached. */
@@ -41,11 +41,19 @@ const unconditional = (rule: RuleSpec): boolean =>
   !rule.notOut &&
   !rule.notFragment;
 
+const reachedBy = new WeakMap<TableModel, Reached>();
+
 /**
  * Follows every hook's chain through its jumps (mark_source_chains). Behind an unconditional verdict the kernel looks no
  * further, nor does this: rules there are reached by nothing.
  */
 export function reachedRules(table: TableModel): Reached {
+  let reached = reachedBy.get(table);
+  if (!reached) reachedBy.set(table, (reached = follow(table)));
+  return reached;
+}
+
+function follow(table: TableModel): Reached {
   const chains = new Map<string, ReachedChain>();
   let loop: TableError | undefined;
   for (const [hook, name] of HOOK_NAMES.entries()) {
@@ -94,22 +102,28 @@ interface WalkedJump {
 const walks = new WeakMap<readonly Rule[], Walk>();
 
 /** The jumps of a chain that a packet in it can come to. */
-export function walkOf({ rules }: Chain): Walk {
+export function walkOf({ rules }: Pick<Chain, 'rules'>, before?: Pick<Chain, 'rules'>): Walk {
   let walk = walks.get(rules);
-  if (walk) return walk;
-  const jumps: WalkedJump[] = [];
-  let last = rules.length;
-  for (let index = 0; index < rules.length; index++) {
+  if (!walk) walks.set(rules, (walk = readWalk(rules, before?.rules ?? [])));
+  return walk;
+}
+
+/** What is left of `before` isn't read again. */
+function readWalk(rules: readonly Rule[], before: readonly Rule[]): Walk {
+  const old = walks.get(before);
+  const { head, tail } = old ? sharedEnds(before, rules) : { head: 0, tail: 0 };
+  if (old && old.last < head) return old;
+  const jumps = old ? old.jumps.filter(({ index }) => index < head) : [];
+  for (let index = head; index < rules.length - tail; index++) {
     const { target, id } = rules[index]!;
     if (target.kind === 'jump') jumps.push({ index, chain: target.chain, goto: target.goto, id });
-    else if (target.kind === 'verdict' && unconditional(rules[index]!)) {
-      last = index;
-      break;
-    }
+    else if (target.kind === 'verdict' && unconditional(rules[index]!)) return { last: index, jumps };
   }
-  walk = { last, jumps };
-  walks.set(rules, walk);
-  return walk;
+  if (!old || tail === 0) return { last: rules.length, jumps };
+  const shift = rules.length - before.length;
+  for (const jump of old.jumps)
+    if (jump.index >= before.length - tail) jumps.push({ ...jump, index: jump.index + shift });
+  return { last: old.last + shift, jumps };
 }
 
 function enter(chain: Chain, bit: number, chains: Map<string, ReachedChain>): Walk {
@@ -141,9 +155,6 @@ function checkUse({ extension, data }: Use, context: CheckContext): Refusal | un
   return extension.check?.(data, context);
 }
 
-/** Rules that passed, with the hooks under which they did. A rule never changes, so it need not be asked again. */
-const passed = new WeakMap<Rule, number>();
-
 /** Why the kernel would refuse this rule in this place; undefined if it would take it. */
 export function checkRule(rule: RuleSpec, table: TableModel['name'], hooks: number): Refusal | undefined {
   const context: CheckContext = { table, hooks, rule };
@@ -154,25 +165,38 @@ export function checkRule(rule: RuleSpec, table: TableModel['name'], hooks: numb
   return rule.target.kind === 'extension' ? checkUse(rule.target.use, context) : undefined;
 }
 
-/** Everything for which the kernel would refuse the table, in the order in which it would find it. */
-export function* tableErrors(table: TableModel): Generator<TableError> {
+/**
+ * Everything for which the kernel would refuse the table, in the order in which it would find it. `before` is a table that
+ * it took: what is there in the same place, under the same hooks, isn't asked again.
+ */
+export function* tableErrors(table: TableModel, before?: TableModel): Generator<TableError> {
+  if (before) for (const chain of table.chains.values()) walkOf(chain, before.chains.get(chain.name));
   const { chains, loop } = reachedRules(table);
   if (loop) yield loop;
+  const taken = before && reachedRules(before).chains;
   for (const chain of table.chains.values()) {
-    const reached = chains.get(chain.name);
-    for (let i = 0; i < chain.rules.length; i++) {
-      const rule = chain.rules[i]!;
+    const { name, rules } = chain;
+    const reached = chains.get(name);
+    const old = before?.chains.get(name)?.rules ?? [];
+    const oldReached = taken?.get(name);
+    const { head, tail } = sharedEnds(old, rules);
+    const shift = rules.length - old.length;
+    for (let i = 0; i < rules.length; i++) {
       const hooks = hooksOf(reached, i);
-      if (passed.get(rule) === hooks) continue;
+      if (
+        i < head
+          ? hooks === hooksOf(oldReached, i)
+          : i >= rules.length - tail && hooks === hooksOf(oldReached, i - shift)
+      )
+        continue;
+      const rule = rules[i]!;
       const refusal = checkRule(rule, table.name, hooks);
-      if (refusal)
-        yield new TableError(refusal.errno, 'commit', `${chain.name}, rule ${i + 1}: ${refusal.reason}`, rule.id);
-      else passed.set(rule, hooks);
+      if (refusal) yield new TableError(refusal.errno, 'commit', `${name}, rule ${i + 1}: ${refusal.reason}`, rule.id);
     }
   }
 }
 
-/** @throws TableError if the kernel would refuse the table */
-export function checkTable(table: TableModel): void {
-  for (const error of tableErrors(table)) throw error;
+/** @throws TableError if the kernel would refuse the table; `before`: see `tableErrors` */
+export function checkTable(table: TableModel, before?: TableModel): void {
+  for (const error of tableErrors(table, before)) throw error;
 }

@@ -108,15 +108,16 @@ export function withTable(ruleset: Ruleset, table: TableModel): Ruleset {
 }
 
 /** Two values of one rule: they say the same and have one identity, and differ in counters at most. */
-const isSame = (a: Rule, b: Rule): boolean => a === b || (a.id === b.id && a.target === b.target);
+const isSame = (a: Rule, b: Rule): boolean => a.id === b.id && a.target === b.target;
 
 /** How many rules two lists have in common at their beginning (`head`) and, behind those, at their end (`tail`). */
 export function sharedEnds(a: readonly Rule[], b: readonly Rule[]): { readonly head: number; readonly tail: number } {
   const most = Math.min(a.length, b.length);
   let head = 0;
-  while (head < most && isSame(a[head]!, b[head]!)) head++;
+  while (head < most && (a[head] === b[head] || isSame(a[head]!, b[head]!))) head++;
   let tail = 0;
-  while (tail < most - head && isSame(a[a.length - 1 - tail]!, b[b.length - 1 - tail]!)) tail++;
+  for (let i = a.length, j = b.length; i > head && j > head; tail++)
+    if (a[--i] !== b[--j] && !isSame(a[i]!, b[j]!)) break;
   return { head, tail };
 }
 
@@ -146,8 +147,10 @@ const condition = (name: string): string => (name === '+' ? '' : name);
 /** Whether two rules say the same: what -D and -C look for. Counters are left aside. */
 export function sameRule(a: RuleSpec, b: RuleSpec): boolean {
   return (
-    sameData(a.src, b.src) &&
-    sameData(a.dst, b.dst) &&
+    a.src.addr === b.src.addr &&
+    a.dst.addr === b.dst.addr &&
+    a.src.mask === b.src.mask &&
+    a.dst.mask === b.dst.mask &&
     a.notSrc === b.notSrc &&
     a.notDst === b.notDst &&
     condition(a.in) === condition(b.in) &&

@@ -38,7 +38,7 @@ export async function iptables(session: Session, argv: readonly string[]): Promi
         Object.assign(session, { stdout, stderr });
         continue;
       }
-      if (edit.changed) checkTable(edit.finish());
+      if (edit.changed) checkTable(edit.finish(), edit.table);
       session.take(edit);
       await session.commit();
       return session.result(Exit.OK);

@@ -220,7 +220,7 @@ export class RestoreReader {
     this.edit = undefined;
     if (this.options.test) return;
     try {
-      if (edit.changed) checkTable(edit.finish());
+      if (edit.changed) checkTable(edit.finish(), edit.table);
     } catch (error) {
       if (!(error instanceof TableError)) throw error;
       session.note(error);

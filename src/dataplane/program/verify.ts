@@ -81,8 +81,10 @@ export function verify(program: Int32Array, limits: Limits, earlier?: Proof): Pr
     fail(Header.REGIONS, `${regions} regions, but ${limits.regions.length} exist`);
   const known = limits.regions.slice(0, regions);
   const proof: Proof = { program, regions: known, rules: new Int32Array(counters) };
-  const before =
+  const trusted =
     earlier !== undefined && earlier.regions.every((r, i) => r === known[i] || !holdsState(r)) ? earlier : NOTHING;
+
+  const before = new Comparison(program, trusted);
 
   const chains = new Map<number, Jump[]>();
   for (let at = HEADER_WORDS; at < program.length;) {
@@ -123,16 +125,45 @@ const holdsState = (region: Int32Array): boolean =>
 
 const NOTHING: Proof = { program: new Int32Array(0), regions: [], rules: new Int32Array(0) };
 
-/** Whether the rule of so many words at `at` is one that `earlier` proved. Its jump may lead elsewhere. */
-function isProven(program: Int32Array, at: number, length: number, earlier: Proof): boolean {
-  const counter = program[at + Rule.COUNTER]!;
-  if (counter >= earlier.rules.length) return false;
-  const from = earlier.rules[counter]!;
-  if (from === 0) return false;
-  const old = earlier.program;
-  for (let i = 0; i < length; i++) if (program[at + i] !== old[from + i]) return false;
-  return true;
+/** Words that are compared at once. */
+const SPAN = 8192;
+
+/** Finds rules of a program in one that was proven before. Their jumps may lead elsewhere. */
+class Comparison {
+  private readonly bytes: Buffer;
+  private readonly oldBytes: Buffer;
+  /** Up to here the words are those that lie `shift` further in the earlier program. */
+  private equal = 0;
+  private shift = 0;
+
+  constructor(
+    private readonly program: Int32Array,
+    private readonly earlier: Proof,
+  ) {
+    this.bytes = bytesOf(program);
+    this.oldBytes = bytesOf(earlier.program);
+  }
+
+  /** Whether the earlier program had the rule of so many words at `at`, word for word. `end`: its chain's. */
+  has(at: number, length: number, end: number): boolean {
+    const { program, earlier } = this;
+    const counter = program[at + Rule.COUNTER]!;
+    const from = counter < earlier.rules.length ? earlier.rules[counter]! : 0;
+    if (from === 0) return false;
+    if (at + length <= this.equal && from - at === this.shift) return true;
+    const old = earlier.program;
+    const span = Math.min(SPAN, end - at, old.length - from);
+    if (this.bytes.compare(this.oldBytes, from * 4, (from + span) * 4, at * 4, (at + span) * 4) === 0) {
+      this.equal = at + span;
+      this.shift = from - at;
+      if (length <= span) return true;
+    }
+    for (let i = 0; i < length; i++) if (program[at + i] !== old[from + i]) return false;
+    return true;
+  }
 }
+
+const bytesOf = (words: Int32Array): Buffer => Buffer.from(words.buffer, words.byteOffset, words.byteLength);
 
 /** Targets that end the chain for every packet that comes to them. */
 const FINAL: ReadonlySet<number> = new Set([TargetOp.ACCEPT, TargetOp.DROP, TargetOp.RETURN, TargetOp.NFQUEUE]);
@@ -140,7 +171,7 @@ const FINAL: ReadonlySet<number> = new Set([TargetOp.ACCEPT, TargetOp.DROP, Targ
 type Fail = (offset: number, what: string) => never;
 
 /** The jumps of a chain, which is otherwise proven whole. */
-function verifyChain(proof: Proof, chain: number, end: number, earlier: Proof, fail: Fail): Jump[] {
+function verifyChain(proof: Proof, chain: number, end: number, earlier: Comparison, fail: Fail): Jump[] {
   const { program } = proof;
   const counters = proof.rules.length;
   const policy = program[chain + Chain.POLICY]!;
@@ -156,7 +187,7 @@ function verifyChain(proof: Proof, chain: number, end: number, earlier: Proof, f
     if (length < RULE_WORDS + Op.ARGS || length > end - at) fail(at, 'a rule is cut');
     const counter = program[at + Rule.COUNTER]!;
     if (counter < 0 || counter >= counters) fail(at + Rule.COUNTER, `counter ${counter} of ${counters}`);
-    if (!isProven(program, at, length, earlier)) verifyRule(proof, at, length, fail);
+    if (!earlier.has(at, length, end)) verifyRule(proof, at, length, fail);
     proof.rules[counter] = at;
     const target = at + program[at + Rule.TARGET]!;
     const op = program[target]!;

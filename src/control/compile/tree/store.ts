@@ -14,8 +14,8 @@ import { addRule, collectNames, Names } from './rule.js';
 export const MIN_RULES = 12;
 
 interface Grown {
-  /** Identities of its rules, and the tree's number of each. */
-  readonly ids: readonly number[];
+  readonly rules: readonly Rule[];
+  /** By identity. */
   readonly number: ReadonlyMap<number, number>;
   readonly decisive: Uint8Array;
   readonly key: string;
@@ -50,14 +50,14 @@ export class TreeStore {
     const grown = this.chains.get(name);
     if (grown === undefined || rules.length < MIN_RULES) return undefined;
     if (before?.rules === rules && before.kept?.grown === grown) return before.kept;
-    const { ids, number, decisive } = grown;
-    const positions = new Int32Array(ids.length).fill(-1);
+    const { rules: known, number, decisive } = grown;
+    const positions = new Int32Array(known.length).fill(-1);
     const beside: number[] = [];
     let last = -1;
     for (let i = 0; i < rules.length; i++) {
       // Mostly the rule behind the last one.
-      const { id } = rules[i]!;
-      const n = ids[last + 1] === id ? last + 1 : (number.get(id) ?? -1);
+      const rule = rules[i]!;
+      const n = known[last + 1] === rule ? last + 1 : (number.get(rule.id) ?? -1);
       if (n > last) positions[(last = n)] = i;
       else beside.push(i);
     }
@@ -82,8 +82,8 @@ export class TreeStore {
     const region = regions.region(key, words.length, (to) => to.set(words));
     const old = this.chains.get(name);
     if (old !== undefined) this.replaced.push(old.key);
-    const ids = rules.map(({ id }) => id);
-    this.chains.set(name, { ids, number: new Map(ids.map((id, i) => [id, i])), decisive, key, region, shape });
+    const number = new Map(rules.map(({ id }, i) => [id, i]));
+    this.chains.set(name, { rules, number, decisive, key, region, shape });
   }
 
   /** The keys of trees that others have taken the place of, or whose chain is none. */
@@ -132,8 +132,10 @@ export function placeIndex(words: Int32Array, chain: number, starts: Int32Array,
   const first = chain + CHAIN_WORDS;
   let at = words[chain + Chain.END]!;
   words[chain + Chain.TREE] = kept === undefined ? 0 : kept.grown.region + 1;
-  if (kept !== undefined)
-    for (const position of kept.positions) words[at++] = position < 0 ? 0 : first + starts[position]!;
+  if (kept !== undefined) {
+    const { positions } = kept;
+    for (let n = 0; n < positions.length; n++) words[at++] = positions[n]! < 0 ? 0 : first + starts[positions[n]!]!;
+  }
   words[chain + Chain.NEW] = at;
   if (kept !== undefined) for (const position of kept.beside) words[at++] = first + starts[position]!;
   words[chain + Chain.NEXT] = at;
