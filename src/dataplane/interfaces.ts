@@ -86,6 +86,7 @@ export class Interfaces {
 
   /** Offset in `words` of the interface's name; 0 for none and for an unknown one, whose name is all zero. */
   find(ifindex: number): number {
+    if (ifindex === 0) return 0;
     if (ifindex === this.lastIndex) return this.lastOffset;
     const offset = this.offsets.get(ifindex);
     if (offset === undefined) return 0;

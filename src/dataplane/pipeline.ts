@@ -30,7 +30,7 @@ import { Fate, Reassembly } from './ip/reassembly.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
-import { stepTtl } from './nat/rewrite.js';
+import { showTtl } from './nat/rewrite.js';
 import { ASK_RULES, begin, finish } from './nat/translate.js';
 import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
@@ -115,7 +115,8 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly pieces = new Packet();
 
   private program: Int32Array = new Int32Array(0);
-  private tracking = false;
+  /** 1: the program asks for connections. Numbers, as V8 tests them faster than booleans. */
+  private tracking = 0;
   /** Routes are chosen by more than the destination: what goes back may go another way. */
   policyRouting = false;
 
@@ -177,7 +178,7 @@ export class Pipeline implements Answers, AddressQuestions {
   adopt(program: Int32Array, regions: readonly Int32Array[], counters: Float64Array): void {
     this.context.adopt(program, regions, counters);
     this.program = program;
-    this.tracking = (program[Header.FLAGS]! & ProgramFlag.CONNECTIONS) !== 0;
+    this.tracking = program[Header.FLAGS]! & ProgramFlag.CONNECTIONS;
   }
 
   /** Decides upon packet `i` of the batch and writes the outcome into its record. */
@@ -282,7 +283,7 @@ export class Pipeline implements Answers, AddressQuestions {
 
     // ip_forward(): where the kernel answers these two itself, it must see the packet as it came.
     if (p.ttl <= 1) return this.answerError(p, IcmpType.TIME_EXCEEDED, 0, 0);
-    const mtu = this.routes.mtu(route);
+    const mtu = words[route + RouteField.MTU]!;
     if (p.dontFragment !== 0 && p.length > mtu && this.exceeds(p, mtu)) {
       return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
     }
@@ -291,16 +292,18 @@ export class Pipeline implements Answers, AddressQuestions {
     p.outdev = outdev;
     this.nextHop = gateway !== 0 ? gateway : p.dst;
     this.routeMtu = mtu;
-    // Rules see the packet with the TTL that it will leave with, in its bytes, too.
-    stepTtl(p, -1);
+    // Rules see the packet with the TTL that it will leave with (those that read its bytes, by showTtl).
+    p.ttl--;
+    if (this.kernelRoutes === false) showTtl(p);
     const forwarded = this.forward(p);
     if (forwarded !== Verdict.ACCEPT) return forwarded;
     const sent = this.postrouting(p);
     if (sent !== Verdict.ACCEPT || !this.kernelRoutes) return sent;
     // The kernel will lower it again; one that a rule set and that can't be raised for that needs another crossing.
     if (p.ttl < 1 || p.ttl > 254) return this.drop(DropReason.SECOND_CROSSING);
-    stepTtl(p, 1);
-    if (!this.policyRouting) return Verdict.ACCEPT;
+    p.ttl++;
+    showTtl(p);
+    if (this.policyRouting === false) return Verdict.ACCEPT;
     return this.sameWay(p, outdev, gateway) ? Verdict.ACCEPT : this.drop(DropReason.SECOND_CROSSING);
   }
 
@@ -336,7 +339,7 @@ export class Pipeline implements Answers, AddressQuestions {
       return this.drop(DropReason.HEADER_CHECKSUM);
     }
     // nf_defrag_ipv4: before the first rule, where connections are tracked.
-    if (this.tracking && (p.fragOffset | p.moreFragments) !== 0) {
+    if (this.tracking !== 0 && (p.fragOffset | p.moreFragments) !== 0) {
       const fate = this.reassemble(p);
       if (fate !== Verdict.ACCEPT) return fate;
     }
@@ -357,7 +360,7 @@ export class Pipeline implements Answers, AddressQuestions {
     }
     p.outdev = words[route + RouteField.OIF]!;
     const verdict = this.fromHere(p);
-    if (this.routeMtu === 0) this.routeMtu = this.routes.mtu(route);
+    if (this.routeMtu === 0) this.routeMtu = this.routes.words[route + RouteField.MTU]!;
     return verdict;
   }
 
@@ -485,7 +488,7 @@ export class Pipeline implements Answers, AddressQuestions {
    * of an own source on a wire. Where connections are tracked, its connection tells it from a forgery.
    */
   private isOwnCopy(p: Packet): boolean {
-    return this.interfaces.isOwn(p.src) && (!this.tracking || (p.ct >= 0 && this.tracker.table.isConfirmed(p.ct)));
+    return this.interfaces.isOwn(p.src) && (this.tracking === 0 || (p.ct >= 0 && this.tracker.table.isConfirmed(p.ct)));
   }
 
   /** In by OUTPUT: OUT → route → POST. */
@@ -500,11 +503,11 @@ export class Pipeline implements Answers, AddressQuestions {
   private prerouting(p: Packet): Verdict {
     this.enter(Hook.PREROUTING, p.indev, 0, p);
     // A packet on the loopback interface was here in OUTPUT: it keeps the connection and state it got there.
-    const looped = this.tracking && this.interfaces.isLoopback(p.indev);
+    const looped = this.tracking !== 0 && this.interfaces.isLoopback(p.indev);
     if (looped) findLoopback(this.tracker, p);
     let verdict = this.table(Table.RAW, Hook.PREROUTING, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
-    if (this.tracking && p.ct < 0 && !(looped && findLoopback(this.tracker, p))) {
+    if (this.tracking !== 0 && p.ct < 0 && !(looped && findLoopback(this.tracker, p))) {
       if (track(this.tracker, p, Hook.PREROUTING) !== Verdict.ACCEPT) return this.drop(DropReason.CONNTRACK);
     }
     verdict = this.table(Table.MANGLE, Hook.PREROUTING, p);
@@ -532,14 +535,14 @@ export class Pipeline implements Answers, AddressQuestions {
   private output(p: Packet, attached: boolean): Verdict {
     this.enter(Hook.OUTPUT, 0, p.outdev, p);
     // An error of the kernel's own is attached to what it is about before its first hook (icmp.c, nf_ct_attach).
-    if (this.tracking && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0) {
+    if (this.tracking !== 0 && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0) {
       track(this.tracker, p, Hook.OUTPUT);
       if (p.ct >= 0) attached = true;
       else p.ctState = 0;
     }
     let verdict = this.table(Table.RAW, Hook.OUTPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
-    if (this.tracking && !attached && track(this.tracker, p, Hook.OUTPUT) !== Verdict.ACCEPT) {
+    if (this.tracking !== 0 && !attached && track(this.tracker, p, Hook.OUTPUT) !== Verdict.ACCEPT) {
       return this.drop(DropReason.CONNTRACK);
     }
     const { src, dst, mark, tos } = p;
@@ -614,7 +617,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (this.routes.words[route + RouteField.ERRNO] !== 0) return false;
     p.outdev = this.routes.words[route + RouteField.OIF]!;
     this.nextHop = 0;
-    this.routeMtu = this.routes.mtu(route);
+    this.routeMtu = this.routes.words[route + RouteField.MTU]!;
     return true;
   }
 
@@ -637,11 +640,11 @@ export class Pipeline implements Answers, AddressQuestions {
     let mtu = this.routeMtu;
     if (mtu === 0) {
       const ports = (p.sport << 16) | p.dport;
-      mtu = routes.mtu(routes.output(p.dst, p.src, p.outdev, p.mark, p.tos, p.protocol, ports));
+      mtu = routes.words[routes.output(p.dst, p.src, p.outdev, p.mark, p.tos, p.protocol, ports) + RouteField.MTU]!;
     }
     const back = routes.output(p.src, 0, 0, 0, 0, 0, 0);
     if (routes.words[back + RouteField.ERRNO] !== 0) return mtu;
-    const backMtu = routes.mtu(back);
+    const backMtu = routes.words[back + RouteField.MTU]!;
     return backMtu < mtu ? backMtu : mtu;
   }
 
@@ -737,7 +740,7 @@ export class Pipeline implements Answers, AddressQuestions {
     answer.mark = 0;
     answer.macLength = 0;
     this.nextHop = 0;
-    this.routeMtu = this.routes.mtu(back);
+    this.routeMtu = words[back + RouteField.MTU]!;
     // TCP's own resets and answers to queries meet conntrack as any packet does.
     const attached = p.ct >= 0 && type !== OWN_RESET && type !== REPLY;
     if (attached) {

@@ -483,12 +483,12 @@ export class ConntrackTable {
 
   /** Takes the lock of an entry's protocol state; nothing to do when there is one worker only. */
   lockEntry(entry: number): void {
-    if (this.solo) return;
+    if (this.solo === true) return;
     this.words[this.slotAt + S.HELD] = entry + 1;
     lock(this.words, this.at(entry) + Ct.LOCK, this.owner);
   }
   unlockEntry(entry: number): void {
-    if (this.solo) return;
+    if (this.solo === true) return;
     unlock(this.words, this.at(entry) + Ct.LOCK);
     this.words[this.slotAt + S.HELD] = 0;
   }
@@ -530,7 +530,8 @@ export class ConntrackTable {
 
   private findIn(hash: number, src: number, dst: number, ports: number, keyOriginal: number, keyReply: number): number {
     const w = this.words;
-    let link = Atomics.load(w, this.buckets + (hash & this.mask));
+    // A plain load, as of NEXT: what it leads to was written before it, and can't be read before its place is known.
+    let link = w[this.buckets + (hash & this.mask)]!;
     while (link !== 0) {
       const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
       const o = e + ((link & 1) << 4);

@@ -228,8 +228,8 @@ export function attach(p: Packet, to: Packet): void {
  * otherwise; when NAT is done with it and before its first payload is read.
  */
 export function bindHelper(tracker: Tracker, p: Packet): void {
-  const t = tracker.table;
   if (tracker.portHelpers === null || p.ct < 0) return;
+  const t = tracker.table;
   if ((t.status(p.ct) & (Status.CONFIRMED | Status.HELPER | Status.EXPECTED)) !== 0) return;
   t.setHelper(p.ct, tracker.portHelpers.find(p.protocol, t.ports(p.ct, Dir.REPLY) >>> 16));
 }
@@ -294,7 +294,7 @@ function merge(t: ConntrackTable, p: Packet, winner: number): boolean {
 export function release(tracker: Tracker, p: Packet): void {
   const t = tracker.table;
   if (p.ct < 0) return;
-  if (t.isConfirmed(p.ct)) {
+  if ((t.words[t.at(p.ct) + Ct.STATUS]! & Status.CONFIRMED) !== 0) {
     if (t.pendingEvents !== 0) deliverEvents(t, p.ct);
   } else if (p.ctDir === Dir.ORIGINAL) discard(t, p.ct);
   p.ct = -1;

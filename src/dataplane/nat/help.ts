@@ -14,7 +14,7 @@ import { Helper, HELPERS } from '../conntrack/helpers/helpers.js';
 import * as irc from '../conntrack/helpers/irc.js';
 import * as tftp from '../conntrack/helpers/tftp.js';
 import { Status } from '../conntrack/states.js';
-import type { ConntrackTable } from '../conntrack/table.js';
+import { type ConntrackTable, Ct } from '../conntrack/table.js';
 import type { Tracker } from '../conntrack/track.js';
 import { CtState, Dir, Manip, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
@@ -67,8 +67,9 @@ function follow(nat: Nat, e: Expectation, entry: number, master: number): void {
 export function help(h: Helpers, p: Packet, loopback: boolean): Verdict {
   if (p.ct < 0) return Verdict.ACCEPT;
   const table = h.nat.table;
-  const helper = table.helper(p.ct);
-  const adjust = !loopback && (table.status(p.ct) & Status.SEQ_ADJUST) !== 0;
+  const e = table.at(p.ct);
+  const helper: Helper = table.words[e + Ct.HELPER]! & 0xff;
+  const adjust = !loopback && (table.words[e + Ct.STATUS]! & Status.SEQ_ADJUST) !== 0;
   if (helper === Helper.NONE && !adjust) return Verdict.ACCEPT;
   // An error about the connection is no part of it.
   if (p.ctState === CtState.RELATED && p.protocol === Proto.ICMP) return Verdict.ACCEPT;

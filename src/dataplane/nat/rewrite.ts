@@ -165,10 +165,14 @@ export function setTtl(p: Packet, ttl: number): void {
   p.ttl = ttl;
 }
 
-/** A step of the way that the kernel takes again itself: the bytes don't go back for its sake. */
-export function stepTtl(p: Packet, by: 1 | -1): void {
+/**
+ * Writes the record's TTL into the header, for who reads bytes: between FORWARD and the end of its way it is one less than
+ * theirs. The kernel takes that step again itself, so the bytes don't go back for its sake.
+ */
+export function showTtl(p: Packet): void {
+  if (u8(p.bytes, p.start + TTL_WORD) === p.ttl) return;
   const { changed } = p;
-  setTtl(p, p.ttl + by);
+  setHeaderWord(p, TTL_WORD, (p.ttl << 8) | p.protocol);
   p.changed = changed;
 }
 

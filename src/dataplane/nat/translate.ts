@@ -12,7 +12,7 @@
  * Errors about a connection are not asked about: their header and the packet they quote are translated together.
  */
 import { Status } from '../conntrack/states.js';
-import { Ct } from '../conntrack/table.js';
+import { Ct, type ConntrackTable } from '../conntrack/table.js';
 import { InFlag } from '../io/batch.js';
 import { CtState, Dir, Hook, Manip, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
@@ -39,19 +39,23 @@ const doneBit = (manip: Manip): number => (manip === Manip.SRC ? Status.SRC_NAT_
 export function begin(nat: Nat, p: Packet, hook: Hook): Verdict | typeof ASK_RULES {
   const entry = p.ct;
   if (entry < 0) return Verdict.ACCEPT;
+  const table = nat.table;
+  const e = table.at(entry);
+  const status = table.words[e + Ct.STATUS]!;
+  const manip = manipAt(hook);
   if (p.ctState !== CtState.ESTABLISHED) {
     if (p.ctState === CtState.RELATED && p.protocol === Proto.ICMP) return translateError(nat, p, hook);
-    if ((nat.table.status(entry) & doneBit(manipAt(hook))) === 0) return ASK_RULES;
+    if ((status & doneBit(manip)) === 0) return ASK_RULES;
   }
   if (hook === Hook.POSTROUTING && p.ctDir === Dir.ORIGINAL) {
-    const ifindex = nat.table.words[nat.table.at(entry) + Ct.NAT_IFINDEX]!;
+    const ifindex = table.words[e + Ct.NAT_IFINDEX]!;
     // Masqueraded with another interface's address: it must begin anew (nf_nat_oif_changed).
     if (ifindex !== 0 && ifindex !== p.outdev) {
-      nat.table.kill(entry);
+      table.kill(entry);
       return Verdict.DROP;
     }
   }
-  return translate(nat, p, hook);
+  return (status & changedBit(manip, p.ctDir)) === 0 ? Verdict.ACCEPT : change(table, p, e, manip);
 }
 
 /** After the rules have let the packet pass: if none of them bound this side, it is bound to what it has. */
@@ -61,7 +65,9 @@ export function finish(nat: Nat, p: Packet, hook: Hook): Verdict {
     const verdict = nat.bindNull(p.ct, manip);
     if (verdict !== Verdict.ACCEPT) return verdict;
   }
-  return translate(nat, p, hook);
+  const e = nat.table.at(p.ct);
+  const changed = nat.table.words[e + Ct.STATUS]! & changedBit(manip, p.ctDir);
+  return changed === 0 ? Verdict.ACCEPT : change(nat.table, p, e, manip);
 }
 
 /** The status bit that says whether packets of `dir` are changed at this side: replies are, where the request wasn't. */
@@ -69,17 +75,15 @@ function changedBit(manip: Manip, dir: Dir): number {
   return (manip === Manip.SRC) === (dir === Dir.ORIGINAL) ? Status.SRC_NAT : Status.DST_NAT;
 }
 
-function translate(nat: Nat, p: Packet, hook: Hook): Verdict {
-  const table = nat.table;
-  const manip = manipAt(hook);
-  if ((table.status(p.ct) & changedBit(manip, p.ctDir)) === 0) return Verdict.ACCEPT;
-  // The packet shall look as the answer to the other direction's.
-  const other = p.ctDir ^ 1;
-  const ports = table.ports(p.ct, other);
+/** Rewrites one side of the packet of the connection at offset `e`: it shall look as the answer to the other direction's. */
+function change(table: ConntrackTable, p: Packet, e: number, manip: Manip): Verdict {
+  const w = table.words;
+  const other = e + (p.ctDir ^ 1) * Ct.TUPLE_WORDS;
+  const ports = w[other + Ct.PORTS]!;
   const done =
     manip === Manip.SRC
-      ? rewrite(p, manip, table.dst(p.ct, other), p.protocol === Proto.ICMP ? ports >>> 16 : ports & 0xffff)
-      : rewrite(p, manip, table.src(p.ct, other), ports >>> 16);
+      ? rewrite(p, manip, w[other + Ct.DST]!, p.protocol === Proto.ICMP ? ports >>> 16 : ports & 0xffff)
+      : rewrite(p, manip, w[other + Ct.SRC]!, ports >>> 16);
   return done ? Verdict.ACCEPT : Verdict.DROP;
 }
 

@@ -54,27 +54,26 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
   let top = bottom;
   let here = chain;
   let at = chain + CHAIN_WORDS;
-  let end = 0;
-  let opened = false;
-  // The tree of the chain at hand, whether to ask it, and how far the rules beside it were looked at.
-  let tree: Int32Array = NO_TREE;
+  // −1: the chain at hand was not looked at yet.
+  let end = -1;
+  // The region of its tree plus one, 0 = no tree to ask, and how far the rules beside the tree were looked at.
+  let tree = 0;
   let beside = 0;
   for (;;) {
-    if (!opened) {
-      opened = true;
+    if (end < 0) {
       end = program[here + Chain.END]!;
-      tree = NO_TREE;
-      const region = program[here + Chain.TREE]!;
-      if (region !== 0 && ordinary(p)) {
-        tree = context.regions[region - 1]!;
-        beside = program[here + Chain.NEW]!;
-        beginRules(context, tree, p);
+      tree = program[here + Chain.TREE]!;
+      if (tree !== 0) {
+        if (ordinary(p)) {
+          beside = program[here + Chain.NEW]!;
+          beginRules(context, context.regions[tree - 1]!, p);
+        } else tree = 0;
       }
     }
-    if (tree !== NO_TREE && at < end) {
+    if (tree !== 0 && at < end) {
       const next = program[here + Chain.NEXT]!;
       while (beside < next && program[beside]! < at) beside++;
-      at = nextRule(context, tree, program, end, at);
+      at = nextRule(context, context.regions[tree - 1]!, program, end, at);
       if (beside < next && program[beside]! < at) at = program[beside]!;
     }
     if (at >= end) {
@@ -82,7 +81,7 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
       top -= 2;
       at = stack[top]!;
       here = stack[top + 1]!;
-      opened = false;
+      end = -1;
       continue;
     }
     const next = at + program[at + Rule.LENGTH]!;
@@ -145,12 +144,12 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
         top += 2;
         here = program[target + Op.ARGS]!;
         at = here + CHAIN_WORDS;
-        opened = false;
+        end = -1;
         break;
       case TargetOp.GOTO:
         here = program[target + Op.ARGS]!;
         at = here + CHAIN_WORDS;
-        opened = false;
+        end = -1;
         break;
       default: {
         // A target may run tables of its own (an answer's OUTPUT); their jumps go above ours.
@@ -160,14 +159,11 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
         if (verdict !== CONTINUE) return verdict;
         at = next;
         // It may have changed what the tree is asked by, and asked other trees.
-        opened = false;
+        end = -1;
       }
     }
   }
 }
-
-/** A chain's rules are walked in order. */
-const NO_TREE = new Int32Array(0);
 
 /** The end of a built-in chain: its policy decides and is counted. */
 export function policy(counters: Float64Array, program: Int32Array, chain: number, p: Packet): Verdict {

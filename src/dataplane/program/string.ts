@@ -2,6 +2,7 @@
  * -m string (net/netfilter/xt_string.c): FROM TO FLAGS LENGTH, then the pattern's bytes packed. The pattern must lie whole
  * between offsets FROM and TO of the packet, counted from its IP header. Both of the kernel's algorithms find the same.
  */
+import { showTtl } from '../nat/rewrite.js';
 import type { Packet } from '../packet.js';
 import { u8 } from '../wire/bytes.js';
 import { argument, packBytes, packedByte, unpackText, type Op } from './op.js';
@@ -24,6 +25,7 @@ export function matchString(program: Int32Array, at: number, p: Packet): boolean
   const ignoreCase = (program[at + 2]! & StringFlag.IGNORE_CASE) !== 0;
   const length = program[at + 3]!;
   const pattern = at + 4;
+  showTtl(p);
   const bytes = p.bytes;
   const last = (to < p.length ? to : p.length) - length;
   for (let start = from; start <= last; start++) {

@@ -3,6 +3,7 @@
  * pairs MIN MAX. A location begins with a place to read 32 bits at; further operators mask, shift, or go to the place
  * just read (`@`). Values compare as unsigned. A place outside the packet is no match.
  */
+import { showTtl } from '../nat/rewrite.js';
 import type { Packet } from '../packet.js';
 import { u32 as read } from '../wire/bytes.js';
 import { argument, hex, type Op } from './op.js';
@@ -35,6 +36,7 @@ export const matchU32 = (program: Int32Array, at: number, p: Packet): boolean =>
   allHold(program, at, p) !== (program[at]! !== 0);
 
 function allHold(program: Int32Array, at: number, p: Packet): boolean {
+  showTtl(p);
   const bytes = p.bytes;
   const length = p.length;
   let test = at + 2;

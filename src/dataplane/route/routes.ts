@@ -72,6 +72,7 @@ export const enum RouteField {
   OIF = 12,
   GATEWAY = 13,
   PREFSRC = 14,
+  /** In bytes: the route's own, else the interface's. */
   MTU = 15,
   REALM = 16,
   CHECK = 17,
@@ -119,12 +120,6 @@ export class Routes {
     return this.lookup(dst, src, 0, outdev, mark, tos, protocol, ports);
   }
 
-  /** MTU of the answer at `o`, in bytes. */
-  mtu(o: number): number {
-    const own = this.words[o + RouteField.MTU]!;
-    return own !== 0 ? own : this.interfaces.mtu(this.words[o + RouteField.OIF]!);
-  }
-
   private lookup(
     dst: number,
     src: number,
@@ -138,12 +133,11 @@ export class Routes {
     const w = this.words;
     // Routes see the six DSCP bits; the two ECN bits say nothing about the way.
     const dscp = tos & 0xfc;
-    const transport = this.policy ? protocol : 0;
-    const keyPorts = this.policy ? ports : 0;
-    let h = Math.imul(dst, 0x9e3779b1) ^ Math.imul(src, 0x85ebca6b) ^ Math.imul(iif + (oif << 8), 0xc2b2ae35);
-    h ^= Math.imul(mark ^ (dscp << 16) ^ transport, 0x27d4eb2f) ^ Math.imul(keyPorts, 0x165667b1);
-    h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
-    const o = ((h >>> 12) & (ENTRIES - 1)) * ENTRY_WORDS;
+    const transport = this.policy === true ? protocol : 0;
+    const keyPorts = this.policy === true ? ports : 0;
+    const rest = mark ^ (iif << 8) ^ (oif << 16) ^ (dscp << 22) ^ transport ^ keyPorts;
+    const h = Math.imul(dst, 0x9e3779b1 | 0) ^ Math.imul(src, 0x85ebca6b | 0) ^ Math.imul(rest, 0x27d4eb2f);
+    const o = ((h ^ (h >>> 15)) & (ENTRIES - 1)) * ENTRY_WORDS;
     if (
       w[o + RouteField.EPOCH] === this.epoch &&
       w[o + Question.DST] === dst &&
@@ -169,6 +163,7 @@ export class Routes {
     this.source.ask(this.question, this.answer);
     this.questions++;
     for (let i = 0; i < Answer.WORDS; i++) w[o + RouteField.ERRNO + i] = this.answer[i]!;
+    if (w[o + RouteField.MTU] === 0) w[o + RouteField.MTU] = this.interfaces.mtu(w[o + RouteField.OIF]!);
     w[o + RouteField.CHECK] = iif === 0 ? SourceCheck.OK : this.checkSource(src, dst, iif, mark, dscp);
     w[o + RouteField.EPOCH] = this.epoch;
     return o;
