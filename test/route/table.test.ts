@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import t from 'tap';
+import {
+  ALIAS_WORDS,
+  Arena,
+  defaultNode,
+  lookup,
+  Node,
+  prefixOf,
+  type RouteSet,
+  RoutingTable,
+  TableFull,
+} from '../../src/dataplane/route/table.js';
+import { random } from '../nat/packets.js';
+
+/** Sets that are told apart by the first word of their only route. */
+const SETS: RouteSet[] = Array.from({ length: 6 }, (_, i) => {
+  const words = new Int32Array(ALIAS_WORDS * (1 + (i % 2)));
+  words[0] = 100 + i;
+  return { words };
+});
+
+interface Prefix {
+  address: number;
+  length: number;
+  set: number;
+}
+
+/** The slow twin: all prefixes in a list. */
+class Linear {
+  readonly prefixes = new Map<string, Prefix>();
+  set(address: number, length: number, set: number | undefined): void {
+    const key = `${address}/${length}`;
+    if (set === undefined) this.prefixes.delete(key);
+    else this.prefixes.set(key, { address, length, set });
+  }
+  /** Sets of all prefixes that hold `dst`, the longest first; /0 is not tried again after the same routes. */
+  chain(dst: number): number[] {
+    const found = [...this.prefixes.values()]
+      .filter(({ address, length }) => prefixOf(dst, length) === address)
+      .sort((a, b) => b.length - a.length);
+    const sets = found.map(({ set }) => 100 + set);
+    return found.at(-1)?.length === 0 && sets.at(-1) === sets.at(-2) ? sets.slice(0, -1) : sets;
+  }
+}
+
+function chainOf(words: Int32Array, table: number, dst: number): number[] {
+  const found: number[] = [];
+  const last = defaultNode(words, table);
+  for (let node = lookup(words, table, dst); node !== 0;) {
+    found.push(words[node + Node.ALIASES]!);
+    node = words[node + Node.PARENT]! || (node === last ? 0 : last);
+  }
+  return found;
+}
+
+const create = (size = 1 << 20): { words: Int32Array; arena: Arena; table: RoutingTable } => {
+  const words = new Int32Array(size);
+  const arena = new Arena(words, 16);
+  return { words, arena, table: new RoutingTable(arena) };
+};
+
+/** Addresses that lie near each other, so that prefixes nest and share blocks. */
+const address = fc.tuple(fc.constantFrom(0, 10, 192), fc.constantFrom(0, 1, 255), fc.constantFrom(0, 7), fc.nat(255));
+const change = fc.record({
+  address: address.map(([a, b, c, d]) => (a << 24) | (b << 16) | (c << 8) | d),
+  length: fc.nat(32),
+  set: fc.option(fc.nat(SETS.length - 1), { nil: undefined }),
+});
+
+t.test('every lookup and its way to shorter prefixes, after any changes, is that of a list of prefixes', (t) => {
+  const property = fc.property(fc.array(change, { maxLength: 120 }), fc.boolean(), (changes, atOnce) => {
+    const { words, arena, table } = create();
+    const linear = new Linear();
+    const make = (): void => {
+      for (const { address: full, length, set } of changes) {
+        const prefix = prefixOf(full, length);
+        table.set(prefix, length, set === undefined ? undefined : SETS[set]);
+        linear.set(prefix, length, set);
+        if (!atOnce) arena.release();
+      }
+    };
+    if (atOnce) table.change(make);
+    else make();
+    for (const { address: full, length } of changes)
+      for (const dst of [full, prefixOf(full, length), full ^ 1, full ^ 0x100, full ^ 0x10000, ~full])
+        assert.deepEqual(chainOf(words, table.offset, dst), linear.chain(dst));
+    const listed = [...table.entries()].map((entry) => `${entry.address}/${entry.length} ${SETS.indexOf(entry.set)}`);
+    assert.deepEqual(listed.sort(), [...linear.prefixes].map(([key, { set }]) => `${key} ${set}`).sort());
+  });
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 150 }));
+  t.end();
+});
+
+t.test('what is taken out leaves nothing behind', (t) => {
+  const { arena, table } = create(1 << 21);
+  const next = random(7);
+  const prefixes = Array.from({ length: 1000 }, (_, i) => {
+    const length = 8 + (next() % 25);
+    return { address: prefixOf(i % 3 === 0 ? next() : (10 << 24) | (next() & 0x3ffff), length), length };
+  });
+  const fill = (): void => {
+    for (const { address: prefix, length } of prefixes) table.set(prefix, length, SETS[length % SETS.length]);
+    for (const { address: prefix, length } of prefixes) table.set(prefix, length, undefined);
+    arena.release();
+  };
+  fill();
+  const { used } = arena;
+  for (let i = 0; i < 3; i++) fill();
+  t.equal(arena.used, used, 'the same memory serves again');
+  t.equal(table.count, 0);
+  t.end();
+});
+
+t.test('memory given back is not used before the readers have passed', (t) => {
+  const { words, arena, table } = create();
+  for (let i = 0; i < 40; i++) table.set((10 << 24) | (i << 8), 24, SETS[0]);
+  arena.release();
+  // A reader that stands at the list it found.
+  const before = words.slice();
+  const { used } = arena;
+  for (let i = 0; i < 40; i++) {
+    table.set((10 << 24) | (i << 8) | 4, 30, SETS[1]);
+    table.set((10 << 24) | (i << 8) | 4, 30, undefined);
+  }
+  const from = lookup(before, table.offset, (10 << 24) | 4);
+  t.same(words.slice(from, from + 10), before.slice(from, from + 10));
+  t.ok(arena.used > used);
+  t.end();
+});
+
+t.test('a table without room refuses, and is what it was', (t) => {
+  const { words, arena, table } = create(70_000);
+  const linear = new Linear();
+  const next = random(3);
+  let refused = 0;
+  for (let i = 0; i < 400; i++) {
+    const length = next() % 33;
+    const prefix = prefixOf((10 << 24) | (next() & 0xffff), length);
+    const set = next() % SETS.length;
+    try {
+      table.set(prefix, length, SETS[set]);
+      linear.set(prefix, length, set);
+    } catch (error) {
+      if (!(error instanceof TableFull)) throw error;
+      refused++;
+    }
+    arena.release();
+  }
+  t.ok(refused > 0 && linear.prefixes.size > 10, `${refused} refused`);
+  for (let i = 0; i < 2000; i++) {
+    const dst = (10 << 24) | (next() & 0xffff);
+    assert.deepEqual(chainOf(words, table.offset, dst), linear.chain(dst));
+  }
+  t.end();
+});
+
+t.test('a million prefixes', (t) => {
+  const { words, table } = create(1_000_000 * 64);
+  const next = random(42);
+  const twin = Array.from({ length: 33 }, () => new Map<number, number>());
+  table.change(() => {
+    while (table.count < 1_000_000) {
+      const length = next() % 8 === 0 ? 16 + (next() % 17) : 24;
+      const prefix = prefixOf(next(), length);
+      const set = next() % SETS.length;
+      table.set(prefix, length, SETS[set]);
+      twin[length]!.set(prefix, set);
+    }
+  });
+  let wrong = 0;
+  for (let i = 0; i < 50_000; i++) {
+    const dst = next() | 0;
+    let length = 32;
+    while (length >= 0 && !twin[length]!.has(prefixOf(dst, length))) length--;
+    const node = lookup(words, table.offset, dst);
+    const expected = length < 0 ? undefined : 100 + twin[length]!.get(prefixOf(dst, length))!;
+    if ((node === 0 ? undefined : words[node + Node.ALIASES]) !== expected) wrong++;
+  }
+  t.equal(wrong, 0);
+  t.end();
+});
