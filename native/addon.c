@@ -32,6 +32,7 @@ static const struct {
     {"tunSend", tun_send},
     {"tunInject", tun_inject},
     {"tunStates", tun_states},
+    {"tunLeave", tun_leave},
     {"tunStats", tun_stats},
     {"ifName", if_name},
     {"checksumFinish", checksum_finish_bytes},

@@ -420,6 +420,17 @@ napi_value tun_states(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* (handle, ifindex): the descriptor is about to be closed */
+napi_value tun_leave(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  struct tun_ports *all;
+  struct port *port;
+  if (!get_args(env, info, 2, args) || !(all = handle_get(env, args[0], HANDLE_TUN_PORTS))) return NULL;
+  port = port_of(all, get_int(env, args[1]));
+  if (port && !port->dead) port->dead = ENODEV;
+  return NULL;
+}
+
 /* (handle, out) */
 napi_value tun_stats(napi_env env, napi_callback_info info) {
   napi_value args[2];

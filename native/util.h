@@ -79,6 +79,7 @@ napi_value tun_receive(napi_env env, napi_callback_info info);
 napi_value tun_send(napi_env env, napi_callback_info info);
 napi_value tun_inject(napi_env env, napi_callback_info info);
 napi_value tun_states(napi_env env, napi_callback_info info);
+napi_value tun_leave(napi_env env, napi_callback_info info);
 napi_value tun_stats(napi_env env, napi_callback_info info);
 napi_value checksum_finish_bytes(napi_env env, napi_callback_info info);
 napi_value if_name(napi_env env, napi_callback_info info);

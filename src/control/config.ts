@@ -57,14 +57,28 @@ const schema = z.strictObject({
   log: z.string().min(1).optional(),
   connections: z.int().min(64).max(8_000_000).optional(),
   helpers: z.array(z.string().regex(helperPattern, helperMessage)).optional(),
+  /** TUN: the router's own sockets are reached through INPUT and leave through OUTPUT. */
+  local: z.boolean().optional(),
   interfaces: z
     .record(
       interfaceName,
       z.strictObject({
         addresses: z.array(addressWithLength).default([]),
         mtu: mtu.default(1500),
-        /** TUN: the namespace at whose end the device's other side is; the host's when absent. */
-        namespace: z.string().min(1).optional(),
+        /** TUN: the namespace of the device's other side (a name, a path, a process id); the router's own when absent. */
+        namespace: z
+          .union([z.string().min(1), z.int().min(1)], { error: 'is no namespace: name, path or pid' })
+          .optional(),
+        /** TUN: what the other side is given. */
+        peer: z
+          .strictObject({
+            name: interfaceName.optional(),
+            addresses: z.array(addressWithLength).default([]),
+            routes: z.array(z.strictObject({ to: destination, via: address.optional() })).default([]),
+          })
+          .optional(),
+        /** TUN: whether a packet's source must be reachable, and by the same interface; off when absent. */
+        'rp-filter': z.enum(['off', 'loose', 'strict'], { error: 'is not off, loose or strict' }).optional(),
         /** TUN: bits a second on the way out; 0 is no limit. */
         rate: z.number().min(0).optional(),
       }),

@@ -1,20 +1,22 @@
 /**
- * The running whole: diversion, workers, ruleset, control socket, and what watches the host beside them. Made by
+ * The running whole: the attachment to the network, workers, ruleset, control socket. Made by
  * `start`, which undoes everything when a step fails; ended by `stop`.
  */
-import { Monitor, Notice, Rtnetlink } from '../dataplane/io/rtnetlink.js';
+import type { Attachment } from './attachment.js';
 import { runIptables } from './commands/run.js';
 import type { Program } from './commands/session.js';
 import { runConntrack } from './conntrack.js';
-import { Diversion, runningRouter } from './divert.js';
-import { examineHost, kernelHz } from './host.js';
+import { runningRouter } from './divert.js';
+import { examineHost, examineOwnHost, type Finding, kernelHz } from './host.js';
 import { Keeper } from './keeper.js';
-import { formatLogRecord, type LogInterface, openLog } from './log.js';
+import { formatLogRecord, openLog } from './log.js';
 import type { Ruleset } from './model.js';
+import { QueueAttachment } from './nfqueue.js';
 import { Router } from './router.js';
 import { byteString, claimSocket, ControlServer, type Reply } from './server.js';
 import type { Settings } from './settings.js';
-import { formatStatus, RateSampler, readQueues, type Status, statusOfStats, unhandled } from './status.js';
+import { formatStatus, RateSampler, readQueues, type Status, statusOfStats } from './status.js';
+import { TunAttachment } from './tun.js';
 import type { Request } from './cli/client.js';
 
 /** The host isn't fit; one sentence a line. */
@@ -26,7 +28,6 @@ const say = (text: string): void => void process.stderr.write(`hutter: ${text}\n
 
 export class Daemon {
   private readonly started = performance.now();
-  private readonly monitor = new Monitor();
   private readonly rates: RateSampler;
   private server: ControlServer | undefined;
   private stopped = false;
@@ -35,98 +36,62 @@ export class Daemon {
     private readonly settings: Settings,
     private readonly version: string,
     private readonly keeper: Keeper,
-    private readonly diversion: Diversion,
+    private readonly attachment: Attachment,
     private readonly router: Router,
-    private readonly kernel: Rtnetlink,
-    private readonly onLinks: (links: Map<number, LogInterface>) => void,
   ) {
     this.rates = new RateSampler(() => router.totals());
   }
 
-  /** @throws HostError, DivertError, ControlError, CompileError: nothing is left behind. */
+  /** @throws HostError, DivertError, TunError, ControlError, CompileError: nothing is left behind. */
   static async start(settings: Settings, ruleset: Ruleset, version: string): Promise<Daemon> {
-    const { queueBase, workers, keep, control } = settings;
-    const running = runningRouter();
-    if (running !== undefined)
-      throw new HostError(`a router runs in this network namespace already (pid ${running.pid}, ${running.control})`);
-    const findings = examineHost(settings);
+    const { workers, control, device } = settings;
+    const findings = device === 'tun' ? examineOwnHost() : [...otherRouter(), ...examineHost(settings)];
     const refusals = findings.filter(({ level }) => level === 'refuse');
     if (refusals.length > 0) throw new HostError(refusals.map(({ text }) => text).join('\n'));
     for (const { text } of findings) say(`warning: ${text}`);
     await claimSocket(control);
 
     const hz = kernelHz();
-    const keeper = new Keeper(ruleset, hz, (connections) => diversion.update({ connections }));
-    const failOpen = settings.fail === 'open';
-    const { connections } = keeper.program;
-    const diversion = new Diversion({ queueBase, workers, failOpen, keep, connections }, control);
+    const keeper = new Keeper(ruleset, hz, (connections) => attachment.setTracking(connections));
+    const attachment: Attachment =
+      device === 'tun'
+        ? new TunAttachment(settings, say)
+        : new QueueAttachment(settings, keeper.program.connections, say);
     let router: Router | undefined;
     try {
       const log = openLog(settings.log);
-      const kernel = new Rtnetlink();
-      let links = readLinks(kernel);
       router = await Router.start(
         {
           workers,
-          queueBase,
-          queueLength: settings.queueLength,
-          failOpen,
+          deviceOf: (number) => attachment.deviceOf(number),
           connections: settings.connections,
-          strictReversePath: strictIndexes(diversion, links),
+          strictReversePath: attachment.strictReversePath(),
           helpers: settings.helpers,
           hz,
-          onLog: (record) => log(formatLogRecord(record, (ifindex) => links.get(ifindex))),
+          onLog: (record) => log(formatLogRecord(record, (ifindex) => attachment.link(ifindex))),
           onTrouble: say,
         },
         keeper.program,
       );
       keeper.attach(router);
-      const daemon = new Daemon(settings, version, keeper, diversion, router, kernel, (fresh) => (links = fresh));
-      daemon.watch();
-      diversion.install();
+      const daemon = new Daemon(settings, version, keeper, attachment, router);
+      attachment.follow(router);
+      attachment.open();
       daemon.server = await ControlServer.listen(control, (request, reply) => daemon.serve(request, reply));
       return daemon;
     } catch (error) {
-      diversion.stop();
+      attachment.close();
       await router?.stop();
+      attachment.undo();
       throw error;
     }
   }
 
   /** What `up` prints when packets flow. */
   greeting(): string {
-    const { workers, queueBase, control, fail } = this.settings;
-    const queues = workers === 1 ? `queue ${queueBase}` : `queues ${queueBase} to ${queueBase + workers - 1}`;
-    return `hutter ${this.version} is up: ${workers} worker${workers === 1 ? '' : 's'}, ${queues}, fail ${fail}, control ${control}\n`;
-  }
-
-  /** Reads links now and after each notice about them; tells the workers what changed. */
-  private watch(): void {
-    this.router.setPolicyRouting(usesPolicyRouting(this.kernel));
-    this.monitor.watch((notices) => {
-      try {
-        this.followHost(notices);
-      } catch (error) {
-        say(`after a change of interfaces or routes: ${(error as Error).message}`);
-      }
-    });
-  }
-
-  private followHost(notices: number): void {
-    const { router, diversion, kernel } = this;
-    router.setPolicyRouting(usesPolicyRouting(kernel));
-    if ((notices & (Notice.LINK | Notice.ADDRESS | Notice.NETCONF | Notice.OVERRUN)) === 0) {
-      router.routesChanged();
-      return;
-    }
-    const links = readLinks(kernel);
-    this.onLinks(links);
-    router.linksChanged();
-    if (!diversion.adoptInterfaces()) return;
-    diversion.update();
-    router.setStrictReversePath(strictIndexes(diversion, links)).catch((error: unknown) => {
-      say((error as Error).message);
-    });
+    const { workers, control } = this.settings;
+    const summary = this.attachment.summary();
+    return `hutter ${this.version} is up: ${workers} worker${workers === 1 ? '' : 's'}, ${summary}, control ${control}\n`;
   }
 
   private async serve(request: Request, reply: Reply): Promise<number> {
@@ -171,17 +136,17 @@ export class Daemon {
 
   private describe(): Status {
     const { settings, keeper, router } = this;
+    const queues = settings.device === 'nfqueue' ? readQueues() : new Map<number, never>();
     return {
       version: this.version,
       pid: process.pid,
       uptime: (performance.now() - this.started) / 1000,
       control: settings.control,
       device: settings.device,
-      flavour: this.diversion.flavour ?? '',
       fail: settings.fail,
       keep: settings.keep.map((item) => ('interface' in item ? item.interface : `${item.protocol}/${item.port}`)),
       tracking: keeper.program.connections,
-      ...statusOfStats(router.totals(), this.rates.rates, readQueues()),
+      ...statusOfStats(router.totals(), this.rates.rates, settings.queueBase, queues),
       flows: { count: router.table.total(), max: settings.connections },
       rules: Object.fromEntries(
         keeper
@@ -191,7 +156,7 @@ export class Daemon {
             [...chains.values()].reduce((sum, { rules }) => sum + rules.length, 0),
           ]),
       ),
-      unhandled: unhandled(),
+      ...this.attachment.status(),
     };
   }
 
@@ -219,28 +184,20 @@ export class Daemon {
         say(`${what}: ${(error as Error).message}`);
       }
     };
-    this.monitor.close();
     this.rates.stop();
-    await step('removing the diversion', () => this.diversion.removeRules());
+    await step('detaching from the network', () => this.attachment.close());
     await step('ending what grows trees', () => this.keeper.close());
     await step('ending the workers', () => this.router.stop());
-    await step('putting sysctls back', () => this.diversion.stop());
+    await step('putting the network back', () => this.attachment.undo());
     await step('closing the control socket', () => this.server?.close());
-    this.kernel.close();
     return code;
   }
 }
 
-function readLinks(kernel: Rtnetlink): Map<number, LogInterface> {
-  return new Map(kernel.links().map(({ index, name, mac }) => [index, { name, mac }]));
-}
-
-/** Rules beyond the kernel's own three (tables local, main, default), several next hops, or routes by TOS. */
-function usesPolicyRouting(kernel: Rtnetlink): boolean {
-  const own = kernel.rules().filter(({ priority }) => priority !== 0 && priority !== 32_766 && priority !== 32_767);
-  return own.length > 0 || kernel.routes().some(({ hops, tos }) => hops.length > 1 || tos !== 0);
-}
-
-function strictIndexes(diversion: Diversion, links: ReadonlyMap<number, LogInterface>): number[] {
-  return [...links].filter(([, { name }]) => diversion.reversePaths.get(name) === 1).map(([index]) => index);
+/** One router diverts a network namespace. */
+function otherRouter(): Finding[] {
+  const running = runningRouter();
+  if (running === undefined) return [];
+  const text = `a router runs in this network namespace already (pid ${running.pid}, ${running.control})`;
+  return [{ level: 'refuse', text }];
 }

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import { Rtnetlink } from '../dataplane/io/rtnetlink.js';
-import type { Config, Keep } from './config.js';
+import type { Keep } from './config.js';
 import { CHAIN_OUT, CHAIN_PRE, findIptables } from './divert.js';
 
 export interface Finding {
@@ -20,7 +20,7 @@ export interface HostQuestions {
   queueBase: number;
   workers: number;
   keep: readonly Keep[];
-  interfaces: Config['interfaces'];
+  interfaces: Readonly<Record<string, unknown>>;
 }
 
 const CAP_NET_ADMIN = 12;
@@ -50,13 +50,16 @@ export function examineHost(questions: HostQuestions): Finding[] {
   ];
 }
 
+/** The same for a router on interfaces of its own, which asks little of the host. */
+export const examineOwnHost = (): Finding[] => examineCapabilities(read('/proc/self/status'), ['CAP_NET_ADMIN']);
+
 /** `status` is /proc/self/status. */
-export function examineCapabilities(status: string): Finding[] {
+export function examineCapabilities(status: string, needed = ['CAP_NET_ADMIN', 'CAP_NET_RAW']): Finding[] {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);
   const missing = [
     { bit: CAP_NET_ADMIN, name: 'CAP_NET_ADMIN' },
     { bit: CAP_NET_RAW, name: 'CAP_NET_RAW' },
-  ].filter(({ bit }) => ((effective >> BigInt(bit)) & 1n) === 0n);
+  ].filter(({ bit, name }) => needed.includes(name) && ((effective >> BigInt(bit)) & 1n) === 0n);
   if (missing.length === 0) return [];
   const names = missing.map(({ name }) => name).join(' and ');
   return [refuse(`hutter up needs ${names}: run it as root, or give the container cap_add NET_ADMIN and NET_RAW`)];

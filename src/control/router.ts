@@ -14,6 +14,7 @@ import { Piscina } from 'piscina';
 import { EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
 import { ConntrackTable } from '../dataplane/conntrack/table.js';
 import { Waker } from '../dataplane/io/waker.js';
+import type { DeviceInit, WorkerInit } from '../dataplane/init.js';
 import { mendRegions } from '../dataplane/program/mend.js';
 import {
   Control,
@@ -21,7 +22,6 @@ import {
   type Publication,
   Ring,
   STAT_COUNT,
-  type WorkerInit,
   type WorkerMessage,
   WorkerState,
   WorkerWord,
@@ -40,10 +40,8 @@ export interface Program {
 
 export interface RouterOptions {
   workers: number;
-  queueBase: number;
-  /** Packets the kernel keeps waiting for each queue. */
-  queueLength: number;
-  failOpen: boolean;
+  /** What worker `number` takes its packets from. */
+  deviceOf: (number: number) => DeviceInit;
   /** Connections at most. */
   connections: number;
   /** ifindexes whose reverse path hutter checks strictly. */
@@ -92,7 +90,6 @@ interface Member {
 /** Totals of one worker as `status` shows them. */
 export interface WorkerTotals {
   number: number;
-  queue: number;
   state: 'starting' | 'running' | 'stopped';
   restarts: number;
   stats: Float64Array;
@@ -193,12 +190,7 @@ export class Router {
     port1.unref();
     const init: WorkerInit = {
       number,
-      device: {
-        kind: 'nfqueue',
-        queue: options.queueBase + number,
-        failOpen: options.failOpen,
-        length: options.queueLength,
-      },
+      device: options.deviceOf(number),
       control: this.control.buffer as SharedArrayBuffer,
       stats: member.stats.buffer as SharedArrayBuffer,
       log: member.log,
@@ -275,6 +267,11 @@ export class Router {
   async setStrictReversePath(strictReversePath: number[]): Promise<void> {
     this.strictReversePath = strictReversePath;
     await this.tell(() => ({ type: 'settings', strictReversePath }));
+  }
+
+  /** An interface is gone: resolves when no worker uses its descriptor any more. */
+  async forgetInterface(ifindex: number): Promise<void> {
+    await this.tell(() => ({ type: 'gone', ifindex }));
   }
 
   /** For tests: worker `number` throws, while it holds the lock of connection `entry` (−1 = none). */
@@ -373,7 +370,6 @@ export class Router {
   totals(): WorkerTotals[] {
     return this.members.map(({ number, restarts, stats }) => ({
       number,
-      queue: this.options.queueBase + number,
       state: STATES[Atomics.load(this.control, workerWord(number, WorkerWord.STATE))] ?? 'starting',
       restarts,
       stats: stats.slice(),

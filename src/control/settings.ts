@@ -18,6 +18,9 @@ export interface Settings {
   connections: number;
   helpers: string[];
   interfaces: Config['interfaces'];
+  routes: Config['routes'];
+  /** TUN: an interface to the router's own sockets. */
+  local: boolean;
 }
 
 /** @throws ConfigError */
@@ -58,7 +61,21 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     connections: given.connections ?? config.connections ?? 262_144,
     helpers: given.helpers === undefined ? (config.helpers ?? []) : parseHelpers(given.helpers),
     interfaces: config.interfaces ?? {},
+    routes: config.routes ?? [],
+    local: config.local ?? false,
   };
-  if (settings.device === 'tun') throw new ConfigError('this version routes by NFQUEUE only: leave --device tun away');
+  if (settings.device === 'tun') checkTun(settings);
   return settings;
+}
+
+/** What TUN needs and what it has no use for. @throws ConfigError */
+function checkTun({ interfaces, fail, keep }: Settings): void {
+  if (Object.keys(interfaces).length === 0)
+    throw new ConfigError(
+      '--device tun makes the interfaces of the configuration: give --config FILE with `interfaces`',
+    );
+  if (fail === 'open')
+    throw new ConfigError('--fail open means nothing with --device tun: without hutter nothing passes');
+  if (keep.length > 0)
+    throw new ConfigError('--keep means nothing with --device tun: no kernel takes what hutter leaves');
 }

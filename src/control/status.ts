@@ -38,8 +38,26 @@ export interface Status {
   drops: Record<string, number>;
   flows: { count: number; max: number };
   rules: Record<string, number>;
+  /** TUN: hutter's own interfaces. */
+  interfaces: InterfaceStatus[];
   /** Traffic that hutter doesn't handle, and what becomes of it. */
   unhandled: string[];
+}
+
+export interface InterfaceStatus {
+  name: string;
+  /** Of its other side; '' = the router's own. */
+  namespace: string;
+  state: 'up' | 'gone';
+  /** Bits a second on the way out; 0 = no limit, and its bands are idle. */
+  rate: number;
+  bands: BandStatus[];
+}
+/** One of the three bands that order what waits for an interface with a rate. */
+export interface BandStatus {
+  waiting: number;
+  sent: number;
+  dropped: number;
 }
 
 export interface WorkerStatus {
@@ -119,6 +137,7 @@ export class RateSampler {
 export function statusOfStats(
   totals: readonly WorkerTotals[],
   rates: Float64Array,
+  queueBase: number,
   queues: ReadonlyMap<number, QueueLine>,
 ): Pick<
   Status,
@@ -137,13 +156,13 @@ export function statusOfStats(
 > {
   const sum = sumStats(totals);
   return {
-    workers: totals.map(({ number, queue, state, restarts, stats }) => ({
+    workers: totals.map(({ number, state, restarts, stats }) => ({
       number,
-      queue,
+      queue: queueBase + number,
       state,
       restarts,
       packets: stats[Stat.PACKETS + Hook.PREROUTING]! + stats[Stat.PACKETS + Hook.OUTPUT]!,
-      ...(queues.get(queue) ?? { waiting: 0, queueDropped: 0, userDropped: 0 }),
+      ...(queues.get(queueBase + number) ?? { waiting: 0, queueDropped: 0, userDropped: 0 }),
     })),
     hooks: Object.fromEntries(
       HOOK_NAMES.map((name, hook) => [
@@ -186,11 +205,7 @@ export function formatStatus(status: Status): string {
   const { workers, hooks, drops, flows, rules } = status;
   const lines = [
     `hutter ${status.version}, pid ${status.pid}, up ${duration(status.uptime)}, control ${status.control}`,
-    `device     ${status.device}, diverted by iptables ${status.flavour}` +
-      (status.keep.length > 0 ? `, not diverted: ${status.keep.join(', ')}` : ''),
-    status.fail === 'open'
-      ? 'fail       open: when a queue is full or hutter is gone, packets pass UNFILTERED and UNTRANSLATED'
-      : 'fail       closed: when a queue is full or hutter is gone, packets are dropped',
+    ...(status.device === 'tun' ? status.interfaces.map(interfaceLine) : diversionLines(status)),
     `rules      ${Object.entries(rules)
       .map(([table, count]) => `${table} ${count}`)
       .join(', ')}; connections are ${status.tracking ? 'tracked' : 'not tracked: no rule needs them'}`,
@@ -220,6 +235,23 @@ export function formatStatus(status: Status): string {
   for (const [count, text] of troubles) if (count > 0) lines.push(`${count} ${text}`);
   for (const text of status.unhandled) lines.push(`not handled  ${text}`);
   return lines.join('\n') + '\n';
+}
+
+function diversionLines(status: Status): string[] {
+  return [
+    `device     ${status.device}, diverted by iptables ${status.flavour}` +
+      (status.keep.length > 0 ? `, not diverted: ${status.keep.join(', ')}` : ''),
+    status.fail === 'open'
+      ? 'fail       open: when a queue is full or hutter is gone, packets pass UNFILTERED and UNTRANSLATED'
+      : 'fail       closed: when a queue is full or hutter is gone, packets are dropped',
+  ];
+}
+
+function interfaceLine({ name, namespace, state, rate, bands }: InterfaceStatus): string {
+  const where = namespace === '' ? 'here' : `in ${namespace}`;
+  const counts = bands.map(({ waiting, sent, dropped }) => `${waiting} waiting, ${sent} sent, ${dropped} dropped`);
+  const egress = rate === 0 ? 'no rate, so its bands are idle' : `${rate} bit/s; bands: ${counts.join('; ')}`;
+  return `tun        ${name} ${where}, ${state}; ${egress}`;
 }
 
 function duration(seconds: number): string {

@@ -15,6 +15,7 @@ import { ControlError } from './server.js';
 import { StartError } from './router.js';
 import { loadRules, RulesRefused } from './rules.js';
 import { settingsFrom } from './settings.js';
+import { TunError } from './tun.js';
 
 /** Runs until a signal; the exit code. `options` are the command line's, by commander's names. */
 export async function up(options: Record<string, unknown>, version: string): Promise<number> {
@@ -46,6 +47,7 @@ function isExpected(error: unknown): error is Error {
   return (
     error instanceof ConfigError ||
     error instanceof DivertError ||
+    error instanceof TunError ||
     error instanceof ControlError ||
     error instanceof CompileError ||
     error instanceof HostError ||

@@ -69,6 +69,7 @@ const HEADER_CHECKSUM = 10;
 const UDP_HEADER = 8;
 /** RFC 791 §3.2 */
 const LEAST_MTU = 68;
+const MOST_MTU = 65_535;
 
 /** The parts a pipeline is put together from; all belong to one worker. */
 export interface PipelineParts {
@@ -349,6 +350,10 @@ export class Pipeline implements Answers, AddressQuestions {
   /** In by `local`, from a socket of the router's own: it has no route yet. */
   private fromSocket(p: Packet): Verdict {
     p.indev = 0;
+    if (this.tracking && (p.fragOffset | p.moreFragments) !== 0) {
+      const fate = this.reassemble(p);
+      if (fate !== Verdict.ACCEPT) return fate;
+    }
     const words = this.routes.words;
     const source = this.interfaces.isOwn(p.src) ? p.src : 0;
     const route = this.routes.output(p.dst, source, 0, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
@@ -411,8 +416,10 @@ export class Pipeline implements Answers, AddressQuestions {
     const verdict = this.input(p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     if (this.local !== 0) {
+      // Who receives needs no cutting.
       p.outdev = this.local;
-      this.routeMtu = this.interfaces.mtu(this.local);
+      this.routeMtu = MOST_MTU;
+      this.fragmentSize = 0;
       return Verdict.ACCEPT;
     }
     const toUs = this.routeType === RouteType.LOCAL;
@@ -441,6 +448,10 @@ export class Pipeline implements Answers, AddressQuestions {
     if ((p.flags & InFlag.CSUM_PARTIAL) !== 0 && field !== 0) mode = ChecksumMode.PSEUDO;
     const tooLong = gso ? this.segmentLength(p) > mtu : p.length > mtu;
     if (tooLong || this.fragmentSize !== 0) {
+      // Only the router's own come so far: what it forwards was refused before FORWARD.
+      if (tooLong && p.dontFragment !== 0 && this.exceeds(p, mtu)) {
+        return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
+      }
       if (gso || mtu < LEAST_MTU) return this.drop(DropReason.TOO_LONG);
       if (mode !== ChecksumMode.NONE) completeChecksum(p, p.l4 + field);
       return this.cut(batch, i, p);
@@ -466,10 +477,6 @@ export class Pipeline implements Answers, AddressQuestions {
   private cut(batch: Batch, i: number, p: Packet): Verdict {
     const { fragmenter, fragmentSize } = this;
     const mtu = fragmentSize !== 0 && fragmentSize < this.routeMtu ? fragmentSize : this.routeMtu;
-    if (p.dontFragment !== 0 && (fragmentSize === 0 || fragmentSize > this.routeMtu)) {
-      // Only the router's own come so far: what it forwards was refused before FORWARD.
-      return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, this.routeMtu);
-    }
     this.device.send(batch, i);
     this.sendPieces(p, mtu, fragmenter);
     this.stats[Stat.ACCEPTED]! += 1;

@@ -1,13 +1,12 @@
 /**
  * What the main thread and the workers share, and how they talk: the control block (epochs, acknowledgements), the
  * statistics, the rings, and the messages on a worker's port. The main thread makes all of it; a worker gets it in its
- * WorkerInit and never frees anything.
+ * WorkerInit (init.ts) and never frees anything.
  *
  * A worker's event loop never turns: it looks at the control block at every batch edge and takes its messages itself
  * (receiveMessageOnPort) when EPOCH has moved. The main thread posts first, then moves EPOCH, then wakes the worker
  * through its eventfd; so a worker that sees the new epoch finds the message.
  */
-import type { MessagePort } from 'node:worker_threads';
 
 /** Words of the control block, an Int32Array. */
 export const enum Control {
@@ -115,38 +114,6 @@ export const enum Stat {
 }
 export const STAT_COUNT = 64;
 
-/** What a worker is started with (piscina's task). Buffers are shared, the port is transferred. */
-export interface WorkerInit {
-  /** 0 … workers − 1. */
-  number: number;
-  device: NfqueueInit;
-  control: SharedArrayBuffer;
-  stats: SharedArrayBuffer;
-  log: SharedArrayBuffer;
-  /** Ring of connection events (conntrack/events.ts). */
-  events: SharedArrayBuffer;
-  /** The connection table: the worker attaches to the slot of its number (`recover` it first after a restart). */
-  connections: SharedArrayBuffer;
-  wakeFd: number;
-  port: MessagePort;
-  /** ifindexes whose reverse path was checked strictly before `up` relaxed it. Updated by `settings` messages. */
-  strictReversePath: number[];
-  /** Helpers switched on by port: `ftp`, `ftp:2121`, … (conntrack/helpers). */
-  helpers: readonly string[];
-  /** The kernel's timer frequency: limit and hashlimit count in its ticks. */
-  hz: number;
-  /** Program to begin with: nobody sees a packet before it is in place. */
-  program: Publication;
-}
-
-export interface NfqueueInit {
-  kind: 'nfqueue';
-  queue: number;
-  failOpen: boolean;
-  /** Packets the kernel keeps waiting for this queue. */
-  length: number;
-}
-
 /** One program with all that it names. */
 export interface Publication {
   /** Over a SharedArrayBuffer; verified. */
@@ -160,6 +127,8 @@ export interface Publication {
 export type WorkerMessage =
   | { type: 'publish'; publication: Publication }
   | { type: 'settings'; strictReversePath: number[] }
+  /** An interface is gone (TUN): its descriptor is let go of, and so are the routes by it. */
+  | { type: 'gone'; ifindex: number }
   | { type: 'stop' }
   /** For tests: throw, while holding the lock of a connection (−1 = of none). */
   | { type: 'fail'; entry: number };

@@ -13,21 +13,24 @@ import { PortHelpers } from './conntrack/helpers/helpers.js';
 import { EventRing } from './conntrack/events.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { Tracker } from './conntrack/track.js';
-import { Interfaces } from './interfaces.js';
+import type { NfqueueInit, TunInit, WorkerInit } from './init.js';
+import { Interfaces, type Link } from './interfaces.js';
 import { Batch, FULL_SLOT } from './io/batch.js';
+import type { Device } from './io/device.js';
 import { NfqueueDevice } from './io/nfqueue.js';
 import { Rtnetlink } from './io/rtnetlink.js';
+import { TunDevice } from './io/tun.js';
 import { LogWriter } from './log.js';
 import { Nat } from './nat/bind.js';
 import { forgetAddress, forgetInterface } from './nat/masquerade.js';
 import { Pipeline } from './pipeline.js';
-import { Routes } from './route/routes.js';
+import { Routes, type RouteSource } from './route/routes.js';
+import { StaticRoutes } from './route/static.js';
 import {
   Control,
   type Publication,
   Ring,
   Stat,
-  type WorkerInit,
   type WorkerMessage,
   WorkerState,
   WorkerWord,
@@ -42,6 +45,8 @@ setFlagsFromString('--max-inlined-bytecode-size-cumulative=4000');
 
 /** Packets a batch: enough to make the system calls cheap, few enough to stay in the cache. */
 const BATCH = 64;
+/** Every so many batches a busy worker looks whether interfaces are gone. */
+const LOOK_MASK = 63;
 /** How long an idle worker sleeps at most, in milliseconds: the table's housekeeping goes on meanwhile. */
 const IDLE_MS = 500;
 
@@ -59,8 +64,8 @@ class Worker {
   private readonly port: MessagePort;
   private readonly control: Int32Array;
   private readonly stats: Float64Array;
-  private readonly device: NfqueueDevice;
-  private readonly kernel = new Rtnetlink();
+  private readonly world: World;
+  private readonly device: Device;
   private readonly interfaces = new Interfaces();
   private readonly connections: ConntrackTable;
   private readonly nat: Nat;
@@ -87,15 +92,12 @@ class Worker {
     this.nat = new Nat(this.connections);
     const tracker = new Tracker(this.connections);
     if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);
-    this.routes = new Routes(this.kernel, this.interfaces);
+    const { device } = init;
+    this.world = device.kind === 'tun' ? new OwnWorld(device, init.wakeFd) : new KernelWorld(device, init.wakeFd);
+    this.device = this.world.device;
+    this.routes = new Routes(this.world.routes, this.interfaces);
     this.routes.setStrictReversePath(init.strictReversePath);
-    this.device = new NfqueueDevice({
-      queue: init.device.queue,
-      failOpen: init.device.failOpen,
-      maxLength: init.device.length,
-      capacity: BATCH,
-      wakeFd: init.wakeFd,
-    });
+    if (device.kind === 'tun') this.routes.setLooseReversePath(device.looseReversePath);
     this.pipeline = new Pipeline({
       tracker,
       nat: this.nat,
@@ -103,10 +105,11 @@ class Worker {
       interfaces: this.interfaces,
       device: this.device,
       stats: this.stats,
-      errorLimit: new ErrorLimit(errorInterval()),
+      errorLimit: new ErrorLimit(device.kind === 'tun' ? undefined : errorInterval()),
       log: new LogWriter(new Ring(init.log), this.stats),
       hz: init.hz,
       worker: init.number,
+      local: device.kind === 'tun' ? device.local : 0,
     });
     this.readInterfaces();
     this.takeUp(init.program);
@@ -137,14 +140,14 @@ class Worker {
       for (let i = 0; i < count; i++) pipeline.visit(batch, i);
       device.send(batch, count);
       if (count > 0) this.countBatch(stats);
+      if (count === 0 || (stats[Stat.BATCHES]! & LOOK_MASK) === 0) this.world.look();
     }
     this.say(WorkerState.STOPPED);
   }
 
   close(): void {
     this.connections.offline();
-    this.device.close();
-    this.kernel.close();
+    this.world.close();
   }
 
   private say(state: WorkerState): void {
@@ -167,7 +170,10 @@ class Worker {
       const message = received.message;
       if (message.type === 'publish') this.takeUp(message.publication);
       else if (message.type === 'settings') this.routes.setStrictReversePath(message.strictReversePath);
-      else if (message.type === 'fail') {
+      else if (message.type === 'gone') {
+        this.world.forget(message.ifindex);
+        this.readInterfaces();
+      } else if (message.type === 'fail') {
         if (message.entry >= 0) this.connections.lockEntry(message.entry);
         throw new Error('told to fail');
       } else this.stopping = true;
@@ -184,7 +190,7 @@ class Worker {
 
   private readInterfaces(): void {
     this.linkEpoch = Atomics.load(this.control, Control.LINK_EPOCH);
-    const lost = this.interfaces.replace(this.kernel.links());
+    const lost = this.interfaces.replace(this.world.links());
     // One worker forgets for all what was masqueraded with an address that is gone.
     if (this.number === 0) {
       for (const { ifindex, address } of lost) {
@@ -210,6 +216,88 @@ class Worker {
     stats[Stat.OVERRUNS] = device.overruns;
     stats[Stat.SEND_ERRORS] = device.sendErrors;
     stats[Stat.ROUTE_QUESTIONS] = this.routes.questions;
+  }
+}
+
+/** Where packets come from, and who knows the interfaces and routes. */
+interface World {
+  readonly device: Device;
+  readonly routes: RouteSource;
+  links(): readonly Link[];
+  /** Tells the main thread of interfaces that are gone. */
+  look(): void;
+  /** An interface is gone for good. */
+  forget(ifindex: number): void;
+  close(): void;
+}
+
+/** The kernel's queue; the kernel routes. */
+class KernelWorld implements World {
+  readonly device: Device;
+  readonly routes = new Rtnetlink();
+
+  constructor({ queue, failOpen, length }: NfqueueInit, wakeFd: number) {
+    this.device = new NfqueueDevice({ queue, failOpen, maxLength: length, capacity: BATCH, wakeFd });
+  }
+
+  links(): readonly Link[] {
+    return this.routes.links();
+  }
+  look(): void {
+    // The kernel's notices tell.
+  }
+  forget(): void {
+    // Likewise.
+  }
+  close(): void {
+    this.device.close();
+    this.routes.close();
+  }
+}
+
+/** TUN interfaces and routes of hutter's own. */
+class OwnWorld implements World {
+  readonly device: TunDevice;
+  readonly routes: RouteSource = { ask: (question, answer) => this.table.ask(question, answer) };
+  private table: StaticRoutes;
+  private present: Link[];
+  private readonly states: Int32Array;
+  private readonly seen: Int32Array;
+
+  constructor(
+    private readonly init: TunInit,
+    wakeFd: number,
+  ) {
+    this.device = new TunDevice({ ports: init.ports, wakeFd });
+    this.present = init.links;
+    this.table = new StaticRoutes(init.routes, init.links);
+    this.states = new Int32Array(init.states);
+    this.seen = new Int32Array(init.ports.length);
+    init.ports.forEach(({ ifindex }, i) => {
+      if (this.states[i] !== 0) this.forget(ifindex);
+    });
+  }
+
+  links(): readonly Link[] {
+    return this.present;
+  }
+
+  look(): void {
+    this.device.states(this.seen);
+    for (let i = 0; i < this.seen.length; i++) if (this.seen[i] !== 0) Atomics.store(this.states, i, this.seen[i]!);
+  }
+
+  forget(ifindex: number): void {
+    this.device.leave(ifindex);
+    this.present = this.present.filter(({ index }) => index !== ifindex);
+    this.table = new StaticRoutes(
+      this.init.routes.filter(({ oif }) => oif !== ifindex),
+      this.present,
+    );
+  }
+
+  close(): void {
+    this.device.close();
   }
 }
 

@@ -24,6 +24,7 @@ const LAYERS = [
   'pipeline',
   'answer',
   'log',
+  'init',
   'program',
   'nat',
   'conntrack',
@@ -44,7 +45,7 @@ const LAYERS = [
  */
 const CONTROL_MAY_IMPORT: readonly string[] = [
   'simulate',
-  'simulate',
+  'init',
   'program',
   'conntrack',
   'route',

@@ -100,6 +100,8 @@ export interface Native {
   tunInject(handle: TunPortsHandle, bytes: Uint8Array, start: number, end: number, ifindex: number): void;
   /** For each port in `tunAttach`'s order 0, or the errno it ended with. */
   tunStates(handle: TunPortsHandle, out: Int32Array): void;
+  /** Nothing more is read from or written to this interface. */
+  tunLeave(handle: TunPortsHandle, ifindex: number): void;
   /** Totals in the order of tun.c's STAT_*. */
   tunStats(handle: TunPortsHandle, out: Float64Array): void;
 

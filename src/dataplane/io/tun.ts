@@ -70,6 +70,11 @@ export class TunDevice implements Device {
     this.native.tunStates(this.handle, out);
   }
 
+  /** Lets go of an interface, whose descriptor is about to be closed. */
+  leave(ifindex: number): void {
+    this.native.tunLeave(this.handle, ifindex);
+  }
+
   /** The same object at each call, brought up to date. */
   get stats(): DeviceStats {
     const { words, totals } = this;

@@ -61,7 +61,7 @@ export const enum SourceCheck {
   OK = 0,
   /** The source is one of the router's own addresses: no neighbour can have sent it (fib_validate_source). */
   MARTIAN = 1,
-  /** rp_filter=1 had dropped it: the way back is by another interface. */
+  /** rp_filter had dropped it: the way back is by another interface (1), or there is none (2). */
   REVERSE_PATH = 2,
 }
 
@@ -90,6 +90,7 @@ export class Routes {
   policy = false;
   private epoch = 1;
   private strict = new Set<number>();
+  private loose = new Set<number>();
   private readonly question = new Int32Array(Question.WORDS);
   private readonly answer = new Int32Array(Answer.WORDS);
   private readonly reverse = new Int32Array(Answer.WORDS);
@@ -107,6 +108,12 @@ export class Routes {
   /** Interfaces on which a source must be reached back the same way (rp_filter=1 before hutter relaxed it). */
   setStrictReversePath(ifindexes: readonly number[]): void {
     this.strict = new Set(ifindexes);
+    this.forget();
+  }
+
+  /** Interfaces on which a source must be reachable by some interface (rp_filter=2). */
+  setLooseReversePath(ifindexes: readonly number[]): void {
+    this.loose = new Set(ifindexes);
     this.forget();
   }
 
@@ -172,14 +179,16 @@ export class Routes {
   private checkSource(src: number, dst: number, iif: number, mark: number, dscp: number): SourceCheck {
     if (src === 0 || this.interfaces.isLoopback(iif)) return SourceCheck.OK;
     if (this.interfaces.isOwn(src)) return SourceCheck.MARTIAN;
-    if (!this.strict.has(iif)) return SourceCheck.OK;
+    const strict = this.strict.has(iif);
+    if (!strict && !this.loose.has(iif)) return SourceCheck.OK;
     // __fib_validate_source() asks for the way back with the addresses exchanged; a packet's destination that is not
     // the router's own can't be asked for as a source, so policy by source is not seen here.
     this.put(src, this.interfaces.isOwn(dst) ? dst : 0, 0, 0, mark, dscp, 0, 0);
     this.source.ask(this.question, this.reverse);
     this.questions++;
-    const back = this.reverse[Answer.ERRNO] === 0 && this.reverse[Answer.OIF] === iif;
-    return back ? SourceCheck.OK : SourceCheck.REVERSE_PATH;
+    const reverse = this.reverse;
+    const back = reverse[Answer.ERRNO] === 0 && reverse[Answer.TYPE] === (RouteType.UNICAST as number);
+    return back && (!strict || reverse[Answer.OIF] === iif) ? SourceCheck.OK : SourceCheck.REVERSE_PATH;
   }
 
   private put(

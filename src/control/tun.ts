@@ -1,0 +1,288 @@
+/**
+ * Attached by TUN interfaces of hutter's own: each is made in the namespace that the configuration names, its other side
+ * set up as asked, and there is no kernel between them but hutter. The descriptors are kept here, a queue for each worker;
+ * the interfaces go when they are closed, so that no crash leaves one behind.
+ *
+ * `local` is one more, in hutter's own namespace: it has the router's addresses and routes, so that the router's own
+ * sockets are reached through INPUT and leave through OUTPUT.
+ *
+ * An interface that is deleted, or whose namespace goes, is reported once and left; the others go on.
+ */
+import { existsSync, statSync, writeFileSync } from 'node:fs';
+import type { DeviceInit } from '../dataplane/init.js';
+import type { InterfaceAddress, Link } from '../dataplane/interfaces.js';
+import { isNativeError, loadNative, type TunHandle } from '../dataplane/io/native.js';
+import { RequestError, Rtnetlink } from '../dataplane/io/rtnetlink.js';
+import { Hook } from '../dataplane/names.js';
+import { RouteType } from '../dataplane/route/routes.js';
+import type { Attachment } from './attachment.js';
+import type { Config } from './config.js';
+import type { LogInterface } from './log.js';
+import type { Router } from './router.js';
+import type { Settings } from './settings.js';
+import type { InterfaceStatus, Status } from './status.js';
+import { readPrefix, type Topology, topologyOf } from './topology.js';
+
+/** An interface can't be made; the message names it and says what to do. */
+export class TunError extends Error {
+  override readonly name = 'TunError';
+}
+
+/** Name of the interface to the router's own sockets. */
+export const LOCAL_NAME = 'hutter';
+const NETNS_DIRECTORY = '/run/netns';
+const LOOK_MS = 250;
+const EEXIST = 17;
+
+interface Port {
+  /** hutter's own number. */
+  ifindex: number;
+  name: string;
+  /** As configured; '' = hutter's own. */
+  namespace: string;
+  handle: TunHandle;
+  /** The namespace's file, and what it was when the interface was made. */
+  file: string;
+  inode: number;
+  rate: number;
+  gone: boolean;
+}
+
+export class TunAttachment implements Attachment {
+  private readonly ports: Port[] = [];
+  private readonly topology: Topology;
+  private readonly states: Int32Array;
+  private readonly native = loadNative();
+  private timer: NodeJS.Timeout | undefined;
+
+  /** Makes all interfaces, up and configured; packets wait in them. @throws TunError: none is left */
+  constructor(
+    private readonly settings: Settings,
+    private readonly say: (text: string) => void,
+  ) {
+    this.topology = topologyOf(settings);
+    this.states = new Int32Array(new SharedArrayBuffer((this.topology.links.length + 1) * 4));
+    try {
+      for (const link of this.topology.links) {
+        const config = settings.interfaces[link.name];
+        if (config !== undefined) this.make(link, config);
+      }
+      if (settings.local) this.makeLocal();
+    } catch (error) {
+      this.undo();
+      throw error;
+    }
+  }
+
+  private make({ index, name, mtu }: Link, config: Config['interfaces'][string]): void {
+    const namespace = String(config.namespace ?? '');
+    const file = namespaceFile(config.namespace);
+    const peer = config.peer?.name ?? name;
+    const where = `interface ${name}${namespace === '' ? '' : ` in namespace ${namespace}`}`;
+    const port = this.openPort(index, name, peer, namespace, file, config.rate ?? 0, where);
+    try {
+      const kernel = new Rtnetlink(file);
+      try {
+        const ifindex = kernel.links().find((link) => link.name === peer)!.index;
+        kernel.bringUp(ifindex, mtu);
+        for (const text of config.peer?.addresses ?? []) {
+          const { address, prefixLength } = readPrefix(text);
+          kernel.addAddress(ifindex, address, prefixLength);
+        }
+        for (const { to, via } of config.peer?.routes ?? []) {
+          const { address, prefixLength } = readPrefix(to);
+          kernel.addRoute(ifindex, address, prefixLength, via === undefined ? 0 : readPrefix(via).address);
+        }
+      } finally {
+        kernel.close();
+      }
+    } catch (error) {
+      throw new TunError(`${where}: ${(error as Error).message}`, { cause: error });
+    }
+    this.ports.push(port);
+  }
+
+  private makeLocal(): void {
+    const index = this.topology.links.length + 1;
+    const mtu = Math.max(...this.topology.links.map((link) => link.mtu));
+    const port = this.openPort(index, LOCAL_NAME, LOCAL_NAME, '', '', 0, `interface ${LOCAL_NAME} for \`local\``);
+    this.ports.push(port);
+    const kernel = new Rtnetlink();
+    try {
+      // What comes from here has passed hutter's own checks; its errors have the router's addresses on both sides.
+      for (const [key, value] of [
+        ['rp_filter', '2'],
+        ['accept_local', '1'],
+      ] as const)
+        writeFileSync(`/proc/sys/net/ipv4/conf/${LOCAL_NAME}/${key}`, value);
+      const ifindex = kernel.links().find((link) => link.name === LOCAL_NAME)!.index;
+      kernel.bringUp(ifindex, mtu);
+      const addresses = this.topology.links.flatMap((link) => link.addresses);
+      for (const { local } of addresses) kernel.addAddress(ifindex, local, 32);
+      for (const own of addresses) {
+        if (own.secondary || own.prefixLength === 32) continue;
+        const network = own.prefixLength === 0 ? 0 : own.local & (-1 << (32 - own.prefixLength));
+        this.addLocalRoute(kernel, ifindex, network, own.prefixLength, own.local);
+      }
+      for (const { dst, prefixLength, type, oif } of this.topology.routes) {
+        if (type !== RouteType.UNICAST) continue;
+        const source = this.topology.links.find((link) => link.index === oif)?.addresses[0]?.local ?? 0;
+        this.addLocalRoute(kernel, ifindex, dst, prefixLength, source);
+      }
+    } catch (error) {
+      throw new TunError(`interface ${LOCAL_NAME} for \`local\`: ${(error as Error).message}`, { cause: error });
+    } finally {
+      kernel.close();
+    }
+    this.topology.links.push({
+      index,
+      name: LOCAL_NAME,
+      mtu,
+      flags: 1,
+      mac: new Uint8Array(6),
+      addresses: [] as InterfaceAddress[],
+    });
+  }
+
+  /** A route that this namespace has by other ways stays as it is, with a word about it. */
+  private addLocalRoute(kernel: Rtnetlink, ifindex: number, dst: number, length: number, source: number): void {
+    try {
+      kernel.addRoute(ifindex, dst, length, 0, source);
+    } catch (error) {
+      if (!(error instanceof RequestError) || error.errno !== EEXIST) throw error;
+      const text = `${dst >>> 24}.${(dst >> 16) & 255}.${(dst >> 8) & 255}.${dst & 255}/${length}`;
+      this.say(`warning: this namespace has a route to ${text} already: the router's own sockets go that way`);
+    }
+  }
+
+  private openPort(
+    ifindex: number,
+    name: string,
+    peer: string,
+    namespace: string,
+    file: string,
+    rate: number,
+    where: string,
+  ): Port {
+    let handle: TunHandle;
+    try {
+      handle = this.native.tunOpen(file, peer, this.settings.workers);
+    } catch (error) {
+      throw new TunError(`${where}: ${explain(error, peer)}`, { cause: error });
+    }
+    const inode = file === '' ? 0 : statSync(file).ino;
+    return { ifindex, name, namespace, handle, file, inode, rate, gone: false };
+  }
+
+  deviceOf(number: number): DeviceInit {
+    const { links, routes } = this.topology;
+    return {
+      kind: 'tun',
+      ports: this.ports.map(({ handle, ifindex, name, gone }) => ({
+        fd: gone ? -1 : this.native.tunFd(handle, number),
+        ifindex,
+        hook: name === LOCAL_NAME ? Hook.OUTPUT : Hook.PREROUTING,
+      })),
+      links,
+      routes,
+      looseReversePath: this.filtered('loose'),
+      local: this.ports.find(({ name }) => name === LOCAL_NAME)?.ifindex ?? 0,
+      states: this.states.buffer as SharedArrayBuffer,
+    };
+  }
+
+  strictReversePath(): number[] {
+    return this.filtered('strict');
+  }
+
+  private filtered(how: 'loose' | 'strict'): number[] {
+    const { interfaces } = this.settings;
+    return this.topology.links.filter(({ name }) => interfaces[name]?.['rp-filter'] === how).map(({ index }) => index);
+  }
+
+  link(ifindex: number): LogInterface | undefined {
+    return this.topology.links.find(({ index }) => index === ifindex);
+  }
+
+  setTracking(): void {
+    // Fragments are put together by the workers, who know.
+  }
+
+  follow(router: Router): void {
+    this.timer = setInterval(() => {
+      this.ports.forEach((port, i) => {
+        if (!port.gone) this.lookAfter(router, port, i);
+      });
+    }, LOOK_MS);
+    this.timer.unref();
+  }
+
+  private lookAfter(router: Router, port: Port, i: number): void {
+    const errno = Atomics.load(this.states, i);
+    const namespaceGone = port.file !== '' && statSync(port.file, { throwIfNoEntry: false })?.ino !== port.inode;
+    if (errno === 0 && !namespaceGone) return;
+    port.gone = true;
+    Atomics.store(this.states, i, errno === 0 ? 1 : errno);
+    const what = namespaceGone ? `its namespace ${port.namespace} is gone` : 'it has been deleted';
+    this.say(`interface ${port.name}: ${what}; the others go on`);
+    router.forgetInterface(port.ifindex).then(
+      () => this.native.close(port.handle),
+      (error: unknown) => this.say((error as Error).message),
+    );
+  }
+
+  open(): void {
+    // They are up already.
+  }
+
+  summary(): string {
+    const names = this.ports.map(({ name, namespace }) => (namespace === '' ? name : `${name} in ${namespace}`));
+    return `interfaces ${names.join(', ')}`;
+  }
+
+  status(): Pick<Status, 'flavour' | 'interfaces' | 'unhandled'> {
+    return {
+      flavour: '',
+      interfaces: this.ports.map(({ name, namespace, gone, rate }): InterfaceStatus => ({
+        name,
+        namespace,
+        state: gone ? 'gone' : 'up',
+        rate,
+        bands: [],
+      })),
+      unhandled: ['IPv6: dropped and counted (not-ipv4)'],
+    };
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+  }
+
+  undo(): void {
+    clearInterval(this.timer);
+    for (const port of this.ports) if (!port.gone) this.native.close(port.handle);
+    this.ports.length = 0;
+  }
+}
+
+/** Of a name that ip-netns(8) gave, a path, or a process; '' = this namespace. */
+function namespaceFile(namespace: string | number | undefined): string {
+  if (namespace === undefined) return '';
+  if (typeof namespace === 'number' || /^\d+$/.test(namespace)) return `/proc/${namespace}/ns/net`;
+  return namespace.includes('/') ? namespace : `${NETNS_DIRECTORY}/${namespace}`;
+}
+
+function explain(error: unknown, name: string): string {
+  if (!isNativeError(error)) return (error as Error).message;
+  const { code, syscall } = error;
+  if (syscall === 'open(namespace)' && code === 'ENOENT')
+    return 'there is no such namespace (ip netns list shows them)';
+  if (syscall === 'setns')
+    return `its namespace can't be entered (${error.message}): run as root or with CAP_SYS_ADMIN`;
+  if (syscall.startsWith('open(/dev/net/tun)') && !existsSync('/dev/net/tun'))
+    return 'there is no /dev/net/tun: load the module tun, or give the container that device';
+  if (code === 'EBUSY' || code === 'EEXIST')
+    return `there is an interface ${name} already: remove it or choose another`;
+  if (code === 'EPERM') return 'no permission to make interfaces: run as root or with CAP_NET_ADMIN';
+  return error.message;
+}
