@@ -45,6 +45,7 @@ enum in_flag {
   IN_FLAG_CUT = 1 << 3,
   IN_FLAG_UID = 1 << 4,
   IN_FLAG_GID = 1 << 5,
+  IN_FLAG_NO_SOCKET = 1 << 6,
 };
 
 enum out_flag {

@@ -13,6 +13,7 @@ import { answersForbidden, HEADER_LENGTH as ICMP_HEADER, IcmpType } from './wire
 
 const IP_HEADER = 20;
 const TCP_HEADER = 20;
+const TCP_CHECKSUM = 16;
 /** RFC 792 asked for 8 bytes of quote; the kernel quotes as much as fits into 576 bytes (RFC 1812 §4.3.2.3). */
 const ERROR_LENGTH = 576;
 /** ip_default_ttl */
@@ -76,7 +77,10 @@ function hasChecksum(p: Packet): boolean {
   }
 }
 
-/** nf_send_reset(): a reset that ends the connection `p` belongs to. With `p`'s TOS it is tcp_v4_send_reset()'s. */
+/**
+ * nf_send_reset(): a reset that ends the connection `p` belongs to. With `p`'s TOS it is tcp_v4_send_reset()'s. Its checksum
+ * is the pseudo-header's sum until `finishReset`, as the kernel's is on its way (CHECKSUM_PARTIAL): errors about it quote that.
+ */
 export function buildReset(p: Packet, out: Uint8Array, start: number, tos = 0): number {
   if (p.protocol !== Proto.TCP || p.tcpOk === 0) return 0;
   if ((p.tcpFlags & TcpFlag.RST) !== 0 || !checksumOk(p)) return 0;
@@ -98,9 +102,15 @@ export function buildReset(p: Packet, out: Uint8Array, start: number, tos = 0): 
     setU32(out, tcp + 8, (u32(p.bytes, l4 + 4) + syn + fin + payload) | 0);
     setU8(out, tcp + 13, TcpFlag.RST | TcpFlag.ACK);
   }
-  const pseudo = pseudoSum(p.dst, p.src, Proto.TCP, TCP_HEADER);
-  setU16(out, tcp + 16, ~sum(out, tcp, tcp + TCP_HEADER, pseudo) & 0xffff);
+  setU16(out, tcp + TCP_CHECKSUM, pseudoSum(p.dst, p.src, Proto.TCP, TCP_HEADER));
   return length;
+}
+
+/** Computes the checksum of a reset that is about to be sent. */
+export function finishReset(p: Packet): void {
+  setU16(p.bytes, p.l4 + TCP_CHECKSUM, 0);
+  const pseudo = pseudoSum(p.src, p.dst, Proto.TCP, p.l4Length);
+  setU16(p.bytes, p.l4 + TCP_CHECKSUM, ~sum(p.bytes, p.l4, p.end, pseudo) & 0xffff);
 }
 
 /** Whether nf_send_unreach() has an error sent about `p`: nothing about a later fragment or what is damaged. */

@@ -17,10 +17,10 @@
  * puts fragments together, routes, answers and cuts (`kernelRoutes` false; ip/). What can go no further (no route, TTL at its end, too long) is answered
  * here when it has a connection (see answerError); else it goes back as PREROUTING left it, and the kernel answers.
  */
-import { ANSWER_LENGTH, buildError, buildReply, buildReset, ErrorLimit, mayRefuse } from './answer.js';
+import { ANSWER_LENGTH, buildError, buildReply, buildReset, ErrorLimit, finishReset, mayRefuse } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
-import { isIcmpError } from './conntrack/icmp.js';
+import { isDetachedError, isIcmpError } from './conntrack/icmp.js';
 import type { Interfaces } from './interfaces.js';
 import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';
 import type { Device } from './io/device.js';
@@ -242,8 +242,12 @@ export class Pipeline implements Answers, AddressQuestions {
     const verdict = this.prerouting(p);
     if (verdict !== Verdict.ACCEPT) return verdict;
 
+    const looped = this.interfaces.isLoopback(p.indev);
+    if (looped && p.headerLength > IP_HEADER && optionsProblem(p.bytes, p.start, p.headerLength) !== 0) {
+      return Verdict.ACCEPT;
+    }
     // It was routed on its way out; the kernel doesn't route it again, nor would RTM_GETROUTE answer for it.
-    if (this.interfaces.isLoopback(p.indev)) {
+    if (looped) {
       this.routeType = this.addressType(p.dst, 0);
       return this.routeType === RouteType.UNICAST ? Verdict.ACCEPT : this.input(p);
     }
@@ -542,7 +546,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private output(p: Packet, attached: boolean): Verdict {
     this.enter(Hook.OUTPUT, 0, p.outdev, p);
     // An error of the kernel's own is attached to what it is about before its first hook (icmp.c, nf_ct_attach).
-    if (this.tracking !== 0 && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0) {
+    if (this.tracking !== 0 && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0 && !isDetachedError(p)) {
       track(this.tracker, p, Hook.OUTPUT);
       if (p.ct >= 0) attached = true;
       else p.ctState = 0;
@@ -739,8 +743,9 @@ export class Pipeline implements Answers, AddressQuestions {
       if (length !== 0 && limited && !this.errorLimit.allow(p.src, this.context.now)) return;
     }
     if (length === 0) return;
-    answer.flags = 0;
+    answer.flags = type === RESET ? InFlag.CSUM_PARTIAL | InFlag.NO_SOCKET : 0;
     answer.parse(bytes, 0, length);
+    if (type === OWN_RESET) finishReset(answer);
     answer.hook = Hook.OUTPUT;
     answer.indev = 0;
     answer.outdev = words[back + RouteField.OIF]!;
@@ -758,6 +763,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (verdict === Verdict.ACCEPT) verdict = this.postrouting(answer);
     if (!attached && answer.ct >= 0) release(this.tracker, answer);
     if (verdict !== Verdict.ACCEPT) return;
+    if (type === RESET) finishReset(answer);
     this.stats[Stat.ANSWERS]! += 1;
     if (this.kernelRoutes || answer.length <= this.routeMtu) {
       const outdev = words[back + RouteField.TYPE] === RouteType.LOCAL ? this.local : answer.outdev;

@@ -1,7 +1,7 @@
 /** Evaluators by themselves: arguments encoded as records do, at the edges of each. */
 import t from 'tap';
 import { InFlag } from '../../src/dataplane/io/batch.js';
-import { Hook, Proto, Verdict } from '../../src/dataplane/names.js';
+import { CtState, Hook, Proto, Verdict } from '../../src/dataplane/names.js';
 import type { Packet } from '../../src/dataplane/packet.js';
 import { encodeAddrtype, matchAddrtype } from '../../src/dataplane/program/addrtype.js';
 import { encodeSpi, matchAh, matchEsp } from '../../src/dataplane/program/ah.js';
@@ -410,9 +410,10 @@ t.test('time: days, spans over midnight, dates', (t) => {
 });
 
 t.test('owner', (t) => {
-  const test = (match: number, invert: number, flags: number): boolean => {
+  const test = (match: number, invert: number, flags: number, hook: Hook = Hook.PREROUTING): boolean => {
     const p = packet();
     p.flags = flags;
+    p.hook = hook;
     p.uid = 1000;
     p.gid = -2;
     return matchOwner(at(encodeOwner(match, invert, 1000, 1001, 0xfffffffe, 0xffffffff)), AT, p);
@@ -421,6 +422,9 @@ t.test('owner', (t) => {
   t.same([test(1, 0, known), test(1, 1, known), test(2, 0, known), test(2, 2, known)], [true, false, true, false]);
   t.same([test(4, 0, known), test(4, 4, known)], [true, false]);
   t.same([test(1, 0, 0), test(1, 1, 0), test(4, 0, 0), test(4, 4, 0)], [false, true, false, true], 'no socket');
+  const kernels = (match: number, invert: number, flags = 0): boolean => test(match, invert, flags, Hook.OUTPUT);
+  t.same([kernels(4, 0), kernels(4, 4), kernels(1, 0), kernels(1, 1), kernels(5, 1)], [true, false, false, true, true]);
+  t.same([kernels(4, 0, InFlag.NO_SOCKET), kernels(4, 4, InFlag.NO_SOCKET)], [false, true], 'a reset of hutter’s own');
   t.end();
 });
 
@@ -629,9 +633,9 @@ t.test('CT: the first target that speaks counts', (t) => {
     t.equal(applyCT(at(encodeCT(flags, zone, helper, events, expected)), AT, p), -1);
   };
   ct(CtFlag.ZONE_ORIGINAL, 5, 1, 3);
-  t.same([p.ctZones, p.ctHelper, p.ctEvents & 0xffff], [5, 1, 3]);
+  t.same([p.ctZones, p.ctHelper, p.ctEvents], [5, 1, 3]);
   ct(CtFlag.NOTRACK);
-  t.equal(p.ctState, 0);
+  t.equal(p.ctState, CtState.NEW, 'the rest of raw sees a new connection');
   const fresh = (): void => {
     p.ctZones = p.ctHelper = p.ctEvents = p.ctState = 0;
   };
@@ -640,11 +644,17 @@ t.test('CT: the first target that speaks counts', (t) => {
   t.equal(p.ctZones, 7 << 16);
   fresh();
   ct(0, 9, 0, 0, 1);
-  t.same([p.ctZones, p.ctEvents & 0xffff], [(9 << 16) | 9, 0x8000]);
+  t.same([p.ctZones, p.ctEvents], [(9 << 16) | 9, 0x8000]);
   fresh();
   ct(CtFlag.NOTRACK);
   ct(0, 9);
   t.same([p.ctState, p.ctZones], [16, 0]);
+  fresh();
+  p.ct = 1;
+  p.ctState = CtState.RELATED;
+  ct(CtFlag.NOTRACK);
+  ct(0, 9);
+  t.same([p.ctState, p.ctZones], [CtState.RELATED, 0], 'what comes with its connection keeps it');
   t.end();
 });
 

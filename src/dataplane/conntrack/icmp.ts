@@ -6,7 +6,7 @@ import { Proto } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u16, u32, u8 } from '../wire/bytes.js';
 import { sum } from '../wire/checksum.js';
-import { HEADER_LENGTH, isError } from '../wire/icmp.js';
+import { HEADER_LENGTH, IcmpType, isError } from '../wire/icmp.js';
 import { invertible, invertPorts, packKey } from './key.js';
 import { Outcome } from './outcome.js';
 import { Setting } from './settings.js';
@@ -20,6 +20,10 @@ const ECHO = 8;
 const TIMESTAMP = 13;
 const INFORMATION = 15;
 const ADDRESS_MASK = 17;
+
+// Codes.
+const PORT_UNREACHABLE = 3;
+const REASSEMBLY = 1;
 
 // IPv4 header (RFC 791).
 const IP_FRAGMENT = 6;
@@ -81,6 +85,18 @@ export function icmpPacket(t: ConntrackTable, p: Packet, entry: number, dir: num
   t.refresh(entry, t.setting(Setting.ICMP_TIMEOUT));
   t.accountPacket(entry, dir, p.length);
   return Outcome.ACCEPT;
+}
+
+/**
+ * Whether the kernel has let go of the connection when it sends this error of its own: about a datagram that no socket
+ * wants (udp_rcv), or a packet whose fragments didn't all come (ip_expire).
+ */
+export function isDetachedError(p: Packet): boolean {
+  if (p.icmpType === IcmpType.TIME_EXCEEDED) return p.icmpCode === REASSEMBLY;
+  if (p.icmpType !== IcmpType.DEST_UNREACH || p.icmpCode !== PORT_UNREACHABLE) return false;
+  const at = p.l4 + HEADER_LENGTH + IP_PROTOCOL;
+  const protocol = at < p.end ? u8(p.bytes, at) : 0;
+  return protocol === Proto.UDP || protocol === Proto.UDPLITE;
 }
 
 /** Whether the packet is an ICMP error with its type there to read. */

@@ -76,6 +76,8 @@ export const enum InFlag {
   CUT = 1 << 3,
   UID = 1 << 4,
   GID = 1 << 5,
+  /** No socket sends it: a reset of hutter's own. */
+  NO_SOCKET = 1 << 6,
 }
 
 export const enum OutFlag {

@@ -21,8 +21,6 @@ export const enum CtFlag {
 
 /** In EVENTS: a bit that no change has, for connections of which nothing is to be told. */
 const NO_EVENTS = 1 << 15;
-/** In Packet.ctEvents, above all events: a CT target has spoken. */
-const SPOKEN = 1 << 16;
 
 /** `events` and `expected`: what --ctevents and --expevents ask for; one of them alone leaves nothing of the other. */
 export const encodeCT = (flags: number, zone: number, helper: number, events: number, expected: number): number[] => [
@@ -33,7 +31,8 @@ export const encodeCT = (flags: number, zone: number, helper: number, events: nu
 ];
 
 export function applyCT(program: Int32Array, at: number, p: Packet): number {
-  if (p.ctState === CtState.UNTRACKED || (p.ctEvents & SPOKEN) !== 0) return CONTINUE;
+  // Rules have spoken already, or the packet came with its connection: looped, or an answer.
+  if (p.ct >= 0 || p.ctState !== 0) return CONTINUE;
   const flags = program[at]!;
   if ((flags & CtFlag.NOTRACK) !== 0) {
     p.ctState = CtState.UNTRACKED;
@@ -43,7 +42,9 @@ export function applyCT(program: Int32Array, at: number, p: Packet): number {
   const direction = flags & (CtFlag.ZONE_ORIGINAL | CtFlag.ZONE_REPLY);
   p.ctZones = (direction === CtFlag.ZONE_REPLY ? 0 : zone) | (direction === CtFlag.ZONE_ORIGINAL ? 0 : zone << 16);
   p.ctHelper = program[at + 2]!;
-  p.ctEvents = program[at + 3]! | SPOKEN;
+  p.ctEvents = program[at + 3]!;
+  // What rules see until the packet is tracked.
+  p.ctState = CtState.NEW;
   return CONTINUE;
 }
 

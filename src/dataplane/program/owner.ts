@@ -1,8 +1,10 @@
 /**
  * -m owner (net/netfilter/xt_owner.c): MATCH INVERT (OwnerTest bits) UID_MIN UID_MAX GID_MIN GID_MAX, unsigned. The queue
- * tells uid and gid of the sending socket's file; a packet without them has no socket here.
+ * tells uid and gid of the sending socket's file. The kernel's own sockets, which send ICMP errors and TCP resets, have no
+ * file; nor has the answer to a SYN as the queue shows it, which is its listener's.
  */
 import { InFlag } from '../io/batch.js';
+import { Hook, Proto } from '../names.js';
 import type { Packet } from '../packet.js';
 import { argument, type Op } from './op.js';
 
@@ -25,8 +27,9 @@ export const encodeOwner = (
 export function matchOwner(program: Int32Array, at: number, p: Packet): boolean {
   const match = program[at]!;
   const invert = program[at + 1]!;
-  if ((p.flags & InFlag.UID) === 0) return (match ^ invert) === 0;
+  if ((p.flags & InFlag.UID) === 0 && !hasSocket(p)) return (match ^ invert) === 0;
   if ((match & invert & OwnerTest.SOCKET) !== 0) return false;
+  if ((p.flags & InFlag.UID) === 0) return ((match ^ invert) & (OwnerTest.UID | OwnerTest.GID)) === 0;
   if ((match & OwnerTest.UID) !== 0) {
     const uid = p.uid >>> 0;
     const within = uid >= program[at + 2]! >>> 0 && uid <= program[at + 3]! >>> 0;
@@ -39,6 +42,12 @@ export function matchOwner(program: Int32Array, at: number, p: Packet): boolean 
   }
   return true;
 }
+
+/** Whether a packet without an owner comes from a socket of the kernel's. */
+const hasSocket = (p: Packet): boolean =>
+  p.hook === Hook.OUTPUT &&
+  (p.flags & InFlag.NO_SOCKET) === 0 &&
+  (p.protocol === Proto.ICMP || p.protocol === Proto.TCP);
 
 export const owner: Op = {
   name: 'owner',
