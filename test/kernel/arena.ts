@@ -19,11 +19,10 @@ import { mac, Wire } from './wire.js';
 
 const PORTS = 3;
 const ADDRESSES = [['10.1.0.1/24'], ['198.51.100.1/24', '198.51.100.2/24'], ['10.2.0.1/24']];
-const NEIGHBOURS = [
-  ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.1.0.5'],
-  ['198.51.100.10', '198.51.100.11', '198.51.100.12', '198.51.100.254'],
-  ['10.2.0.2', '10.2.0.3', '10.2.0.4'],
-];
+/** Rules can translate to anybody there: nobody is asked for, or errors would come seconds later. */
+const NEIGHBOURS = ['10.1.0.', '198.51.100.', '10.2.0.'].map((network) =>
+  Array.from({ length: 255 }, (_, i) => `${network}${i}`),
+);
 /** A comment of rules that `onlyKernel` holds: they aren't counted. */
 export const FAULT = 'hutter-judge-fault';
 const HUTTER = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../bin/hutter.mjs');
@@ -54,6 +53,7 @@ export class Arena {
   private constructor(
     private readonly network: Network,
     private readonly kernel: Namespace,
+    private readonly hutter: Namespace,
     private readonly control: Control,
     readonly wire: Wire,
     private readonly said: () => string,
@@ -69,7 +69,7 @@ export class Arena {
       const socket = path.join(network.dir, 'control');
       writeFileSync(rules, EMPTY);
       const workers = String(options.workers ?? 1);
-      const args = ['up', '--rules', rules, '--control', socket, '--workers', workers, '--helpers', 'ftp'];
+      const args = ['up', '--rules', rules, '--control', socket, '--workers', workers];
       const child = hutter.spawn(process.execPath, [HUTTER, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
       let words = '';
       child.stdout!.on('data', (chunk: Buffer) => (words += chunk.toString()));
@@ -85,7 +85,7 @@ export class Arena {
       const control = await Control.open(socket);
       const places = sides.flatMap(({ router, far }) => [router, far].map(({ name }) => `/run/netns/${name}`));
       const wire = Wire.start(network.dir, places, PORTS);
-      return new Arena(network, kernel, control, wire, () => words);
+      return new Arena(network, kernel, hutter, control, wire, () => words);
     } catch (error) {
       await network.close();
       throw error;
@@ -107,15 +107,18 @@ export class Arena {
   async clear(): Promise<void> {
     const [kernel, hutter] = await Promise.all([this.restoreKernel(EMPTY), this.restoreHutter(EMPTY)]);
     if (kernel || hutter) throw new Error(`clearing: ${kernel?.text ?? ''}${hutter?.text ?? ''}`);
+    // What errors have taught the routers about paths goes with them.
+    const forget = 'echo 1 > /proc/sys/net/ipv4/route/flush';
     await Promise.all([
-      this.inKernel('conntrack', ['-F'], ''),
+      this.within(this.kernel, 'sh', ['-c', `conntrack -F; ${forget}`], ''),
+      this.within(this.hutter, 'sh', ['-c', forget], ''),
       this.control.ask({ program: 'conntrack', argv: ['-F'] }),
     ]);
   }
 
   /** Loads rules on both; what each said if it refused. */
   async load(rules: string): Promise<[Refusal | undefined, Refusal | undefined]> {
-    const refusals = await Promise.all([this.restoreKernel(withHelper(rules)), this.restoreHutter(rules)]);
+    const refusals = await Promise.all([this.restoreKernel(rules), this.restoreHutter(rules)]);
     if (this.onlyKernel !== '') await this.inKernel('iptables-legacy-restore', ['--noflush'], this.onlyKernel);
     return refusals;
   }
@@ -149,8 +152,12 @@ export class Arena {
   }
 
   private inKernel(command: string, args: string[], input: string): Promise<Answer> {
+    return this.within(this.kernel, command, args, input);
+  }
+
+  private within(where: Namespace, command: string, args: string[], input: string): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      const child = spawn('nsenter', [`--net=/run/netns/${this.kernel.name}`, command, ...args]);
+      const child = spawn('nsenter', [`--net=/run/netns/${where.name}`, command, ...args]);
       let stdout = '';
       let stderr = '';
       child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString('latin1')));
@@ -174,7 +181,8 @@ function router(network: Network, side: string): { router: Namespace; far: Names
     );
     far.ip(`link set e${i} arp off up`);
     router.ip(...ADDRESSES[i]!.map((address) => `address add ${address} dev if${i}`), `link set if${i} up`);
-    router.ip(...NEIGHBOURS[i]!.map((host) => `neigh replace ${host} lladdr ${mac(true, i)} nud permanent dev if${i}`));
+    const strangers = NEIGHBOURS[i]!.filter((host) => !ADDRESSES[i]!.includes(`${host}/24`));
+    router.ip(...strangers.map((host) => `neigh replace ${host} lladdr ${mac(true, i)} nud permanent dev if${i}`));
     const ethtool = spawnSync('ip', [
       'netns',
       'exec',
@@ -200,11 +208,13 @@ function router(network: Network, side: string): { router: Namespace; far: Names
     'net.ipv4.ipfrag_time': 600,
     'net.ipv4.ipfrag_max_dist': 0,
     'net.ipv4.conf.all.send_redirects': 0,
+    'net.ipv4.conf.all.accept_redirects': 0,
     'net.ipv4.conf.default.send_redirects': 0,
     'net.ipv4.conf.all.rp_filter': 0,
     ...Object.fromEntries(
       Array.from({ length: PORTS }, (_, i) => [
         [`net.ipv4.conf.if${i}.send_redirects`, 0],
+        [`net.ipv4.conf.if${i}.accept_redirects`, 0],
         [`net.ipv4.conf.if${i}.rp_filter`, 0],
       ]).flat(),
     ),
@@ -214,21 +224,9 @@ function router(network: Network, side: string): { router: Namespace; far: Names
   return { router, far };
 }
 
-// By u32: the tcp match would drop every segment that ends in its header.
-const HELPER_RULE = '-p tcp -m u32 --u32 "0x0>>0x16&0x3c@0x0&0xffff=0x15" -j CT --helper ftp';
-
-/** Rules for which the kernel tracks; the helper's own rule would make it track for the others, too. */
+/** Rules for which both sides track connections. */
 export const NEEDS_CONNECTIONS =
   /-m (conntrack|state|connlimit|connmark|connbytes|connlabel|helper|cluster)|-j (SNAT|DNAT|MASQUERADE|REDIRECT|NETMAP|CONNMARK|CT)/;
-
-/** The kernel binds helpers by rules alone: those that hutter has as a setting stand before all others. */
-function withHelper(rules: string): string {
-  const lines = [`-A PREROUTING ${HELPER_RULE}`, `-A OUTPUT ${HELPER_RULE}`].join('\n');
-  if (!NEEDS_CONNECTIONS.test(rules)) return rules;
-  const raw = /^\*raw\n(?::.*\n)*/m.exec(rules);
-  if (!raw) return `*raw\n${lines}\nCOMMIT\n${rules}`;
-  return rules.slice(0, raw.index + raw[0].length) + lines + '\n' + rules.slice(raw.index + raw[0].length);
-}
 
 function countsOf(save: string): Count[] {
   const result: Count[] = [];
@@ -238,8 +236,7 @@ function countsOf(save: string): Count[] {
     const rule = /^\[(\d+:\d+)\] (.*)$/.exec(line);
     if (line.startsWith('*')) table = line.slice(1);
     else if (policy) result.push({ table, rule: policy[1]!, count: policy[2]! });
-    else if (rule && !rule[2]!.endsWith(HELPER_RULE) && !rule[2]!.includes(FAULT))
-      result.push({ table, rule: rule[2]!, count: rule[1]! });
+    else if (rule && !rule[2]!.includes(FAULT)) result.push({ table, rule: rule[2]!, count: rule[1]! });
   }
   // A table nobody has touched isn't there in the kernel; it is there, and empty, in hutter.
   const used = new Set(result.filter(({ rule }) => rule.startsWith('-A')).map((entry) => entry.table));

@@ -6,6 +6,10 @@
 export const ICMP = 1;
 export const TCP = 6;
 export const UDP = 17;
+export const ESP = 50;
+export const AH = 51;
+export const SCTP = 132;
+export const UDPLITE = 136;
 
 /** What a packet carries, by protocol. Payloads are Latin-1 text. */
 export type Transport =
@@ -24,6 +28,8 @@ export type Transport =
     }
   | { proto: typeof UDP; sport: number; dport: number; payload?: string; noSum?: boolean }
   | { proto: typeof ICMP; type: number; code: number; rest: number; payload?: string }
+  /** `chunks` in hex, each a multiple of four bytes long. */
+  | { proto: typeof SCTP; sport: number; dport: number; tag: number; chunks: string }
   /** Anything else, in hex. */
   | { proto: number; raw: string };
 
@@ -71,14 +77,33 @@ const pseudo = (packet: Uint8Array, length: number): number => sum16(packet, 12,
 /** Where the transport checksum lies in its header, −1 if the protocol has none that we know. */
 function checksumField(proto: number): number {
   if (proto === TCP) return 16;
-  if (proto === UDP) return 6;
+  if (proto === UDP || proto === UDPLITE) return 6;
   return proto === ICMP ? 2 : -1;
+}
+
+/** CRC-32C, bit by bit (RFC 9260, appendix A). */
+function crc32c(bytes: Uint8Array): number {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return ~crc >>> 0;
+}
+
+/** The SCTP checksum of a whole packet, as it should be and as it is. */
+function sctpSums(packet: Uint8Array, l4: number): [number, number] {
+  const copy = Buffer.from(packet.subarray(l4));
+  const is = copy.readUInt32LE(8);
+  copy.writeUInt32LE(0, 8);
+  return [crc32c(copy), is];
 }
 
 /** Writes the right transport checksum into a whole packet. */
 export function fixTransport(packet: Buffer): void {
   const l4 = (packet[0]! & 15) * 4;
   const field = checksumField(packet[9]!);
+  if (packet[9] === SCTP && l4 + 12 <= packet.length) packet.writeUInt32LE(sctpSums(packet, l4)[0], l4 + 8);
   if (field < 0 || l4 + field + 2 > packet.length) return;
   packet.writeUInt16BE(0, l4 + field);
   const first = packet[9] === ICMP ? 0 : pseudo(packet, packet.length - l4);
@@ -93,6 +118,13 @@ export function fixHeader(packet: Buffer): void {
 
 function transportBytes(l4: Transport): Buffer {
   if ('raw' in l4) return Buffer.from(l4.raw, 'hex');
+  if (l4.proto === SCTP) {
+    const common = Buffer.alloc(12);
+    common.writeUInt16BE(l4.sport, 0);
+    common.writeUInt16BE(l4.dport, 2);
+    common.writeUInt32BE(l4.tag >>> 0, 4);
+    return Buffer.concat([common, Buffer.from(l4.chunks, 'hex')]);
+  }
   const payload = Buffer.from(l4.payload ?? '', 'latin1');
   if (l4.proto === TCP) {
     const options = Buffer.from(l4.options ?? '', 'hex');
@@ -146,6 +178,7 @@ export function build(spec: PacketSpec): Buffer {
   if (odd.checksum && field >= 0 && start + field + 2 <= packet.length) {
     packet.writeUInt16BE(sum16(packet, start + field, start + field + 2, odd.checksum), start + field);
   }
+  if (odd.checksum && l4.proto === SCTP) packet[start + 8]! ^= 1;
   if (odd.cut !== undefined && odd.cut < transport.length) {
     packet = packet.subarray(0, start + odd.cut);
     packet.writeUInt16BE(packet.length, 2);
@@ -186,7 +219,7 @@ function portsAt(packet: Uint8Array, start: number): number {
   const l4 = start + (packet[start]! & 15) * 4;
   if ((((packet[start + 6]! << 8) | packet[start + 7]!) & 0x1fff) !== 0) return 0;
   const proto = packet[start + 9]!;
-  if ((proto === TCP || proto === UDP) && l4 + 4 <= packet.length) return l4;
+  if ((proto === TCP || proto === UDP || proto === SCTP || proto === UDPLITE) && l4 + 4 <= packet.length) return l4;
   if (proto === ICMP && l4 + 6 <= packet.length && QUERIES.has(packet[l4]!)) return l4 + 4;
   return 0;
 }
@@ -203,7 +236,7 @@ export function endsOf(packet: Buffer, start = 0): Ends {
 }
 
 /** A checksum at `field` follows what it covers: the sum was `from` and is `to` (RFC 1624). */
-function follow(packet: Buffer, field: number, from: number, to: number): void {
+export function follow(packet: Buffer, field: number, from: number, to: number): void {
   if (from === to) return;
   const old = ~packet.readUInt16BE(field) & 0xffff;
   packet.writeUInt16BE(~sum16(packet, 0, 0, old + (~from & 0xffff) + to) & 0xffff, field);
@@ -221,7 +254,15 @@ export function withEnds(packet: Buffer, ends: Ends, start = 0): Buffer {
     if (proto !== ICMP) result.writeUInt16BE(ends.dport, at + 2);
   }
   follow(result, start + 10, sum16(packet, start + 12, start + 20), sum16(result, start + 12, start + 20));
-  const field = start + (packet[start]! & 15) * 4 + checksumField(proto);
+  const l4 = start + (packet[start]! & 15) * 4;
+  if (proto === SCTP) {
+    if (start === 0 && l4 + 12 <= packet.length) {
+      const [should, is] = sctpSums(packet, l4);
+      if (should === is) fixTransport(result);
+    }
+    return result;
+  }
+  const field = l4 + checksumField(proto);
   const none = proto === UDP && packet.readUInt16BE(Math.min(field, packet.length - 2)) === 0;
   if (at === 0 || field + 2 > packet.length || none) return result;
   const ports = (bytes: Buffer): number => sum16(bytes, at, proto === ICMP ? at + 2 : at + 4);
@@ -240,6 +281,10 @@ export function wrongness(
   const header = off(sum16(packet, start, l4));
   const field = checksumField(packet[start + 9]!);
   const fragmented = (((packet[start + 6]! << 8) | packet[start + 7]!) & 0x3fff) !== 0;
+  if (packet[start + 9] === SCTP && l4 + 12 <= packet.length && !fragmented) {
+    const [should, is] = sctpSums(packet, l4);
+    return { header, transport: should === is ? 0 : 1, none: false };
+  }
   if (field < 0 || l4 + field + 2 > packet.length || fragmented) return { header, transport: undefined, none: false };
   const none = packet[start + 9] === UDP && packet[l4 + 6] === 0 && packet[l4 + 7] === 0;
   const whole = packet.subarray(start);
@@ -265,7 +310,10 @@ export function describe(packet: Buffer, start = 0): string {
     );
     words.push(`off=${packet[l4 + 12]! >> 4} data=${packet.length - l4 - (packet[l4 + 12]! >> 4) * 4}`);
   } else if (proto === UDP) words.push(`UDP ${ends.src}:${ends.sport} > ${ends.dst}:${ends.dport}`);
-  else if (proto === ICMP && packet.length >= l4 + 8) {
+  else if (proto === SCTP && packet.length >= l4 + 16) {
+    words.push(`SCTP ${ends.src}:${ends.sport} > ${ends.dst}:${ends.dport} chunk=${packet[l4 + 12]}`);
+    words.push(`tag=${packet.readUInt32BE(l4 + 4).toString(16)}`);
+  } else if (proto === ICMP && packet.length >= l4 + 8) {
     words.push(`ICMP ${ends.src} > ${ends.dst} type=${packet[l4]} code=${packet[l4 + 1]}`);
     words.push(`rest=${packet.readUInt32BE(l4 + 4).toString(16)}`);
   } else words.push(`proto ${proto} ${ends.src} > ${ends.dst}`);

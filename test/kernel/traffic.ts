@@ -2,8 +2,8 @@
  * Random traffic: flows of several kinds, each a life from first packet to last with accidents on the way, shuffled into
  * one list of events. Few hosts and few ports, so that flows collide.
  */
-import { FROM_ROUTER } from './wire.js';
-import { ICMP, type Oddity, type PacketSpec, TCP, type Transport, UDP } from './packets.js';
+import { FROM_ROUTER, isRouter, USER } from './wire.js';
+import { AH, ESP, ICMP, type Oddity, type PacketSpec, SCTP, TCP, type Transport, UDP, UDPLITE } from './packets.js';
 import type { Random } from './random.js';
 import type { ErrorEvent, Event, PacketEvent } from './scenario.js';
 
@@ -29,6 +29,8 @@ const ROUTER: Host[] = ['10.1.0.1', '198.51.100.1', '10.2.0.1', '198.51.100.2'].
   port: FROM_ROUTER,
   address,
 }));
+/** The same by a user's program. */
+const PROGRAM: Host[] = ROUTER.map(({ address }) => ({ port: USER, address }));
 const NOWHERE: Host[] = ['100.64.0.1', '10.1.0.255', '224.0.0.5', '127.0.0.1', '255.255.255.255'].map((address) => ({
   port: 1,
   address,
@@ -82,6 +84,7 @@ class Life {
       this.icmp,
       this.ftp,
       this.other,
+      this.sctp,
       this.fragments,
     ];
     r.pick(...kinds).call(this);
@@ -102,6 +105,7 @@ class Life {
       [INSIDE, ROUTER],
       [ROUTER, OUTSIDE],
       [ROUTER, INSIDE],
+      [PROGRAM, OUTSIDE],
       [INSIDE, INSIDE],
       r.once(4) ? [INSIDE, NOWHERE] : [DMZ, OUTSIDE],
       r.once(4) ? [STRANGE, INSIDE] : [INSIDE, OUTSIDE],
@@ -333,17 +337,65 @@ class Life {
   }
 
   private other(): void {
-    const { r } = this;
+    const { r, talk } = this;
+    const ports = talk.sport.toString(16).padStart(4, '0') + talk.dport.toString(16).padStart(4, '0');
     for (let n = 1 + r.below(3); n > 0; n--) {
-      const proto = r.pick(47, 50, 99, 4, 253);
-      this.add(r.pick<0 | 1>(0, 1), { proto, raw: r.pick('', '0000080045000014', 'deadbeef'.repeat(4)) });
+      // UDP-Lite with a coverage of 8, 0 (all) and a wrong one; no checksum of it is right.
+      const raw = r.pick<[number, string]>(
+        [47, r.pick('', '0000080045000014', '2081880b000400070000000100000001cafe', 'deadbeef'.repeat(4))],
+        [ESP, r.pick('0000000100000001' + 'aa'.repeat(16), '0000020000000001', '000000')],
+        [AH, r.pick('06040000000000010000000100112233445566778899aabb', '060400000000020000000001', '0604')],
+        [UDPLITE, ports + r.pick('0008ffff', '0000fffe', '00030001', '00080000') + '00'.repeat(8)],
+        [33, ports + '05000000' + r.pick('00', '02', '04', '16', '1e') + '000000' + '00'.repeat(8)],
+        [r.pick(99, 4, 253, 108), r.pick('', '0000080045000014', 'deadbeef'.repeat(4))],
+      );
+      this.add(r.pick<0 | 1>(0, 0, 1), { proto: raw[0], raw: raw[1] });
+    }
+  }
+
+  /** An association's life (RFC 9260), or chunks in no order. */
+  private sctp(): void {
+    const { r, talk } = this;
+    const tags = [0x01010101, 0x02020202];
+    const chunk = (way: 0 | 1, chunks: string, tag = tags[1 - way]!): void => {
+      const [sport, dport] = way === 0 ? [talk.sport, talk.dport] : [talk.dport, talk.sport];
+      if (r.once(20)) tag ^= 1;
+      this.add(way, { proto: SCTP, sport, dport, tag, chunks });
+    };
+    const init = (type: string, tag: number): string =>
+      `${type}000014${tag.toString(16).padStart(8, '0')}0000ffff00010001000000ab`;
+    const life: [0 | 1, string, number?][] = [
+      [0, init('01', tags[0]!), 0],
+      [1, init('02', tags[1]!)],
+      [0, '0a000008deadbeef'],
+      [1, '0b000004'],
+      [0, '0003001400000001000000000000000064617461'],
+      [1, '0300001000000001000010000000' + '0000'],
+      [1, '04000008aaaaaaaa'],
+      [0, '05000008aaaaaaaa'],
+    ];
+    const end: [0 | 1, string][] = r.pick(
+      [
+        [0, '0700000800000001'],
+        [1, '08000004'],
+        [0, '0e000004'],
+      ],
+      [[0, '06000004']],
+      [[1, '06000004']],
+      [],
+    );
+    for (const [way, chunks, tag] of [...life, ...end]) {
+      if (r.once(8)) continue;
+      chunk(way, chunks, tag);
+      if (r.once(12))
+        chunk(way === 0 ? 1 : 0, r.pick('0b000004', '0e000004', '0300', '', '00000000', '0a000008deadbeef'));
     }
   }
 
   private fragments(): void {
     const { r, talk } = this;
-    if (this.whole && talk.to.port === FROM_ROUTER) talk.to = DMZ[0]!;
-    if (talk.from.port === FROM_ROUTER) talk.from = INSIDE[0]!;
+    if (this.whole && isRouter(talk.to.port)) talk.to = DMZ[0]!;
+    if (isRouter(talk.from.port)) talk.from = INSIDE[0]!;
     const tcp: Transport = {
       proto: TCP,
       sport: talk.sport,
@@ -376,9 +428,9 @@ class Life {
   /** A control connection, a command that names an end, and a data connection to it. */
   private ftp(): void {
     const { r, talk, seq } = this;
-    const somewhere = ({ port }: Host, hosts: Host[]): boolean => port !== FROM_ROUTER && !hosts.includes(talk.to);
+    const somewhere = ({ port }: Host, hosts: Host[]): boolean => !isRouter(port) && !hosts.includes(talk.to);
     if (!somewhere(talk.from, NOWHERE) || !somewhere(talk.to, NOWHERE)) talk.to = DMZ[0]!;
-    if (talk.from.port === FROM_ROUTER) talk.from = INSIDE[0]!;
+    if (isRouter(talk.from.port)) talk.from = INSIDE[0]!;
     talk.dport = 21;
     seq[0] = 1000;
     seq[1] = 5000;

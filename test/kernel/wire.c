@@ -3,7 +3,7 @@
  *
  *     wire KERNEL-ROUTER KERNEL-FAR HUTTER-ROUTER HUTTER-FAR PORTS      (network namespaces by path; far ends e0, e1, …)
  *
- * stdin:  u8 port (255 = from the router itself), u8 0, u16 length for the kernel, u16 length for hutter, both packets:
+ * stdin:  u8 port (255, 254 = from the router itself), u8 0, u16 length for the kernel, u16 length for hutter, both packets:
  *         Ethernet frames, or IP packets when from the router. Length 0: nothing is sent on that side.
  * stdout: u16 count, u16 1 if waiting was given up, then per frame u8 side, u8 port, u16 length, the frame.
  * Numbers are little endian. An answer is given when hutter's queues are empty and both sides gave the same number of
@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,11 +31,12 @@
 #define PACKET_IGNORE_OUTGOING 23
 #endif
 #define MAX_PORTS 8
-#define FROM_ROUTER 255
+#define FROM_ROUTER 255 /* root's */
+#define USER 254        /* uid and gid 1000 */
 #define PATIENCE 25000000L /* ns without news */
 #define LIMIT 1000000000L  /* ns in all */
 
-static int far_end[2][MAX_PORTS], local[2], queues, ports;
+static int far_end[2][MAX_PORTS], local[2][2], queues, ports;
 static uint8_t answer[1 << 22];
 static size_t answer_length;
 static unsigned counts[2];
@@ -61,6 +63,17 @@ static int open_port(int number) {
   if (setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) < 0) die("PACKET_IGNORE_OUTGOING");
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
   if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0) die(name);
+  return fd;
+}
+
+/* A raw socket of a user's; the owner match asks for what the file system sees as its maker. */
+static int open_local(int id) {
+  int one = 1, fd;
+  setfsgid(id), setfsuid(id);
+  fd = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+  if (fd < 0) die("raw socket");
+  setfsuid(0), setfsgid(0);
+  setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
   return fd;
 }
 
@@ -110,7 +123,7 @@ static int waiting(void) {
 
 static void inject(int side, int port, const uint8_t *packet, size_t length) {
   if (length == 0) return;
-  if (port != FROM_ROUTER) {
+  if (port < USER) {
     /* EMSGSIZE: longer than the link; on both sides alike. */
     (void)!send(far_end[side][port], packet, length, 0);
     return;
@@ -118,18 +131,15 @@ static void inject(int side, int port, const uint8_t *packet, size_t length) {
   struct sockaddr_in to = { .sin_family = AF_INET };
   memcpy(&to.sin_addr, packet + 16, 4);
   /* What the router's rules refuse, its programs hear of: EPERM and the like are outcomes. */
-  (void)!sendto(local[side], packet, length, 0, (struct sockaddr *)&to, sizeof to);
+  (void)!sendto(local[side][FROM_ROUTER - port], packet, length, 0, (struct sockaddr *)&to, sizeof to);
 }
 
 int main(int argc, char **argv) {
   if (argc != 6) return 2;
   ports = atoi(argv[5]);
   for (int side = 0; side < 2; side++) {
-    int one = 1;
     enter(argv[1 + side * 2]);
-    local[side] = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
-    if (local[side] < 0) die("raw socket");
-    setsockopt(local[side], SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
+    for (int user = 0; user < 2; user++) local[side][user] = open_local(user ? 1000 : 0);
     if (side == 1 && (queues = open("/proc/self/net/netfilter/nfnetlink_queue", O_RDONLY)) < 0) die("nfnetlink_queue");
     enter(argv[2 + side * 2]);
     for (int port = 0; port < ports; port++) far_end[side][port] = open_port(port);

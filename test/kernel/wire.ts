@@ -9,8 +9,10 @@ import { fileURLToPath } from 'node:url';
 export type Side = 0 | 1;
 export const KERNEL: Side = 0;
 export const HUTTER: Side = 1;
-/** A packet's port when the router's own programs send it. */
+/** A packet's port when the router's own programs send it: root's, or a user's (uid and gid 1000). */
 export const FROM_ROUTER = 255;
+export const USER = 254;
+export const isRouter = (port: number): boolean => port >= USER;
 
 const SOURCE = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../../test/kernel/wire.c');
 
@@ -88,7 +90,7 @@ export class Wire {
     const port = ports[0] ?? 0;
     const data = [kernel, hutter].map((packet) => {
       if (packet === undefined) return Buffer.alloc(0);
-      return port === FROM_ROUTER ? packet.bytes : Buffer.concat([this.heads[port]!, packet.bytes]);
+      return isRouter(port) ? packet.bytes : Buffer.concat([this.heads[port]!, packet.bytes]);
     });
     const head = Buffer.alloc(6);
     head[0] = port;
