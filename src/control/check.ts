@@ -157,9 +157,10 @@ function checkUse({ extension, data }: Use, context: CheckContext): Refusal | un
 
 /** Why the kernel would refuse this rule in this place; undefined if it would take it. */
 export function checkRule(rule: RuleSpec, table: TableModel['name'], hooks: number): Refusal | undefined {
+  if (rule.matches.length === 0 && rule.target.kind !== 'extension') return undefined;
   const context: CheckContext = { table, hooks, rule };
-  for (const use of rule.matches) {
-    const refusal = checkUse(use, context);
+  for (let i = 0; i < rule.matches.length; i++) {
+    const refusal = checkUse(rule.matches[i]!, context);
     if (refusal) return refusal;
   }
   return rule.target.kind === 'extension' ? checkUse(rule.target.use, context) : undefined;

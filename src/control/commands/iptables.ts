@@ -187,8 +187,8 @@ function impossibleUse({ extension, data }: Use): string | undefined {
 
 /** Why hutter, other than the kernel, does not take a rule; undefined if it does. */
 export function impossible(rule: Pick<RuleSpec, 'matches' | 'target'>): string | undefined {
-  for (const use of rule.matches) {
-    const reason = impossibleUse(use);
+  for (let i = 0; i < rule.matches.length; i++) {
+    const reason = impossibleUse(rule.matches[i]!);
     if (reason !== undefined) return reason;
   }
   return rule.target.kind === 'extension' ? impossibleUse(rule.target.use) : undefined;

@@ -6,7 +6,7 @@ import { checkTable } from '../check.js';
 import { Getopt, longTable } from '../text/getopt.js';
 import { Exit, problem, TableError, ToolError } from '../text/problem.js';
 import { MAX_NAME, readCommand, VERSION, type ReadContext } from '../text/read.js';
-import { MAX_WORDS, plainWords, splitCounters, splitLines, wordsAt, type Word } from '../text/words.js';
+import { MAX_WORDS, plainWords, splitCounters, splitLines, splitWords, wordsAt } from '../text/words.js';
 import { CommitError, Unresolved } from './backend.js';
 import { errnoText, tableErrorText, type TableEdit } from './edit.js';
 import { eachChain, execute } from './iptables.js';
@@ -160,9 +160,9 @@ const lineFailed = (line: number): ToolError =>
 export class RestoreReader {
   /** The table that is open, between `*NAME` and COMMIT. */
   edit: TableEdit | undefined;
-  /** The words of the command that was read last, the offset in the line from which theirs count, and their place in argv. */
-  private words: readonly Word[] = [];
-  private wordsFrom = 0;
+  /** The command that was read last, its offset in the line, and the place of its words in argv. */
+  private text = '';
+  private textFrom = 0;
   private wordsInArgv = 0;
   private readonly context: ReadContext;
   /** Name of the last table line. */
@@ -187,13 +187,13 @@ export class RestoreReader {
 
   /** Offset in the line of the word with this index in argv; 0 if the line has no such word. */
   offsetOf(index: number): number {
-    const word = this.words[index - this.wordsInArgv];
-    return word ? this.wordsFrom + word.at : 0;
+    const word = wordsAt(this.text)[index - this.wordsInArgv];
+    return word ? this.textFrom + word.at : 0;
   }
 
   /** Nothing was read yet of a new line. */
   newLine(): void {
-    this.words = [];
+    this.text = '';
   }
 
   take(text: string): void {
@@ -294,16 +294,17 @@ export class RestoreReader {
 
   private rule(edit: TableEdit, text: string): void {
     const { session, options } = this;
-    const argv = [this.program, '-t', this.current];
-    this.words = [];
-    if (!options.noflush) for (let i = 0; i < options.verbose; i++) argv.push('-v');
+    const given = [this.program, '-t', this.current];
+    this.text = '';
+    if (!options.noflush) for (let i = 0; i < options.verbose; i++) given.push('-v');
     const counted = splitCounters(text, session.line);
-    if (options.counters && counted) argv.push('--set-counters', counted.packets, counted.bytes);
+    if (options.counters && counted) given.push('--set-counters', counted.packets, counted.bytes);
     const rest = counted?.rest ?? text;
-    this.wordsFrom = counted ? text.indexOf(rest) : 0;
-    this.wordsInArgv = argv.length;
-    this.words = wordsAt(rest, MAX_WORDS - argv.length);
-    for (const word of this.words) argv.push(word.text);
+    const words = splitWords(rest, MAX_WORDS - given.length);
+    this.text = rest;
+    this.textFrom = counted ? text.indexOf(rest) : 0;
+    this.wordsInArgv = given.length;
+    const argv = given.concat(words);
     const command = readCommand(argv, this.context);
     if (command.output !== undefined) {
       // -h and -V end the program, as they do in the tool; a line for ip6tables is passed over.

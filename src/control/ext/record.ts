@@ -60,11 +60,17 @@ export interface OptionCall<D> {
   readonly rule: RuleHead;
   readonly names: Names;
   /** Ids of the extension's options given so far, this one not included. */
-  readonly seen: ReadonlySet<string>;
+  readonly seen: Seen;
   /** Takes the next word of the command line as a second argument; undefined if there is none or it begins with - or !. */
   nextWord(): string | undefined;
   /** Prints a line on stderr without failing. */
   warn(text: string): void;
+}
+
+/** Ids of an extension's options. */
+export interface Seen {
+  has(id: string): boolean;
+  readonly size: number;
 }
 
 /** One option of an extension. Made by `option`, which ties `set`'s value to `arg`'s type. */
@@ -186,7 +192,7 @@ export interface ExtensionSpec<D> {
    */
   readonly plain?: boolean;
   /** After the last option, before the framework's own check of mandatory, excl and also. */
-  finalCheck?(data: D, seen: ReadonlySet<string>, call: { warn(text: string): void; rule: RuleHead }): void;
+  finalCheck?(data: D, seen: Seen, call: { warn(text: string): void; rule: RuleHead }): void;
   /** Canonical text. Absent: the extension prints nothing of its own. */
   save?(data: D, context: PrintContext): string;
   /** Text of -L. Absent: nothing (targets) or `NAME ` (matches). */

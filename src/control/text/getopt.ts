@@ -102,7 +102,7 @@ export class Getopt {
     const name = equals < 0 ? text : text.slice(0, equals);
     this.index++;
     let option: LongOption | undefined;
-    for (const table of tables) option ??= table.byName.get(name);
+    for (let i = 0; i < tables.length && option === undefined; i++) option = tables[i]!.byName.get(name);
     if (!option) {
       const candidates = tables.flatMap((table) => table.options.filter((each) => each.name.startsWith(name)));
       option = candidates[0];

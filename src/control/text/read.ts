@@ -7,7 +7,7 @@
  * arguments attached to -s -d -p -i -o -j (`-s1.2.3.4`, `--source=1.2.3.4`), where 1.8.9 takes the whole word.
  */
 import { matchNamed, targetNamed } from '../ext/registry.js';
-import type { Extension, Names, Option, OptionCall, RuleHead, Use } from '../ext/record.js';
+import type { Extension, Names, Option, OptionCall, RuleHead, Seen, Use } from '../ext/record.js';
 import { type Counters, type RuleSpec } from '../model.js';
 import { parseProtocol, protocolName } from '../protocols.js';
 import { looseAddress, networkAddress, prefixMask, type Network } from './address.js';
@@ -185,11 +185,28 @@ export interface Command {
 interface Loading {
   readonly extension: Extension;
   readonly data: unknown;
-  readonly seen: Set<string>;
+  readonly seen: SeenList;
   /** A later use of the same name takes the options now. */
   completed: boolean;
   /** Index of the word that named it. */
   readonly word: number;
+}
+
+/** A list and one more: those of a rule are short, and one that grows by push gets room for seventeen. */
+const more = <T>(list: readonly T[], item: T): readonly T[] => (list.length === 0 ? [item] : [...list, item]);
+
+/** Few options are given: a list is smaller than a set. */
+class SeenList implements Seen {
+  private ids: readonly string[] = [];
+  has(id: string): boolean {
+    return this.ids.includes(id);
+  }
+  get size(): number {
+    return this.ids.length;
+  }
+  add(id: string): void {
+    if (!this.has(id)) this.ids = more(this.ids, id);
+  }
 }
 
 interface OptionCode {
@@ -213,6 +230,18 @@ function extensionLongs(extension: Extension): LongTable {
   return longs;
 }
 
+/** The core's go first, then the extensions', the newest first. */
+const CORE: readonly LongTable[] = [LONGS];
+const extended = new WeakMap<readonly LongTable[], Map<Extension, readonly LongTable[]>>();
+/** Rules load the same extensions again and again. */
+function withExtension(longs: readonly LongTable[], extension: Extension): readonly LongTable[] {
+  let known = extended.get(longs);
+  if (!known) extended.set(longs, (known = new Map()));
+  let more = known.get(extension);
+  if (!more) known.set(extension, (more = [LONGS, extensionLongs(extension), ...longs.slice(1)]));
+  return more;
+}
+
 const DEPRECATED_NOT =
   'Using intrapositioned negation (`--option ! this`) is deprecated in favor of extrapositioned (`! --option this`).\n';
 
@@ -223,8 +252,7 @@ export function readCommand(argv: readonly string[], context: ReadContext): Comm
 
 class Reader {
   private readonly getopt: Getopt;
-  /** The core's go first, then the extensions', the newest first. */
-  private longs: LongTable[] = [LONGS];
+  private longs: readonly LongTable[] = CORE;
   private command: number = Do.NONE;
   private options = 0;
   private inverted = 0;
@@ -248,9 +276,9 @@ class Reader {
   private bytes = 0n;
   private jump = '';
   private goto = false;
-  private readonly matches: Loading[] = [];
+  private matches: readonly Loading[] = [];
   private target: Loading | undefined;
-  private readonly helped: Pick<Extension, 'name' | 'help'>[] = [];
+  private helped: readonly Pick<Extension, 'name' | 'help'>[] = [];
   /** Word to blame for what is found wrong after the last option. */
   private blamed: number | undefined;
   private sourceAt = 0;
@@ -310,7 +338,7 @@ class Reader {
     const implied = this.impliedMatch();
     if (implied) {
       this.protocolUsed = true;
-      this.load(implied, this.matches);
+      this.load(implied);
       this.merge(implied);
       this.getopt.index--;
       return;
@@ -327,29 +355,27 @@ class Reader {
     return name === undefined ? undefined : matchNamed(name);
   }
 
-  /** A fresh use at the end of `uses`; options go to the last of a name. */
-  private load(extension: Extension, uses: Loading[]): Loading {
-    for (const earlier of uses) if (earlier.extension.name === extension.name) earlier.completed = true;
+  /** A fresh use at the end of the matches; options go to the last of a name. */
+  private load(extension: Extension): void {
+    const { matches } = this;
+    for (let i = 0; i < matches.length; i++)
+      if (matches[i]!.extension.name === extension.name) matches[i]!.completed = true;
     const loading: Loading = {
       extension,
       data: extension.init(),
-      seen: new Set(),
+      seen: new SeenList(),
       completed: false,
       word: this.lastWord,
     };
-    uses.push(loading);
-    return loading;
+    this.matches = more(matches, loading);
   }
 
   private merge(extension: Extension): void {
-    this.longs.splice(1, 0, extensionLongs(extension));
+    this.longs = withExtension(this.longs, extension);
   }
 
   private extensionOption({ extension, option }: OptionCode, given: string | undefined): void {
-    const loading =
-      extension.kind === 'target'
-        ? this.target
-        : this.matches.find((each) => each.extension === extension && !each.completed);
+    const loading = extension.kind === 'target' ? this.target : this.openMatch(extension);
     if (!loading) problem(`Unknown arg "${given ?? '(null)'}"`);
     const id = option.names[0];
     const { name } = extension;
@@ -386,6 +412,13 @@ class Reader {
     const value = option.arg ? option.arg.parse(call as OptionCall<never>) : true;
     option.set(loading.data, value, call);
     loading.seen.add(id);
+  }
+
+  private openMatch(extension: Extension): Loading | undefined {
+    const { matches } = this;
+    for (let i = 0; i < matches.length; i++)
+      if (matches[i]!.extension === extension && !matches[i]!.completed) return matches[i];
+    return undefined;
   }
 
   /** The old place of `!`, between option and argument. 1.8.9 reads it no more; the rulesets that have it still do. */
@@ -599,7 +632,7 @@ class Reader {
   private help(): string {
     if (this.matches.length === 0 && this.protocolName !== undefined) {
       const implied = matchNamed(this.protocolName);
-      if (implied) this.load(implied, this.matches);
+      if (implied) this.load(implied);
     }
     return helpText(
       this.context.program,
@@ -637,15 +670,15 @@ class Reader {
   private readJump(name: string): void {
     this.jumpAt = this.getopt.index - 1;
     this.jump = targetName(name);
-    if (STANDARD.has(name)) this.helped.push(STANDARD_HELP);
+    if (STANDARD.has(name)) this.helped = more(this.helped, STANDARD_HELP);
     const extension = this.findTarget(name);
     if (!extension) return;
-    this.helped.push(extension);
+    this.helped = more(this.helped, extension);
     if (extension.realName !== undefined && extension.noticeConversion)
       this.context.warn(
         `Notice: The ${name} target is converted into ${extension.realName} target in rule listing and saving.\n`,
       );
-    this.target = { extension, data: extension.init(), seen: new Set(), completed: false, word: this.lastWord };
+    this.target = { extension, data: extension.init(), seen: new SeenList(), completed: false, word: this.lastWord };
     this.merge(extension);
   }
 
@@ -659,9 +692,10 @@ class Reader {
       this.context.warn(
         `Notice: the ${name} match is converted into ${extension.realName} match in rule listing and saving.\n`,
       );
-    const again = this.matches.some((each) => each.extension === extension);
-    this.load(extension, this.matches);
-    if (!again) this.merge(extension);
+    const before = this.matches.length;
+    this.load(extension);
+    for (let i = 0; i < before; i++) if (this.matches[i]!.extension === extension) return;
+    this.merge(extension);
   }
 
   private checkChainName(name: string): void {
@@ -706,7 +740,7 @@ class Reader {
     if (this.table === 'nat' && (this.policy === 'DROP' || this.jump === 'DROP'))
       problem('\nThe "nat" table is not intended for filtering, the use of DROP is therefore inhibited.\n\n');
     if (this.wait === 0 && this.waitInterval) problem('--wait-interval only makes sense with --wait\n');
-    for (const match of this.matches) this.finalCheck(match);
+    for (let i = 0; i < this.matches.length; i++) this.finalCheck(this.matches[i]!);
     if (this.target) this.finalCheck(this.target);
     this.blamed = undefined;
     if (this.getopt.index < this.argv.length) problem('unknown arguments found on commandline');
@@ -714,12 +748,11 @@ class Reader {
     if (this.invert) problem('nothing appropriate following !');
 
     const rules = this.command & (Do.REPLACE | Do.INSERT | Do.DELETE | Do.APPEND | Do.CHECK);
-    const addresses = (text: string | undefined, at: number): Network[] => {
-      this.blamed = at;
-      return text === undefined ? (rules ? [{ addr: 0, mask: 0 }] : []) : readNetworks(text, this.context.names);
-    };
-    const sources = addresses(this.source, this.sourceAt);
-    const destinations = addresses(this.destination, this.destinationAt);
+    const none = rules ? ANY : NONE;
+    this.blamed = this.sourceAt;
+    const sources = this.source === undefined ? none : readNetworks(this.source, this.context.names);
+    this.blamed = this.destinationAt;
+    const destinations = this.destination === undefined ? none : readNetworks(this.destination, this.context.names);
     this.blamed = undefined;
     if ((sources.length > 1 || destinations.length > 1) && this.inverted & (Opt.SOURCE | Opt.DESTINATION))
       problem('! not allowed with multiple source or destination IP addresses');
@@ -738,6 +771,9 @@ class Reader {
   }
 
   private checkOptions(): void {
+    let illegal = 0;
+    for (let j = 0; j < ILLEGAL.length; j++) if (this.command & (1 << j)) illegal |= ILLEGAL[j]!;
+    if ((this.options & illegal) === 0) return;
     for (let i = 0; i < OPTION_LETTERS.length; i++) {
       const option = 1 << i;
       if (!(this.options & option)) continue;
@@ -757,19 +793,21 @@ class Reader {
 
   private finalCheck({ extension, data, seen, word }: Loading): void {
     this.blamed = word;
-    extension.finalCheck?.(data, seen, {
-      warn: (text) => {
+    if (extension.finalCheck) {
+      const warn = (text: string): void => {
         this.context.warn(text);
-      },
-      rule: this.head,
-    });
+      };
+      extension.finalCheck(data, seen, { warn, rule: this.head });
+    }
     if (extension.plain) return;
     const { name } = extension;
-    for (const option of extension.options) {
+    const { options } = extension;
+    for (let i = 0; i < options.length; i++) {
+      const option = options[i]!;
       const id = option.names[0];
       if (option.mandatory && !seen.has(id)) problem(`${name}: option "--${id}" must be specified\n`);
-      if (!seen.has(id)) continue;
-      for (const other of extension.options) {
+      if ((option.also.length === 0 && option.excl.length === 0) || !seen.has(id)) continue;
+      for (const other of options) {
         const otherId = other.names[0];
         if (other === option) continue;
         if (option.also.includes(otherId) && !seen.has(otherId))
@@ -825,6 +863,10 @@ function useOf({ extension, data }: Loading): Use {
   return { extension: find(extension.realName) ?? extension, data };
 }
 
+/** No address given: any, or none is asked for. */
+const ANY: readonly Network[] = [{ addr: 0, mask: 0 }];
+const NONE: readonly Network[] = [];
+
 /** Letter of the highest bit. */
 const letter = (letters: string, bits: number): string => letters[31 - Math.clz32(bits)] ?? '?';
 
@@ -845,25 +887,26 @@ function counter(text: string): bigint | undefined {
 }
 
 /** The tool's -s and -d: `address[/mask][,…]`; a host name may stand for several addresses. */
-export function readNetworks(text: string, names: Names): Network[] {
-  const networks: Network[] = [];
-  for (const part of text.split(',')) {
-    const item = part.replace(/^[ \t-\r]+/, '');
-    if (item.length > 255) problem('Hostname too long');
-    const slash = item.lastIndexOf('/');
-    const mask = slash < 0 ? -1 : readMask(item.slice(slash + 1));
-    // With a mask of nothing the name does not matter.
-    const name = mask === 0 ? '0.0.0.0' : slash < 0 ? item : item.slice(0, slash);
-    const address = looseAddress(name) ?? networkAddress(name);
-    const addresses = address === undefined ? names.host(name) : [address];
-    if (typeof addresses === 'string' || addresses.length === 0) problem(`host/network \`${name}' not found`);
-    for (const addr of addresses) networks.push({ addr: addr & mask, mask });
-  }
-  return networks;
+export function readNetworks(text: string, names: Names): readonly Network[] {
+  return text.includes(',') ? text.split(',').flatMap((part) => readNetwork(part, names)) : readNetwork(text, names);
+}
+
+function readNetwork(text: string, names: Names): readonly Network[] {
+  const item = text.charCodeAt(0) <= 32 ? text.replace(/^[ \t-\r]+/, '') : text;
+  if (item.length > 255) problem('Hostname too long');
+  const slash = item.lastIndexOf('/');
+  const mask = slash < 0 ? -1 : readMask(item.slice(slash + 1));
+  // With a mask of nothing the name does not matter.
+  const name = mask === 0 ? '0.0.0.0' : slash < 0 ? item : item.slice(0, slash);
+  const address = looseAddress(name) ?? networkAddress(name);
+  if (address !== undefined) return [{ addr: address & mask, mask }];
+  const addresses = names.host(name);
+  if (typeof addresses === 'string' || addresses.length === 0) problem(`host/network \`${name}' not found`);
+  return addresses.map((addr) => ({ addr: addr & mask, mask }));
 }
 
 function readMask(text: string): number {
-  const dotted = looseAddress(text, true);
+  const dotted = text.includes('.') ? looseAddress(text, true) : undefined;
   if (dotted !== undefined) return dotted;
   return prefixMask(wholeNumber(text, 0, 32) ?? problem(`invalid mask \`${text}' specified`));
 }
