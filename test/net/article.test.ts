@@ -418,10 +418,12 @@ const onOut: Record<string, Case> = {
   'sysctl -w net.ipv4.ip_forward=1': async (t, { fw, orlock, knock }) => {
     await fw.ok('sysctl -w net.ipv4.ip_forward=0');
     await knock.udpListen({ port: 4000, echo: true });
-    t.equal((await orlock.udpProbe({ host: OUT_HOST, port: 4000, timeoutMs: 200 })).outcome, 'timeout');
+    // What hutter's own interfaces take no kernel forwards, whatever it is told.
+    const without = fw.name === 'hutter-tun' ? 'reply' : 'timeout';
+    t.equal((await orlock.udpProbe({ host: OUT_HOST, port: 4000, timeoutMs: 200 })).outcome, without);
     t.equal(await fw.ok('sysctl -w net.ipv4.ip_forward=1'), 'net.ipv4.ip_forward = 1\n');
     t.equal((await orlock.udpProbe({ host: OUT_HOST, port: 4000 })).outcome, 'reply');
-    t.equal((await knock.udpReceived(4000)).length, 1);
+    t.equal((await knock.udpReceived(4000)).length, without === 'reply' ? 2 : 1);
   },
 
   'POSTROUTING -o out -j MASQUERADE': (t, net) =>
@@ -514,8 +516,10 @@ async function translates(t: Test, { fw, orlock, router, knock }: Topology, rule
 }
 
 /** On hutter, waits for a log line; the kernel keeps its log from other namespaces, there the counter must do. */
-async function logged(t: Test, fw: Engine, line: RegExp): Promise<void> {
+async function logged(t: Test, fw: Engine, onLink: RegExp): Promise<void> {
   if (fw.name === 'kernel') return;
+  // A TUN has no hardware addresses.
+  const line = fw.name === 'hutter' ? onLink : new RegExp(onLink.source.replace('([0-9a-f]{2}:){13}[0-9a-f]{2}', ''));
   await until('the log line', () => line.test(fw.said));
   t.match(fw.said, line, 'the log line is as the kernel prints it');
 }

@@ -1,9 +1,9 @@
 /**
- * The two engines a network test runs on: the kernel's own netfilter, driven by iptables-legacy (the judge), and
- * hutter. Both are driven by the same shell lines, in which `iptables`, `iptables-save` and `iptables-restore` mean the
- * engine's, so an article's command can be run exactly as printed.
+ * The engines a network test runs on: the kernel's own netfilter, driven by iptables-legacy (the judge), hutter by the
+ * kernel's queue, and hutter by TUN interfaces. All are driven by the same shell lines, in which `iptables`,
+ * `iptables-save` and `iptables-restore` mean the engine's, so an article's command can be run exactly as printed.
  *
- * HUTTER_TEST_ENGINE=kernel or hutter limits a run to one of them.
+ * HUTTER_TEST_ENGINE=kernel, hutter or hutter-tun limits a run to one of them.
  */
 import type { ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { ask } from '../../src/control/cli/client.js';
 import { type Namespace, type Network, type Output, type RunOptions, until } from '../../src/control/lab/netns.js';
 
-export type EngineName = 'kernel' | 'hutter';
+export type EngineName = 'kernel' | 'hutter' | 'hutter-tun';
 
 /** A rule or a chain's policy with its counters, as `iptables-save -c` tells them. */
 export interface Counted {
@@ -42,8 +42,9 @@ export const EMPTY_RULES = Object.entries(BUILT_IN)
 /** The engines this run is to use, the judge first. */
 export const ENGINES: readonly EngineName[] = (() => {
   const only = process.env['HUTTER_TEST_ENGINE'];
-  if (only === undefined) return ['kernel', 'hutter'];
-  if (only !== 'kernel' && only !== 'hutter') throw new Error(`HUTTER_TEST_ENGINE=${only}: kernel or hutter`);
+  if (only === undefined) return ['kernel', 'hutter', 'hutter-tun'];
+  if (only !== 'kernel' && only !== 'hutter' && only !== 'hutter-tun')
+    throw new Error(`HUTTER_TEST_ENGINE=${only}: kernel, hutter or hutter-tun`);
   return [only];
 })();
 
@@ -82,7 +83,7 @@ export class Engine {
   static async start(name: EngineName, network: Network, ns: Namespace, options: HutterOptions = {}): Promise<Engine> {
     const engine = new Engine(name, ns, network);
     ns.sysctl({ 'net.ipv4.ip_forward': 1 });
-    if (name === 'hutter') await engine.up(options);
+    if (name !== 'kernel') await engine.up(options);
     return engine;
   }
 

@@ -31,14 +31,15 @@ function lab(...args: string[]): { child: ChildProcess; said: () => string } {
   return { child, said: () => said };
 }
 
-t.test('lab --once: every check is listed and passes, nothing is left', async (t) => {
-  const { child, said } = lab('--once');
-  const { code } = await finished(child, { timeoutMs: 60_000 });
-  t.equal(code, 0, said());
-  for (const { title } of CHECKS) t.ok(said().includes(`  ok    ${title} `), title);
-  t.match(said(), new RegExp(`${CHECKS.length} of ${CHECKS.length} checks passed`));
-  t.same(remains(child.pid!), []);
-});
+for (const device of ['nfqueue', 'tun'])
+  t.test(`lab --once --device ${device}: every check is listed and passes, nothing is left`, async (t) => {
+    const { child, said } = lab('--once', '--device', device);
+    const { code } = await finished(child, { timeoutMs: 60_000 });
+    t.equal(code, 0, said());
+    for (const { title } of CHECKS) t.ok(said().includes(`  ok    ${title} `), title);
+    t.match(said(), new RegExp(`${CHECKS.length} of ${CHECKS.length} checks passed`));
+    t.same(remains(child.pid!), []);
+  });
 
 t.test('lab: the live view goes on until Ctrl-C, which removes everything', async (t) => {
   const { child, said } = lab();

@@ -6,9 +6,11 @@
  *     192.168.73.4   .1             128.61.70.47   128.61.70.200 (and other addresses of the outside world)
  */
 import { accessSync, constants } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import type { Test } from 'tap';
 import { type Host, startHost } from '../../src/control/lab/hosts.js';
-import { Network, closeAllOnSignals, sweep, until } from '../../src/control/lab/netns.js';
+import { type Namespace, Network, closeAllOnSignals, sweep, until } from '../../src/control/lab/netns.js';
 import { ENGINES, Engine, type EngineName, type HutterOptions } from './engine.js';
 import { type Ip, decodeFrame } from './frame.js';
 
@@ -75,6 +77,27 @@ export async function topology(t: Test, engine: EngineName, options: TopologyOpt
   const outside = options.outside ?? { dev: 'if1', router: `${ROUTER_OUTSIDE}/24`, host: `${KNOCK}/24` };
   const at = { orlock: net.namespace('orlock'), router: net.namespace('router'), knock: net.namespace('knock') };
   if (options.hosts) at.router.hosts(options.hosts);
+  const tun = engine === 'hutter-tun';
+  const up = tun ? await tunOptions(net, at, options, inside, outside) : options.up;
+  if (!tun) joinByLinks(net, at, options, inside, outside);
+  if (options.sysctl) at.router.sysctl(options.sysctl);
+  if (options.offload === false && !tun) await withoutOffload(at, inside.dev, outside.dev);
+  const [orlock, router, knock, fw] = await Promise.all([
+    startHost(at.orlock),
+    startHost(at.router),
+    startHost(at.knock),
+    Engine.start(engine, net, at.router, up),
+  ]);
+  if (options.offload === false && tun) {
+    for (const ns of [at.orlock, at.knock]) await mustRun(ns, 'ethtool', ['-K', 'eth0', 'tx', 'off', 'tso', 'off']);
+  }
+  return { network: net, fw, orlock, router, knock };
+}
+
+type Side = NonNullable<TopologyOptions['outside']>;
+type Places = Record<'orlock' | 'router' | 'knock', Namespace>;
+
+function joinByLinks(net: Network, at: Places, options: TopologyOptions, inside: Side, outside: Side): void {
   net.link(
     { at: at.router, dev: inside.dev, addresses: [inside.router] },
     { at: at.orlock, dev: 'eth0', addresses: [inside.host] },
@@ -87,47 +110,88 @@ export async function topology(t: Test, engine: EngineName, options: TopologyOpt
   );
   at.orlock.ip(`route add default via ${inside.router.split('/')[0]}`);
   at.knock.ip(`route add default via ${outside.router.split('/')[0]}`);
-  if (options.sysctl) at.router.sysctl(options.sysctl);
-  if (options.offload === false) {
-    for (const [ns, dev] of [
-      [at.router, inside.dev],
-      [at.router, outside.dev],
-      [at.orlock, 'eth0'],
-      [at.knock, 'eth0'],
-    ] as const) {
-      const result = await ns.run('ethtool', ['-K', dev, 'tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off']);
-      if (result.code !== 0) throw new Error(`ethtool: ${result.stderr}`);
-    }
-  }
-  const [orlock, router, knock, fw] = await Promise.all([
-    startHost(at.orlock),
-    startHost(at.router),
-    startHost(at.knock),
-    Engine.start(engine, net, at.router, options.up),
-  ]);
-  return { network: net, fw, orlock, router, knock };
 }
 
+async function withoutOffload(at: Places, inside: string, outside: string): Promise<void> {
+  for (const [ns, dev] of [
+    [at.router, inside],
+    [at.router, outside],
+    [at.orlock, 'eth0'],
+    [at.knock, 'eth0'],
+  ] as const)
+    await mustRun(ns, 'ethtool', ['-K', dev, 'tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off']);
+}
+
+async function mustRun(ns: Namespace, command: string, args: string[]): Promise<void> {
+  const result = await ns.run(command, args);
+  if (result.code !== 0) throw new Error(`${command}: ${result.stderr}`);
+}
+
+/** The same network with TUN interfaces instead of links: hutter makes them, in the hosts' namespaces. */
+async function tunOptions(
+  net: Network,
+  at: Places,
+  options: TopologyOptions,
+  inside: Side,
+  outside: Side,
+): Promise<HutterOptions> {
+  const side = ({ dev, router, host, more = [] }: Side, ns: Namespace, mtu = 1500): [string, unknown] => [
+    dev,
+    {
+      addresses: [router],
+      mtu,
+      namespace: ns.name,
+      peer: { name: 'eth0', addresses: [host, ...more], routes: [{ to: 'default', via: router.split('/')[0] }] },
+    },
+  ];
+  const config = {
+    device: 'tun',
+    local: true,
+    interfaces: Object.fromEntries([
+      side(inside, at.orlock, options.mtu?.inside),
+      side(outside, at.knock, options.mtu?.outside),
+    ]),
+  };
+  const file = path.join(net.dir, 'router.yaml');
+  await writeFile(file, JSON.stringify(config));
+  return { ...options.up, args: ['--config', file, ...(options.up?.args ?? [])] };
+}
+
+/** The engines whose router has the kernel's own interfaces. */
+export const ON_LINKS: readonly EngineName[] = ['kernel', 'hutter'];
+
 /** Runs `body` once for each engine of this run as a subtest of its own, the kernel first. */
-export function onEachEngine(t: Test, body: (t: Test, engine: EngineName) => Promise<void>): void {
-  for (const engine of ENGINES) void t.test(engine, (t) => body(t, engine));
+export function onEachEngine(
+  t: Test,
+  body: (t: Test, engine: EngineName) => Promise<void>,
+  among: readonly EngineName[] = ENGINES,
+): void {
+  for (const engine of ENGINES.filter((name) => among.includes(name))) void t.test(engine, (t) => body(t, engine));
 }
 
 /**
  * Runs `body` on each engine and demands that what it returns (addresses, codes, bytes, counters: whatever was seen)
  * is the same on hutter as on the kernel.
  */
-export function agree(t: Test, title: string, body: (t: Test, engine: EngineName) => Promise<unknown>): void {
+export function agree(
+  t: Test,
+  title: string,
+  body: (t: Test, engine: EngineName) => Promise<unknown>,
+  among: readonly EngineName[] = ENGINES,
+): void {
   void t.test(title, async (t) => {
     const seen = new Map<EngineName, unknown>();
-    for (const engine of ENGINES) {
+    const engines = ENGINES.filter((name) => among.includes(name));
+    for (const engine of engines) {
       await t.test(engine, async (t) => {
         seen.set(engine, await body(t, engine));
       });
     }
-    if (ENGINES.length < 2) return;
-    if (seen.size < 2) t.fail('one engine ended early');
-    else t.same(seen.get('hutter'), seen.get('kernel'), 'hutter did as the kernel does');
+    if (engines.length < 2) return;
+    for (const engine of engines.slice(1)) {
+      if (!seen.has(engine) || !seen.has('kernel')) t.fail('one engine ended early');
+      else t.same(seen.get(engine), seen.get('kernel'), `${engine} did as the kernel does`);
+    }
   });
 }
 

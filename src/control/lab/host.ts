@@ -341,8 +341,14 @@ export const calls = {
     const cap = new Cap();
     const buffer = Buffer.alloc(65_600);
     const frames: Uint8Array[] = [];
-    cap.on('packet', (bytes) => frames.push(Uint8Array.from(buffer.subarray(0, bytes))));
-    cap.open(o.device, o.filter ?? 'ip', CAPTURE_BUFFER, buffer);
+    // A TUN has no link header: it gets one that says IPv4.
+    const header = Uint8Array.of(...new Array<number>(12).fill(0), 0x08, 0x00);
+    let raw = false;
+    cap.on('packet', (bytes) => {
+      const frame = buffer.subarray(0, bytes);
+      frames.push(raw ? Buffer.concat([header, frame]) : Uint8Array.from(frame));
+    });
+    raw = cap.open(o.device, o.filter ?? 'ip', CAPTURE_BUFFER, buffer) === 'RAW';
     cap.setMinBytes?.(0);
     const id = nextId++;
     captures.set(id, { frames, close: () => cap.close() });

@@ -7,7 +7,7 @@
  * `openLab` builds it, `close` of its network takes it away. The router is driven through its control socket only.
  */
 import type { ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Request, ask } from '../cli/client.js';
@@ -35,8 +35,9 @@ const START_TIMEOUT_MS = 20_000;
 export interface LabOptions {
   /** Ends after the checks. */
   once?: boolean;
-  /** Passed on to `hutter up`, as the rest. */
+  /** `tun`: hutter has interfaces of its own in the hosts' namespaces; else they are joined to it by links. */
   device?: string;
+  /** Passed on to `hutter up`. */
   workers?: number;
 }
 
@@ -137,24 +138,41 @@ async function build(network: Network, options: LabOptions): Promise<Lab> {
   const inside = network.namespace('orlock');
   const middle = network.namespace('hutter');
   const outside = network.namespace('knock');
-  network.link(
-    { at: middle, dev: 'if0', addresses: [`${ROUTER_INSIDE}/24`] },
-    { at: inside, dev: 'eth0', addresses: [`${ORLOCK}/24`] },
-  );
-  network.link(
-    { at: middle, dev: 'if1', addresses: [`${ROUTER_OUTSIDE}/24`] },
-    { at: outside, dev: 'eth0', addresses: [`${KNOCK}/24`] },
-  );
-  inside.ip(`route add default via ${ROUTER_INSIDE}`);
-  outside.ip(`route add default via ${ROUTER_OUTSIDE}`);
-  middle.sysctl({ 'net.ipv4.ip_forward': 1 });
-
+  const sides: [Namespace, string, string, string][] = [
+    [inside, 'if0', ROUTER_INSIDE, ORLOCK],
+    [outside, 'if1', ROUTER_OUTSIDE, KNOCK],
+  ];
   const rules = path.join(packageRoot(), RULES);
   const control = path.join(network.dir, 'control.sock');
+  const args = ['up', '--rules', rules, '--control', control];
+  if (options.device === 'tun') {
+    // hutter makes the interfaces itself, in the hosts' namespaces.
+    const interfaces = sides.map(([host, dev, own, address]) => [
+      dev,
+      {
+        addresses: [`${own}/24`],
+        namespace: host.name,
+        peer: { name: 'eth0', addresses: [`${address}/24`], routes: [{ to: 'default', via: own }] },
+      },
+    ]);
+    const config = path.join(network.dir, 'lab.yaml');
+    writeFileSync(config, JSON.stringify({ device: 'tun', interfaces: Object.fromEntries(interfaces) }));
+    args.push('--config', config);
+  } else {
+    for (const [host, dev, own, address] of sides) {
+      network.link(
+        { at: middle, dev, addresses: [`${own}/24`] },
+        { at: host, dev: 'eth0', addresses: [`${address}/24`] },
+      );
+      host.ip(`route add default via ${own}`);
+    }
+    middle.sysctl({ 'net.ipv4.ip_forward': 1 });
+  }
+  if (options.workers !== undefined) args.push('--workers', String(options.workers));
   const [orlock, knock, router] = await Promise.all([
     startHost(inside),
     startHost(outside),
-    startRouter(middle, control, rules, options),
+    startRouter(middle, control, args),
   ]);
   await Promise.all([
     knock.serve({ port: 80, body: PAGE }),
@@ -166,10 +184,7 @@ async function build(network: Network, options: LabOptions): Promise<Lab> {
   return { network, orlock, knock, router, rules };
 }
 
-async function startRouter(at: Namespace, control: string, rules: string, options: LabOptions): Promise<Router> {
-  const args = ['up', '--rules', rules, '--control', control];
-  if (options.device !== undefined) args.push('--device', options.device);
-  if (options.workers !== undefined) args.push('--workers', String(options.workers));
+async function startRouter(at: Namespace, control: string, args: string[]): Promise<Router> {
   const child = at.spawn(process.execPath, [process.argv[1]!, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   const router = new Router(child, control);
   await until(
