@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { Boxes } from '../src/control/compile/tree/boxes.js';
+import { addressText } from '../src/dataplane/program/op.js';
 import { Key, KEYS } from '../src/dataplane/program/tree.js';
 
 const GZIP_MAGIC = 0x1f8b;
@@ -89,6 +90,38 @@ function prefix(address: number, length: number): [number, number] {
   const low = (address & mask) >>> 0;
   return [low, (low | ~mask) >>> 0];
 }
+
+/** The filters as a rules file: rules of FORWARD that accept and drop by turns. */
+export function rulesText({ low, high, count }: Boxes): string {
+  const lines = ['*filter', ':INPUT ACCEPT [0:0]', ':FORWARD ACCEPT [0:0]', ':OUTPUT ACCEPT [0:0]'];
+  for (let i = 0; i < count; i++) {
+    const b = i * KEYS;
+    const [address, ports] = [
+      (option: string, key: Key): string => {
+        const length = Math.clz32(low[b + key]! ^ high[b + key]!);
+        return length === 0 ? '' : ` ${option} ${addressText(low[b + key]!)}/${length}`;
+      },
+      (option: string, key: Key): string => {
+        const [first, last] = [low[b + key]!, high[b + key]!];
+        if (first === 0 && last === 65_535) return '';
+        return ` ${option} ${first === last ? first : `${first}:${last}`}`;
+      },
+    ];
+    const protocol = low[b + Key.PROTOCOL]!;
+    const name = protocol !== high[b + Key.PROTOCOL]! ? '' : (PROTOCOLS.get(protocol) ?? `${protocol}`);
+    const match = ports('--sport', Key.SPORT) + ports('--dport', Key.DPORT);
+    lines.push(
+      `-A FORWARD${address('-s', Key.SRC)}${address('-d', Key.DST)}${name === '' ? '' : ` -p ${name}`}` +
+        `${match === '' ? '' : ` -m ${name}${match}`} -j ${(i & 1) === 0 ? 'ACCEPT' : 'DROP'}`,
+    );
+  }
+  return [...lines, 'COMMIT', ''].join('\n');
+}
+const PROTOCOLS = new Map([
+  [1, 'icmp'],
+  [6, 'tcp'],
+  [17, 'udp'],
+]);
 
 /** The three classic shapes: an access list, a firewall's rules, a chain between networks. */
 export const SHAPES = ['acl', 'fw', 'ipc'] as const;

@@ -1,9 +1,11 @@
 /**
- * `npm run bench -- SCENARIO [options]`: one command for every bench. A scenario is a line of SCENARIOS; it gets the
+ * `npm run bench -- SCENARIO [options]`, or `hutter bench`: one command for every bench. A scenario is a line of SCENARIOS; it gets the
  * rest of the command line and returns what it measured, which --json prints. All compare within one run, interleaved,
  * and check what came out before they quote how fast it was.
  */
+import { existsSync } from 'node:fs';
 import { availableParallelism, cpus, release } from 'node:os';
+import path from 'node:path';
 import { parseArgs } from 'node:util';
 
 export interface Options {
@@ -18,10 +20,14 @@ export interface Options {
   readonly filters?: string | undefined;
   readonly trace?: string | undefined;
   readonly verify?: boolean;
+  /** A file in iptables-save format. */
+  readonly rules?: string | undefined;
 }
 
 export interface Scenario {
   readonly summary: string;
+  /** Needs what comes with the sources only. */
+  readonly sources?: true;
   readonly load: () => Promise<{ run: (options: Options) => Promise<unknown> }>;
 }
 
@@ -32,16 +38,26 @@ const bundled = (file: string) => async (): Promise<typeof import('./inprocess.j
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   nfqueue: {
     summary: 'packets a second through the kernel, C loops, npm nfqueue and hutter (root)',
+    sources: true,
     load: () => import('./nfqueue.js'),
   },
   classify: { summary: 'decision trees over filter sets, beside rte_acl', load: bundled('classify.mjs') },
-  inprocess: { summary: 'parsing, checksums and rule walking without a kernel', load: bundled('inprocess.mjs') },
+  load: {
+    summary: 'a rules file to enforced and to its trees, beside iptables-legacy-restore (root)',
+    load: bundled('load.mjs'),
+  },
+  inprocess: {
+    summary: 'parsing, checksums and rule walking without a kernel',
+    sources: true,
+    load: bundled('inprocess.mjs'),
+  },
 };
 
 const usage = (): string =>
   [
-    'usage: npm run bench -- SCENARIO [--seconds S] [--pairs N] [--flows N] [--json]',
-    '       npm run bench -- classify [--filters FILE --trace FILE] [--verify] [--json]   ClassBench files, plain or .gz',
+    'usage: hutter bench SCENARIO [--seconds S] [--pairs N] [--flows N] [--json]',
+    '       hutter bench classify [--filters FILE --trace FILE] [--verify] [--json]   ClassBench files, plain or .gz',
+    '       hutter bench load [--rules FILE] [--json]                                 a file in iptables-save format',
     ...Object.entries(SCENARIOS).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`),
   ].join('\n');
 
@@ -56,6 +72,7 @@ async function main(): Promise<number> {
       filters: { type: 'string' },
       trace: { type: 'string' },
       verify: { type: 'boolean', default: false },
+      rules: { type: 'string' },
     },
   });
   const name = positionals[0] ?? '';
@@ -68,6 +85,7 @@ async function main(): Promise<number> {
     filters: values.filters,
     trace: values.trace,
     verify: values.verify,
+    rules: values.rules,
   };
   if (scenario === undefined || positionals.length > 1) {
     console.error(usage());
@@ -78,6 +96,8 @@ async function main(): Promise<number> {
     console.error(`--${key} ${values[key]}: a number above 0 is needed`);
     return 2;
   }
+  if (scenario.sources && !existsSync(path.resolve(import.meta.dirname, '../../bench/main.ts')))
+    throw new Error(`bench ${name} needs the sources: clone the repository and run npm run bench -- ${name}`);
   const result = await (await scenario.load()).run(options);
   if (options.json) {
     const machine = {
@@ -86,8 +106,9 @@ async function main(): Promise<number> {
       cpu: cpus()[0]?.model ?? 'unknown',
       cores: availableParallelism(),
     };
-    // One pair of files: its figures stand on top.
-    const figures = options.filters === undefined ? { result } : (result as object);
+    // One file or pair of files: its figures stand on top.
+    const single = options.filters !== undefined || options.rules !== undefined;
+    const figures = single ? (result as object) : { result };
     console.log(JSON.stringify({ scenario: name, options, machine, ...figures }, null, 2));
   }
   return 0;

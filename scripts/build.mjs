@@ -27,8 +27,10 @@ const programs = {
   'bin/hutter-iptables.cjs': 'src/control/cli/iptables.ts',
   'bin/hutter-iptables-save.cjs': 'src/control/cli/iptables-save.ts',
   'bin/hutter-iptables-restore.cjs': 'src/control/cli/iptables-restore.ts',
+  'bench/main.mjs': 'bench/main.ts',
   'bench/inprocess.mjs': 'bench/inprocess.ts',
   'bench/classify.mjs': 'bench/classify.ts',
+  'bench/load.mjs': 'bench/load.ts',
 };
 
 rmSync('dist', { recursive: true, force: true });

@@ -156,6 +156,7 @@ export class Daemon {
             [...chains.values()].reduce((sum, { rules }) => sum + rules.length, 0),
           ]),
       ),
+      trees: keeper.trees,
       ...this.attachment.status(),
     };
   }

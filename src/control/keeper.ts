@@ -48,6 +48,11 @@ export class Keeper implements Backend {
     return this.compiled;
   }
 
+  /** Chains with a decision tree, and those that wait for one. */
+  get trees(): { grown: number; growing: number } {
+    return this.compiler.treeCounts(SLACK);
+  }
+
   /** The workers run the first program. */
   attach(router: Router): void {
     this.router = router;

@@ -39,11 +39,11 @@ function version(): string {
   }
 }
 
-/** Runs the benches, which come with the sources and not with the package, in a process of their own. */
+/** Runs the benches in a process of their own. */
 function bench(args: readonly string[]): number {
-  const file = path.join(path.dirname(fileURLToPath(import.meta.url)), '../bench/main.js');
+  const file = path.join(path.dirname(fileURLToPath(import.meta.url)), '../bench/main.mjs');
   if (!existsSync(file)) {
-    process.stderr.write('hutter: the benches come with the sources: clone the repository and run npm run bench\n');
+    process.stderr.write(`hutter: no benches at ${file}: npm run build makes them\n`);
     return 1;
   }
   return spawnSync(process.execPath, [file, ...args], { stdio: 'inherit' }).status ?? 1;

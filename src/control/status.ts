@@ -38,6 +38,8 @@ export interface Status {
   drops: Record<string, number>;
   flows: { count: number; max: number };
   rules: Record<string, number>;
+  /** Chains with a decision tree, and larger ones that wait for one, or for one with their newest rules. */
+  trees: { grown: number; growing: number };
   /** TUN: hutter's own interfaces. */
   interfaces: InterfaceStatus[];
   /** Traffic that hutter doesn't handle, and what becomes of it. */
@@ -202,13 +204,16 @@ const readFlag = (file: string): boolean => existsSync(file) && readFileSync(fil
 
 /** For people. */
 export function formatStatus(status: Status): string {
-  const { workers, hooks, drops, flows, rules } = status;
+  const { workers, hooks, drops, flows, rules, trees } = status;
   const lines = [
     `hutter ${status.version}, pid ${status.pid}, up ${duration(status.uptime)}, control ${status.control}`,
     ...(status.device === 'tun' ? status.interfaces.map(interfaceLine) : diversionLines(status)),
     `rules      ${Object.entries(rules)
       .map(([table, count]) => `${table} ${count}`)
       .join(', ')}; connections are ${status.tracking ? 'tracked' : 'not tracked: no rule needs them'}`,
+    ...(trees.grown + trees.growing === 0
+      ? []
+      : [`trees      ${trees.grown} chains have one, ${trees.growing} wait for one`]),
     `flows      ${flows.count} of at most ${flows.max}`,
     '',
     table(

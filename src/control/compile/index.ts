@@ -222,6 +222,15 @@ export class Compiler {
       });
   }
 
+  /** How many chains in force have a tree, and how many are stale by `slack`. */
+  treeCounts(slack: number): { grown: number; growing: number } {
+    const chains = [...(this.running?.chains.values() ?? [])];
+    return {
+      grown: chains.filter(({ tree }) => tree !== undefined).length,
+      growing: chains.filter(({ name, chain, tree }) => this.trees.stale(name, chain.rules.length, tree, slack)).length,
+    };
+  }
+
   /** Takes in a tree that was built for a stale one's rules (tree/store.ts `buildTree`); the next compile uses it. */
   plant({ name, rules }: StaleTree, tree: Built): void {
     this.trees.plant(name, rules, tree, this.regions);
