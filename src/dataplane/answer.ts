@@ -8,7 +8,7 @@ import { InFlag } from './io/batch.js';
 import { Hook, Proto, TcpFlag } from './names.js';
 import type { Packet } from './packet.js';
 import { setU16, setU32, setU8, u32, u8 } from './wire/bytes.js';
-import { headerChecksum, pseudoSum, sum, transportChecksumOk } from './wire/checksum.js';
+import { headerChecksum, pseudoSum, sum, sumOk, transportChecksumOk } from './wire/checksum.js';
 import { answersForbidden, HEADER_LENGTH as ICMP_HEADER, IcmpType } from './wire/icmp.js';
 
 const IP_HEADER = 20;
@@ -57,7 +57,7 @@ function checksumOk(p: Packet): boolean {
   if (p.protocol === Proto.TCP || p.protocol === Proto.UDP) {
     return transportChecksumOk(p.bytes, p.start, p.l4, p.end, p.protocol);
   }
-  return sum(p.bytes, p.l4, p.end) === 0xffff;
+  return sumOk(sum(p.bytes, p.l4, p.end));
 }
 
 /** nf_reject_verify_csum(): whether the kernel takes the whole payload's sum for the packet's checksum, as in ICMP. */
@@ -68,7 +68,6 @@ function hasChecksum(p: Packet): boolean {
     case Proto.AH:
     case Proto.SCTP:
     case Proto.UDPLITE:
-    case Proto.DCCP:
       return false;
     case Proto.UDP:
       return p.l4Length >= UDP_HEADER;

@@ -20,7 +20,7 @@
 import { ANSWER_LENGTH, buildError, buildReply, buildReset, ErrorLimit, finishReset, mayRefuse } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
-import { isDetachedError, isIcmpError } from './conntrack/icmp.js';
+import { isAttachedError, isIcmpError } from './conntrack/icmp.js';
 import type { Interfaces } from './interfaces.js';
 import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';
 import type { Device } from './io/device.js';
@@ -546,7 +546,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private output(p: Packet, attached: boolean): Verdict {
     this.enter(Hook.OUTPUT, 0, p.outdev, p);
     // An error of the kernel's own is attached to what it is about before its first hook (icmp.c, nf_ct_attach).
-    if (this.tracking !== 0 && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0 && !isDetachedError(p)) {
+    if (this.tracking !== 0 && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0 && isAttachedError(p)) {
       track(this.tracker, p, Hook.OUTPUT);
       if (p.ct >= 0) attached = true;
       else p.ctState = 0;

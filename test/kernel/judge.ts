@@ -172,7 +172,12 @@ class Run {
     const about = this.cameOut[side]!.get(event.about) ?? this.sent[side]!.get(event.about);
     if (!about || isRouter(about.port)) return [];
     const quote = Buffer.from(about.bytes.subarray(0, event.length));
-    if (event.damage && quote.length >= 22) quote[21]! ^= event.damage;
+    if (event.damage && quote.length >= 22) {
+      const whole = this.chosen.get(tupleName(quote[9]!, endsOf(quote)));
+      quote[15]! ^= event.damage;
+      const { src } = endsOf(quote);
+      if (whole && side === HUTTER) this.chosen.set(tupleName(quote[9]!, endsOf(quote)), { ...whole, src });
+    }
     const src =
       event.from === 'hop' || addressAt(about.bytes, 16).startsWith('100.64.')
         ? ['10.1.0.5', '198.51.100.254', '10.2.0.4'][about.port]!

@@ -36,7 +36,7 @@ export interface ErrorEvent extends Common {
   length: number;
   /** Added to the error's own checksum. */
   checksum?: number;
-  /** XORed into the quote's source port. */
+  /** XORed into the quote's source address. */
   damage?: number;
 }
 

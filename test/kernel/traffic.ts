@@ -356,6 +356,9 @@ class Life {
   /** An association's life (RFC 9260), or chunks in no order. */
   private sctp(): void {
     const { r, talk } = this;
+    // Nobody speaks it on the router, and what the router says of INVALID packets is in docs/DIFFERENCES.md.
+    if (isRouter(talk.to.port)) talk.to = DMZ[0]!;
+    if (isRouter(talk.from.port)) talk.from = INSIDE[0]!;
     const tags = [0x01010101, 0x02020202];
     const chunk = (way: 0 | 1, chunks: string, tag = tags[1 - way]!): void => {
       const [sport, dport] = way === 0 ? [talk.sport, talk.dport] : [talk.dport, talk.sport];

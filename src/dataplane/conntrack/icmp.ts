@@ -5,7 +5,7 @@
 import { Proto } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u16, u32, u8 } from '../wire/bytes.js';
-import { sum } from '../wire/checksum.js';
+import { sum, sumOk } from '../wire/checksum.js';
 import { HEADER_LENGTH, IcmpType, isError } from '../wire/icmp.js';
 import { invertible, invertPorts, packKey } from './key.js';
 import { Outcome } from './outcome.js';
@@ -22,8 +22,8 @@ const INFORMATION = 15;
 const ADDRESS_MASK = 17;
 
 // Codes.
-const PORT_UNREACHABLE = 3;
-const REASSEMBLY = 1;
+const HOST_UNREACHABLE = 1;
+const PROTOCOL_UNREACHABLE = 2;
 
 // IPv4 header (RFC 791).
 const IP_FRAGMENT = 6;
@@ -46,7 +46,7 @@ export const enum Quote {
  */
 export function quotedLink(t: ConntrackTable, p: Packet, zones: number, verify: boolean): number {
   if (p.l4Length < HEADER_LENGTH) return Quote.INVALID;
-  if (verify && sum(p.bytes, p.l4, p.end) !== 0xffff) return Quote.INVALID;
+  if (verify && !sumOk(sum(p.bytes, p.l4, p.end))) return Quote.INVALID;
   if (p.icmpType > LAST_TYPE) return Quote.INVALID;
   if (!isError(p.icmpType)) return Quote.NONE;
   const link = quoted(t, p, zones, true);
@@ -88,16 +88,13 @@ export function icmpPacket(t: ConntrackTable, p: Packet, entry: number, dir: num
 }
 
 /**
- * Whether the kernel has let go of the connection when it sends this error of its own: about a datagram that no socket
- * wants (udp_rcv), or a packet whose fragments didn't all come (ip_expire).
+ * Whether the kernel still holds the connection when it sends this error of its own: about a protocol that nobody speaks, a
+ * neighbour that doesn't answer, options it can't read. About a datagram that no socket wants it has let go of it (udp_rcv), and
+ * what it says of a packet that goes no further is about one without a connection: about others the pipeline speaks.
  */
-export function isDetachedError(p: Packet): boolean {
-  if (p.icmpType === IcmpType.TIME_EXCEEDED) return p.icmpCode === REASSEMBLY;
-  if (p.icmpType !== IcmpType.DEST_UNREACH || p.icmpCode !== PORT_UNREACHABLE) return false;
-  const at = p.l4 + HEADER_LENGTH + IP_PROTOCOL;
-  const protocol = at < p.end ? u8(p.bytes, at) : 0;
-  return protocol === Proto.UDP || protocol === Proto.UDPLITE;
-}
+export const isAttachedError = (p: Packet): boolean =>
+  p.icmpType === IcmpType.PARAMETER_PROBLEM ||
+  (p.icmpType === IcmpType.DEST_UNREACH && (p.icmpCode === HOST_UNREACHABLE || p.icmpCode === PROTOCOL_UNREACHABLE));
 
 /** Whether the packet is an ICMP error with its type there to read. */
 export const isIcmpError = (p: Packet): boolean => p.protocol === Proto.ICMP && p.icmpOk !== 0 && isError(p.icmpType);

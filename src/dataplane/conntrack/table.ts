@@ -802,10 +802,11 @@ export class ConntrackTable {
     const w = this.words;
     const e = this.at(entry);
     if ((w[e + Ct.STATUS]! & Status.CONFIRMED) === 0) return void this.kill(entry);
-    w[e + Ct.TIMEOUT] = (this.now + LINGER_MS) | 0;
-    const status = Atomics.or(w, e + Ct.STATUS, Status.DYING | LINGERS);
-    if ((status & Status.DYING) !== 0) Atomics.and(w, e + Ct.STATUS, ~LINGERS);
-    else if (this.eventMask !== 0) this.events?.record(EVENT_DESTROY, entry, 0, this);
+    if ((Atomics.or(w, e + Ct.STATUS, Status.DYING) & Status.DYING) !== 0) return;
+    if (this.eventMask !== 0) this.events?.record(EVENT_DESTROY, entry, 0, this);
+    // Rules still see its timeout; nobody asks for its beginning.
+    w[e + Ct.START] = (this.now + LINGER_MS) | 0;
+    Atomics.or(w, e + Ct.STATUS, LINGERS);
   }
 
   private reapLingering(entry: number): void {
@@ -961,7 +962,7 @@ export class ConntrackTable {
         const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
         const over = ((w[e + Ct.TIMEOUT]! - this.now) | 0) <= 0;
         if ((w[e + Ct.STATUS]! & LINGERS) !== 0) {
-          if (over) this.reapLingering(linkEntry(link));
+          if (((w[e + Ct.START]! - this.now) | 0) <= 0) this.reapLingering(linkEntry(link));
         } else if ((w[e + Ct.STATUS]! & (Status.CONFIRMED | Status.DYING)) === Status.CONFIRMED) {
           if (over) this.kill(linkEntry(link));
           else if (limit !== 0x7fff_ffff && this.total() >= limit && this.canDropEarly(e)) this.kill(linkEntry(link));

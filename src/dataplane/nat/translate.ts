@@ -17,7 +17,7 @@ import { InFlag } from '../io/batch.js';
 import { CtState, Dir, Hook, Manip, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
 import { setU16, u8 } from '../wire/bytes.js';
-import { sum } from '../wire/checksum.js';
+import { sum, sumOk } from '../wire/checksum.js';
 import type { Nat } from './bind.js';
 import { rewrite, rewriteHeader } from './rewrite.js';
 
@@ -94,7 +94,7 @@ function translateError(nat: Nat, p: Packet, hook: Hook): Verdict {
   const manip = manipAt(hook);
   const quoted = p.l4 + ICMP_HEADER;
   if (quoted + IP_HEADER > p.end) return Verdict.DROP;
-  if ((p.flags & InFlag.CSUM_PARTIAL) === 0 && sum(p.bytes, p.l4, p.end) !== 0xffff) return Verdict.DROP;
+  if ((p.flags & InFlag.CSUM_PARTIAL) === 0 && !sumOk(sum(p.bytes, p.l4, p.end))) return Verdict.DROP;
   const status = table.status(entry);
   if (u8(p.bytes, p.l4) === ICMP_REDIRECT) {
     // A redirect names a router in its header: with translation it would name the wrong one.

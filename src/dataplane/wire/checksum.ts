@@ -42,6 +42,9 @@ export function update32(checksum: number, from: number, to: number): number {
   );
 }
 
+/** Whether a sum that covers its own checksum is right; that of no bytes or zeros only is, too (nf_ip_checksum). */
+export const sumOk = (sum: number): boolean => sum === 0xffff || sum === 0;
+
 /** Whether bytes[l4, end) has a right TCP, UDP (0 = none was made) or ICMP checksum. */
 export function transportChecksumOk(
   bytes: Uint8Array,
@@ -50,7 +53,7 @@ export function transportChecksumOk(
   end: number,
   protocol: number,
 ): boolean {
-  if (protocol === 1) return sum(bytes, l4, end) === 0xffff;
+  if (protocol === 1) return sumOk(sum(bytes, l4, end));
   if (protocol === 17 && u16(bytes, l4 + 6) === 0) return true;
   const pseudo = pseudoSum(u32(bytes, ipStart + 12), u32(bytes, ipStart + 16), protocol, end - l4);
   return sum(bytes, l4, end, pseudo) === 0xffff;
