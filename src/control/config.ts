@@ -59,6 +59,8 @@ const schema = z.strictObject({
   helpers: z.array(z.string().regex(helperPattern, helperMessage)).optional(),
   /** TUN: the router's own sockets are reached through INPUT and leave through OUTPUT. */
   local: z.boolean().optional(),
+  /** TUN: milliseconds that an ICMP error to one destination costs, as net.ipv4.icmp_ratelimit; 0 = no limit. */
+  'icmp-ratelimit': z.int().min(0).max(3_600_000).optional(),
   interfaces: z
     .record(
       interfaceName,

@@ -21,6 +21,8 @@ export interface Settings {
   routes: Config['routes'];
   /** TUN: an interface to the router's own sockets. */
   local: boolean;
+  /** TUN: milliseconds that an ICMP error to one destination costs; 0 = no limit. */
+  icmpRatelimit: number;
 }
 
 /** @throws ConfigError */
@@ -63,6 +65,7 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     interfaces: config.interfaces ?? {},
     routes: config.routes ?? [],
     local: config.local ?? false,
+    icmpRatelimit: config['icmp-ratelimit'] ?? 1000,
   };
   if (settings.device === 'tun') checkTun(settings);
   return settings;

@@ -187,6 +187,7 @@ export class TunAttachment implements Attachment {
       routes,
       looseReversePath: this.filtered('loose'),
       local: this.ports.find(({ name }) => name === LOCAL_NAME)?.ifindex ?? 0,
+      errorInterval: this.settings.icmpRatelimit,
       states: this.states.buffer as SharedArrayBuffer,
     };
   }

@@ -49,6 +49,8 @@ export interface TunInit {
   looseReversePath: number[];
   /** Interface to the router's own sockets; 0 = none. */
   local: number;
+  /** Milliseconds that an ICMP error to one destination costs; 0 = no limit. */
+  errorInterval: number;
   /** An int32 for each port: 0, or the errno that it ended with. Written by workers. */
   states: SharedArrayBuffer;
 }

@@ -105,7 +105,7 @@ class Worker {
       interfaces: this.interfaces,
       device: this.device,
       stats: this.stats,
-      errorLimit: new ErrorLimit(device.kind === 'tun' ? undefined : errorInterval()),
+      errorLimit: new ErrorLimit(device.kind === 'tun' ? device.errorInterval : errorInterval()),
       log: new LogWriter(new Ring(init.log), this.stats),
       hz: init.hz,
       worker: init.number,

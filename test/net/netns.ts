@@ -31,6 +31,8 @@ export interface TopologyOptions {
   offload?: boolean;
   /** Of the router, set before the engine starts. */
   sysctl?: Record<string, number>;
+  /** Routes of the router beside those to its links. */
+  routes?: { to: string; via: string }[];
   /** Names that the router's processes know, to addresses. */
   hosts?: Record<string, string>;
   up?: HutterOptions;
@@ -79,7 +81,10 @@ export async function topology(t: Test, engine: EngineName, options: TopologyOpt
   if (options.hosts) at.router.hosts(options.hosts);
   const tun = engine === 'hutter-tun';
   const up = tun ? await tunOptions(net, at, options, inside, outside) : options.up;
-  if (!tun) joinByLinks(net, at, options, inside, outside);
+  if (!tun) {
+    joinByLinks(net, at, options, inside, outside);
+    for (const { to, via } of options.routes ?? []) at.router.ip(`route add ${to} via ${via}`);
+  }
   if (options.sysctl) at.router.sysctl(options.sysctl);
   if (options.offload === false && !tun) await withoutOffload(at, inside.dev, outside.dev);
   const [orlock, router, knock, fw] = await Promise.all([
@@ -147,6 +152,8 @@ async function tunOptions(
   const config = {
     device: 'tun',
     local: true,
+    'icmp-ratelimit': options.sysctl?.['net.ipv4.icmp_ratelimit'] ?? 1000,
+    routes: options.routes ?? [],
     interfaces: Object.fromEntries([
       side(inside, at.orlock, options.mtu?.inside),
       side(outside, at.knock, options.mtu?.outside),
