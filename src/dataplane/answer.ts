@@ -178,9 +178,16 @@ export function buildReply(p: Packet, id: number, wallMs: number, out: Uint8Arra
   return IP_HEADER + payload;
 }
 
+/** net.ipv4.route.error_cost and error_burst. */
+const ROUTE_COST_MS = 1000;
+const ROUTE_BURST_MS = 5000;
+/** XRLIM_BURST_FACTOR */
+const SAVED = 6;
+
 /**
- * The kernel's limit on errors to one destination (inet_peer_xrlim_allow: one a second, saved up to six; ip_error: up to five), as a
- * direct-mapped table; a destination that lost its place begins with a full bucket, as after the kernel forgot its peer.
+ * The kernel's limits on errors to one destination, as a direct-mapped table; a destination that lost its place begins with
+ * a full bucket, as after the kernel forgot its peer. Both limits draw on one purse (struct inet_peer, rate_tokens), so that
+ * an error about a route pays twice.
  */
 export class ErrorLimit {
   private static readonly SLOTS = 1024;
@@ -188,28 +195,29 @@ export class ErrorLimit {
   private readonly last = new Int32Array(ErrorLimit.SLOTS);
   private readonly tokens = new Int32Array(ErrorLimit.SLOTS);
 
-  /** `intervalMs`: icmp_ratelimit, milliseconds an error costs; 0 = no limit. `saved`: errors that may come at once. */
-  constructor(
-    private readonly intervalMs = 1000,
-    private readonly saved = 6,
-  ) {}
+  /** `intervalMs`: icmp_ratelimit, milliseconds an error costs; 0 = no limit. */
+  constructor(private readonly intervalMs = 1000) {}
 
-  /** Whether an error to `destination` may be sent now; takes its token if so. */
+  /** inet_peer_xrlim_allow(): whether an error to `destination` may be sent now; takes its token if so. */
   allow(destination: number, now: number): boolean {
-    if (this.intervalMs === 0) return true;
-    const burst = this.saved * this.intervalMs;
+    return this.take(destination, now, this.intervalMs, SAVED * this.intervalMs);
+  }
+
+  /** ip_error(): the same for one that says that there is no way. Before `allow`. */
+  allowRoute(destination: number, now: number): boolean {
+    return this.take(destination, now, ROUTE_COST_MS, ROUTE_BURST_MS);
+  }
+
+  private take(destination: number, now: number, cost: number, burst: number): boolean {
     const slot = (Math.imul(destination, 0x9e3779b1) >>> 22) & (ErrorLimit.SLOTS - 1);
-    if (this.address[slot] !== destination) {
-      this.address[slot] = destination;
-      this.tokens[slot] = burst;
-    } else {
+    let tokens = burst;
+    if (this.address[slot] === destination) {
       const waited = (now - this.last[slot]!) | 0;
-      const saved = waited < 0 || waited > burst ? burst : this.tokens[slot]! + waited;
-      this.tokens[slot] = saved > burst ? burst : saved;
+      if (waited >= 0 && waited <= burst && this.tokens[slot]! + waited < burst) tokens = this.tokens[slot]! + waited;
     }
+    this.address[slot] = destination;
     this.last[slot] = now;
-    if (this.tokens[slot]! < this.intervalMs) return false;
-    this.tokens[slot] = this.tokens[slot]! - this.intervalMs;
-    return true;
+    this.tokens[slot] = tokens >= cost ? tokens - cost : tokens;
+    return tokens >= cost;
   }
 }

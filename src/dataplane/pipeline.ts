@@ -26,6 +26,7 @@ import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './i
 import type { Device } from './io/device.js';
 import { Fragmenter } from './ip/fragment.js';
 import { isMartianDestination, isMartianSource } from './ip/martian.js';
+import { passOptions } from './ip/options.js';
 import { Fate, Reassembly } from './ip/reassembly.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
@@ -50,9 +51,6 @@ const OWN_RESET = -2;
 const REPLY = -3;
 /** All hosts of this subnet, the only group the router is in. */
 const ALL_HOSTS = 0xe0000001 | 0;
-/** net.ipv4.route.error_cost and error_burst. */
-const ROUTE_ERROR_COST_MS = 1000;
-const ROUTE_ERROR_BURST = 5;
 const NET_UNREACHABLE = 0;
 const HOST_UNREACHABLE = 1;
 const FRAGMENTATION_NEEDED = 4;
@@ -106,7 +104,6 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly device: Device;
   private readonly stats: Float64Array;
   private readonly errorLimit: ErrorLimit;
-  private readonly routeErrorLimit = new ErrorLimit(ROUTE_ERROR_COST_MS, ROUTE_ERROR_BURST);
 
   /** False: nobody routes what is sent, hutter is the whole router. */
   private readonly kernelRoutes: boolean;
@@ -302,6 +299,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (this.kernelRoutes === false) showTtl(p);
     const forwarded = this.forward(p);
     if (forwarded !== Verdict.ACCEPT) return forwarded;
+    if (!this.kernelRoutes && p.headerLength > IP_HEADER) this.passOptions(p);
     const sent = this.postrouting(p);
     if (sent !== Verdict.ACCEPT || !this.kernelRoutes) return sent;
     // The kernel will lower it again; one that a rule set and that can't be raised for that needs another crossing.
@@ -318,7 +316,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (errno !== EHOSTUNREACH && errno !== ENETUNREACH && errno !== EACCES) {
       return this.kernelRoutes ? Verdict.ACCEPT : this.drop(DropReason.BLACKHOLE);
     }
-    if (!this.routeErrorLimit.allow(p.src, this.context.now)) return this.drop(DropReason.NO_ROUTE);
+    if (!this.errorLimit.allowRoute(p.src, this.context.now)) return this.drop(DropReason.NO_ROUTE);
     if (errno === EHOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
     if (errno === ENETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
     return this.answerError(p, IcmpType.DEST_UNREACH, FILTERED, 0);
@@ -337,6 +335,13 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   // ---- where hutter is the whole router ----
+
+  /** ip_forward_options() */
+  private passOptions(p: Packet): void {
+    const out = this.interfaces.selectAddress(p.outdev, this.nextHop);
+    const back = this.routes.words[this.routes.output(p.src, 0, 0, 0, 0, 0, 0) + RouteField.PREFSRC]!;
+    passOptions(p, out, back, this.interfaces, this.wallMs);
+  }
 
   /** In by an interface: ip_rcv(), then the way of `fromNetwork`. */
   private fromWire(p: Packet): Verdict {
@@ -432,10 +437,9 @@ export class Pipeline implements Answers, AddressQuestions {
       if (toUs) this.sendAnswer(p, REPLY, 0, 0);
     } else if (p.protocol === Proto.TCP) {
       if (toUs) this.sendAnswer(p, OWN_RESET, 0, 0);
-    } else if (toUs && mayRefuse(p)) {
-      const code = p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE ? PORT_UNREACHABLE : PROTOCOL_UNREACHABLE;
-      this.sendAnswer(p, IcmpType.DEST_UNREACH, code, 0);
-    }
+    } else if (p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE) {
+      if (toUs && mayRefuse(p)) this.sendAnswer(p, IcmpType.DEST_UNREACH, PORT_UNREACHABLE, 0);
+    } else if (toUs) this.sendAnswer(p, IcmpType.DEST_UNREACH, PROTOCOL_UNREACHABLE, 0);
     if (this.stats[Stat.ANSWERS] === answers) return this.drop(DropReason.UNANSWERED);
     this.stats[Stat.ACCEPTED]! += 1;
     return Verdict.STOLEN;

@@ -32,7 +32,9 @@ export interface TopologyOptions {
   /** Of the router, set before the engine starts. */
   sysctl?: Record<string, number>;
   /** Routes of the router beside those to its links. */
-  routes?: { to: string; via: string }[];
+  routes?: { to: string; via?: string; type?: 'blackhole' | 'unreachable' | 'prohibit' }[];
+  /** Whether hutter on TUN has sockets of its own (default), or answers as a router without any. */
+  local?: boolean;
   /** Names that the router's processes know, to addresses. */
   hosts?: Record<string, string>;
   up?: HutterOptions;
@@ -83,7 +85,8 @@ export async function topology(t: Test, engine: EngineName, options: TopologyOpt
   const up = tun ? await tunOptions(net, at, options, inside, outside) : options.up;
   if (!tun) {
     joinByLinks(net, at, options, inside, outside);
-    for (const { to, via } of options.routes ?? []) at.router.ip(`route add ${to} via ${via}`);
+    for (const { to, via, type = '' } of options.routes ?? [])
+      at.router.ip(`route add ${type} ${to} ${via === undefined ? '' : `via ${via}`}`);
   }
   if (options.sysctl) at.router.sysctl(options.sysctl);
   if (options.offload === false && !tun) await withoutOffload(at, inside.dev, outside.dev);
@@ -151,7 +154,7 @@ async function tunOptions(
   ];
   const config = {
     device: 'tun',
-    local: true,
+    local: options.local ?? true,
     'icmp-ratelimit': options.sysctl?.['net.ipv4.icmp_ratelimit'] ?? 1000,
     routes: options.routes ?? [],
     interfaces: Object.fromEntries([

@@ -53,11 +53,12 @@ export class Fragmenter {
     this.room = (mtu - header) & ~7;
     // The last piece needn't be a multiple of 8.
     if (this.total <= mtu - header) this.room = this.total;
-    this.flags = (keepDontFragment ? field & DONT_FRAGMENT : 0) | (field & OFFSET);
+    this.cuts = fits(cuts, cutCount, this.total, mtu - header) ? cuts : undefined;
+    // The kernel's way of sending the same pieces again forgets DF (ip_fraglist_prepare).
+    this.flags = (keepDontFragment && this.cuts === undefined ? field & DONT_FRAGMENT : 0) | (field & OFFSET);
     this.more = field & MORE_FRAGMENTS;
     this.at = 0;
     this.cut = 0;
-    this.cuts = fits(cuts, cutCount, this.total, mtu - header) ? cuts : undefined;
     for (let o = 0; o < header; o++) this.out[o] = bytes[start + o]!;
   }
 
