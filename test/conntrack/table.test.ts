@@ -386,3 +386,32 @@ t.test('lines are those of conntrack 1.4.7', (t) => {
   );
   t.end();
 });
+
+t.test('connections by source: newest first, whichever goes', (t) => {
+  const { table } = new Bench({ max: 1000 });
+  const below = random(20_261);
+  // Two sources in one list each; newest first.
+  const lists: number[][] = [[], []];
+  let dport = 0;
+  for (let step = 0; step < 3000; step++) {
+    const which = below() & 1;
+    const list = lists[which]!;
+    if (list.length < 200 && (below() & 3) !== 0) {
+      const entry = table.create(CLIENT + which, SERVER, packPorts(4000, 1 + (dport++ % 60_000)), Proto.UDP, 0, 0);
+      table.setStatus(entry, Status.SRC_NAT_DONE);
+      table.refresh(entry, 1_000_000);
+      t.equal(table.insert(entry), 0);
+      list.unshift(entry);
+    } else if (list.length > 0) {
+      const [gone] = list.splice((below() >>> 1) % list.length, 1);
+      table.kill(gone!);
+      table.quiesce();
+    }
+    const seen: number[] = [];
+    for (let entry = -1; (entry = table.nextBySource(entry, CLIENT + which, 4000, Proto.UDP, 0)) >= 0;)
+      seen.push(entry);
+    if (JSON.stringify(seen) !== JSON.stringify(list)) t.same(seen, list, `step ${step}`);
+  }
+  t.ok(dport > 1000, 'enough was tried');
+  t.end();
+});

@@ -28,6 +28,8 @@ export const enum Ct {
   NEXT = 0,
   /** Four words an address; IPv4 uses the first. */
   SRC = 1,
+  /** Before this in the list of connections by translated source, entry + 1, 0 = first: a word that an IPv4 address leaves free. */
+  PREV_SOURCE = 2,
   DST = 5,
   PORTS = 9,
   KEY = 10,
@@ -853,24 +855,28 @@ export class ConntrackTable {
     const bucket = this.sourceBucketOf(e);
     const stripe = this.stripeOf(bucket);
     lock(w, stripe, this.owner);
-    w[e + Ct.NEXT_SOURCE] = w[bucket]!;
+    const next = w[bucket]!;
+    w[e + Ct.NEXT_SOURCE] = next;
+    w[e + Ct.PREV_SOURCE] = 0;
     Atomics.store(w, bucket, entry + 1);
+    if (next !== 0) w[this.at(next - 1) + Ct.PREV_SOURCE] = entry + 1;
     unlock(w, stripe);
   }
 
+  /** One source can have a million connections, hence both links. Whoever died half-way in here can be followed up: */
   private unlinkSource(entry: number): void {
     const w = this.words;
-    const bucket = this.sourceBucketOf(this.at(entry));
+    const e = this.at(entry);
+    const bucket = this.sourceBucketOf(e);
     const stripe = this.stripeOf(bucket);
     lock(w, stripe, this.owner);
-    let at = bucket;
-    for (let next = w[at]!; next !== 0; next = w[at]!) {
-      const o = this.base + (next << ENTRY_SHIFT) + Ct.NEXT_SOURCE;
-      if (next === entry + 1) {
-        Atomics.store(w, at, w[o]!);
-        break;
-      }
-      at = o;
+    const next = w[e + Ct.NEXT_SOURCE]!;
+    const previous = w[e + Ct.PREV_SOURCE]!;
+    // a link that isn't to this entry was never made, or is gone.
+    const place = previous === 0 ? bucket : this.at(previous - 1) + Ct.NEXT_SOURCE;
+    if (w[place] === entry + 1) Atomics.store(w, place, next);
+    if (next !== 0 && w[this.at(next - 1) + Ct.PREV_SOURCE] === entry + 1) {
+      w[this.at(next - 1) + Ct.PREV_SOURCE] = previous;
     }
     unlock(w, stripe);
   }
