@@ -13,7 +13,8 @@ export interface Options {
   readonly seconds: number;
   /** Interleaved rounds. */
   readonly pairs: number;
-  readonly flows: number;
+  /** Hosts that the stream of `nfqueue` goes to; one, then 64, by default. */
+  readonly flows?: number | undefined;
   /** Whether progress and tables may be written to stdout. */
   readonly json: boolean;
   /** Files of ClassBench, and whether their answers are checked against a walk. */
@@ -41,6 +42,17 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     sources: true,
     load: () => import('./nfqueue.js'),
   },
+  rules: {
+    summary: 'packets a second at 0 to 10,000 rules, beside iptables-legacy and -nft (root)',
+    load: () => import('./rules.js'),
+  },
+  bulk: {
+    summary: 'TCP through filter and SNAT with segmentation offload (root, iperf3)',
+    load: () => import('./bulk.js'),
+  },
+  flows: { summary: 'new UDP flows a second with MASQUERADE (root)', load: () => import('./flows.js') },
+  million: { summary: 'a million live flows, and a SYN flood (root)', load: () => import('./million.js') },
+  latency: { summary: 'round trips of UDP under light load (root)', load: () => import('./latency.js') },
   classify: { summary: 'decision trees over filter sets, beside rte_acl', load: bundled('classify.mjs') },
   load: {
     summary: 'a rules file to enforced and to its trees, beside iptables-legacy-restore (root)',
@@ -67,7 +79,7 @@ async function main(): Promise<number> {
     options: {
       seconds: { type: 'string', default: '3' },
       pairs: { type: 'string', default: '5' },
-      flows: { type: 'string', default: '1' },
+      flows: { type: 'string' },
       json: { type: 'boolean', default: false },
       filters: { type: 'string' },
       trace: { type: 'string' },
@@ -80,7 +92,7 @@ async function main(): Promise<number> {
   const options = {
     seconds: Number(values.seconds),
     pairs: Number(values.pairs),
-    flows: Number(values.flows),
+    flows: values.flows === undefined ? undefined : Number(values.flows),
     json: values.json,
     filters: values.filters,
     trace: values.trace,
@@ -92,7 +104,7 @@ async function main(): Promise<number> {
     return 2;
   }
   for (const key of ['seconds', 'pairs', 'flows'] as const) {
-    if (options[key] > 0) continue;
+    if (options[key] === undefined || options[key] > 0) continue;
     console.error(`--${key} ${values[key]}: a number above 0 is needed`);
     return 2;
   }

@@ -87,6 +87,11 @@ export class Program {
     clearTimeout(timer);
   }
 
+  /** Bytes of memory that it has (VmRSS). */
+  memory(): number {
+    return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.child.pid}/status`, 'latin1'))![1]) * 1024;
+  }
+
   /** Ends it by SIGTERM and returns the JSON of its last line, if that is JSON. */
   async stop<T>(): Promise<T | undefined> {
     if (this.running) this.child.kill('SIGTERM');
@@ -101,9 +106,13 @@ export interface Cpu {
   readonly system: number;
 }
 
-/** What /proc/net/netfilter/nfnetlink_queue tells about all queues of a namespace together. */
-export interface QueueDrops {
+/** What /proc/net/netfilter/nfnetlink_queue tells about all queues of a namespace together, since they were bound. */
+export interface QueueCounts {
+  /** Packets handed over to user space. */
+  readonly taken: number;
+  /** Dropped since the queue was full. */
   readonly queue: number;
+  /** Dropped since the socket's memory was. */
   readonly user: number;
 }
 
@@ -194,15 +203,16 @@ export class Network {
     return { received: fields[1]!, sent: fields[9]! };
   }
 
-  queueDrops(): QueueDrops {
-    let queue = 0;
-    let user = 0;
+  queue(): QueueCounts {
+    const sum = { taken: 0, queue: 0, user: 0 };
     for (const line of this.procNet('router', 'netfilter/nfnetlink_queue').trim().split('\n')) {
       const fields = line.trim().split(/\s+/).map(Number);
-      queue += fields[5] ?? 0;
-      user += fields[6] ?? 0;
+      sum.queue += fields[5] ?? 0;
+      sum.user += fields[6] ?? 0;
+      // Every packet that found room in the queue got a number; those that then were not handed over are the second kind.
+      sum.taken += (fields[7] ?? 0) - (fields[6] ?? 0);
     }
-    return { queue, user };
+    return sum;
   }
 
   /** Ends every program and removes the namespaces with all that is in them. Safe to call twice. */

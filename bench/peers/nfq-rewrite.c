@@ -1,6 +1,6 @@
 /*
- * nfq-rewrite QUEUE SOURCE [LENGTH]: the least a userspace SNAT can do. Every packet gets the source address SOURCE and
- * goes back with its payload, in place. Checksums as a translator must leave them: the IP header's and a finished transport checksum by
+ * nfq-rewrite QUEUE SOURCE [LENGTH [INSIDE]]: the least a userspace SNAT can do. Every packet gets the source address SOURCE
+ * (one that is for SOURCE gets the destination INSIDE instead: the way back for one host) and goes back with its payload, in place. Checksums as a translator must leave them: the IP header's and a finished transport checksum by
  * increment (RFC 1624); one that the sender left to its device (CHECKSUM_PARTIAL) in full, or, for a packet that
  * will still be segmented, the pseudo-header's sum alone. A packet that the queue cut is dropped, as sending it back
  * would truncate it. Prints "ready" when bound and its counts, as JSON, at SIGTERM.
@@ -49,16 +49,22 @@ static uint16_t update(uint16_t checksum, uint32_t from, uint32_t to) {
   return (uint16_t)~fold((uint64_t)(uint16_t)~checksum + (uint32_t)~from + to);
 }
 
-/* Gives the packet its new source; 0 if it is not one that can be rewritten. */
-static int rewrite(struct packet *p, uint32_t source) {
+/* Gives the packet its new source, or destination; 0 if it is not one that can be rewritten. */
+static int rewrite(struct packet *p, uint32_t source, uint32_t inside) {
   uint8_t *ip = p->payload;
   if (p->cut || p->length < 20 || ip[0] >> 4 != 4) return 0;
   uint32_t header = (ip[0] & 15u) << 2;
   if (header < 20 || p->length < header) return 0;
-  uint32_t old;
-  memcpy(&old, ip + 12, sizeof old);
-  memcpy(ip + 12, &source, sizeof source);
-  store16(ip + 10, update(load16(ip + 10), old, source));
+  uint32_t old, now = source;
+  uint8_t *address = ip + 12;
+  memcpy(&old, ip + 16, sizeof old);
+  if (inside && old == source) {
+    address = ip + 16;
+    now = inside;
+  }
+  memcpy(&old, address, sizeof old);
+  memcpy(address, &now, sizeof now);
+  store16(ip + 10, update(load16(ip + 10), old, now));
 
   uint8_t *l4 = ip + header;
   uint32_t length = p->length - header;
@@ -69,7 +75,7 @@ static int rewrite(struct packet *p, uint32_t source) {
   if (!(p->flags & NFQA_SKB_CSUMNOTREADY)) {
     uint16_t checksum = load16(l4 + field);
     if (ip[9] == PROTO_UDP && checksum == 0) return 1; /* none was made */
-    checksum = update(checksum, old, source);
+    checksum = update(checksum, old, now);
     store16(l4 + field, ip[9] == PROTO_UDP && checksum == 0 ? 0xffff : checksum);
     return 1;
   }
@@ -85,9 +91,10 @@ static int rewrite(struct packet *p, uint32_t source) {
 }
 
 int main(int argc, char **argv) {
-  uint32_t source;
-  if (argc < 3 || inet_pton(AF_INET, argv[2], &source) != 1) {
-    fprintf(stderr, "usage: nfq-rewrite QUEUE SOURCE [LENGTH]\n");
+  uint32_t source, inside = 0;
+  if (argc < 3 || inet_pton(AF_INET, argv[2], &source) != 1 ||
+      (argc > 4 && inet_pton(AF_INET, argv[4], &inside) != 1)) {
+    fprintf(stderr, "usage: nfq-rewrite QUEUE SOURCE [LENGTH [INSIDE]]\n");
     return 2;
   }
   static struct queue q;
@@ -101,7 +108,7 @@ int main(int argc, char **argv) {
     if (n == 0) continue;
     for (int i = 0; i < n; i++) {
       struct packet *p = &q.packets[i];
-      int good = rewrite(p, source);
+      int good = rewrite(p, source, inside);
       /* The netlink headers before the payload are done with: the verdict's take their place. */
       struct verdict *v = (struct verdict *)(p->payload - sizeof *v);
       write_verdict(&q, v, p->id, good ? NF_ACCEPT : NF_DROP, good ? p->length : 0);
