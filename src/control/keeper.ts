@@ -104,7 +104,7 @@ export class Keeper implements Backend {
 
   /** Large chains get their trees a little later, by another swap: until then they walk what no tree knows. */
   private growSoon(): void {
-    if (this.growing || this.closed || this.compiler.staleTrees(SLACK).length === 0) return;
+    if (this.growing || this.closed || this.trees.growing === 0) return;
     this.growing = true;
     this.timer = setTimeout(() => {
       void this.grow()

@@ -13,7 +13,9 @@ import {
   RULE_WORDS,
 } from '../../src/dataplane/program/format.js';
 import { ProgramError, verify } from '../../src/dataplane/program/verify.js';
-import { packet, random, World } from './lab.js';
+import { Region, RegionKind } from '../../src/dataplane/program/regions.js';
+import { Entry, ENTRY_WORDS, LEAF, LEAF_WORDS, NONE, Root, Tree } from '../../src/dataplane/program/tree.js';
+import { packet, random, ruleOf, World } from './lab.js';
 
 const RULES = `*filter
   :INPUT DROP
@@ -127,6 +129,138 @@ t.test('what a proof of another program leaves out is what is the same there', (
     }
   t.ok(found > words.length, `${found} kinds of damage`);
   t.ok(refused(words, { regions: regions.map(() => new Int32Array(2)), counters }), 'state that is no longer there');
+  t.end();
+});
+
+/** A world whose INPUT has a tree with nodes, leaves, names, a rule that went and one beside it; and the tree's region. */
+function grown(): { w: World; tree: number; input: number } {
+  const lines = Array.from(
+    { length: 40 },
+    (_, i) =>
+      `-A INPUT -s 10.0.${i}.0/24 -i eth${i % 3} -p ${i & 1 ? 'tcp -m tcp' : 'udp -m udp'} --dport ${i} -j DROP`,
+  );
+  const w = new World().load(`*filter\n:INPUT ACCEPT\n${lines.join('\n')}`);
+  w.compiler.growTrees();
+  const table = w.rules.tables[0]!;
+  const chain = table.chains.get('INPUT')!;
+  const made = ruleOf('-A INPUT -s 11.0.0.1 -j DROP', 'filter', table.chains);
+  const rules = [...chain.rules.slice(0, 20), ...made, ...chain.rules.slice(21)];
+  w.load({ tables: [{ ...table, chains: new Map(table.chains).set('INPUT', { ...chain, rules }) }] });
+  const input = entry(w.compiled.words, Table.FILTER, Hook.INPUT);
+  return { w, tree: w.compiled.words[input + Chain.TREE]! - 1, input };
+}
+
+t.test('damage of a tree is found, and of the index that says where its rules are', (t) => {
+  const { w, tree, input } = grown();
+  const { words, regions, counters } = w.compiled;
+  const whole = regions[tree]!;
+  verify(words, { regions, counters });
+  const fault = (program: Int32Array, region: Int32Array): string => {
+    try {
+      verify(program, { regions: regions.with(tree, region), counters });
+      return '';
+    } catch (error) {
+      if (error instanceof ProgramError) return error.message;
+      throw error;
+    }
+  };
+  const inTree = (what: string, change: (tree: Int32Array) => void, pattern: RegExp): void => {
+    const region = Int32Array.from(whole);
+    change(region);
+    t.match(fault(words, region), pattern, what);
+  };
+  const put = (at: number, value: number) => (of: Int32Array) => void (of[at] = value);
+  inTree('nothing', () => undefined, /^$/);
+  inTree('kind', put(Region.KIND, RegionKind.RECENT), /not a tree/);
+  inTree('version', put(Tree.VERSION, 9), /version 9/);
+  inTree('length', put(Tree.LENGTH, whole.length - 1), /words are there/);
+  inTree('number of trees', put(Tree.TREES, 9), /9 trees/);
+  inTree('place of the entries', put(Tree.ENTRIES, whole.length), /entries are outside/);
+  inTree('number of entries', put(Tree.ENTRY_COUNT, 1 << 20), /entries are outside/);
+  inTree('number of rules', put(Tree.RULES, 3), /stands for rule/);
+  inTree('more rules than the index', put(Tree.RULES, 41), /knows 41 rules, the index 40/);
+  inTree('names', put(Tree.IN_NAMES, whole.length), /names are outside/);
+  inTree('number of names', put(Tree.OUT_COUNT, -1), /names are outside/);
+  const entries = whole[Tree.ENTRIES]!;
+  inTree('rules not ascending', put(entries + 2 * ENTRY_WORDS + Entry.RULE, 0), /entry 2 stands for rule 0/);
+  const root = Tree.ROOTS;
+  const table = whole[root + Root.AT]!;
+  t.ok(whole[root + Root.NODE]! >= 0, 'the root is a node');
+  inTree('first entry', put(root + Root.FIRST, -1), /begins with entry -1/);
+  inTree('size of a table', put(root + Root.NODE, whole[root + Root.NODE]! ^ (2 << 8)), /node/);
+  inTree('place of a table', put(root + Root.AT, whole.length - 1), /table is outside/);
+  inTree('a table in the header', put(root + Root.AT, 1), /table is outside/);
+  inTree('a way round', (of) => of.set(of.subarray(root, root + 2), table), /goes round/);
+  inTree('a leaf outside', (of) => of.set([LEAF, whole.length], table), /leaf is outside/);
+  inTree('a leaf that is none', (of) => of.set([LEAF, entries], table), /leaf is none/);
+  inTree('a node that is neither', (of) => of.set([-5, table], table), /node -5/);
+  let leaf = root;
+  while (whole[leaf]! >= 0 || whole[whole[leaf + 1]! + LEAF_WORDS] === NONE)
+    leaf = whole[leaf]! >= 0 ? whole[leaf + 1]! : leaf + 2;
+  const list = whole[leaf + 1]! + LEAF_WORDS;
+  inTree('an entry that is none', put(list, whole[Tree.ENTRY_COUNT]!), /lists entry/);
+  inTree('a negative one', put(list, -1), /lists entry -1/);
+  inTree(
+    'a list without an end',
+    (of) => {
+      for (let i = 0, e = whole[Tree.ENTRY_COUNT]!; i < of.length; i++) if (of[i] === NONE) of[i] = e;
+    },
+    /lists entry/,
+  );
+
+  const inProgram = (what: string, change: (program: Int32Array) => void, pattern: RegExp): void => {
+    const program = Int32Array.from(words);
+    change(program);
+    t.match(fault(program, whole), pattern, what);
+  };
+  const end = words[input + Chain.END]!;
+  const beside = words[input + Chain.NEW]!;
+  t.same([beside - end, words[input + Chain.NEXT]! - beside, words[end + 20]], [40, 1, 0], 'one went, one lies beside');
+  inProgram('the region', put(input + Chain.TREE, 99), /tree 98 of/);
+  inProgram('no tree', put(input + Chain.TREE, 0), /an index, but no tree/);
+  inProgram('rules beside it before the index', put(input + Chain.NEW, end - 1), /rules beside the tree/);
+  inProgram('rules beside it behind the index', put(input + Chain.NEW, beside + 9), /rules beside the tree/);
+  inProgram('a rule that is none', put(end + 3, words[end + 3]! + 1), /a rule at/);
+  inProgram('a rule of another chain', put(end + 39, words[input + Chain.NEXT]! + CHAIN_WORDS), /a rule at/);
+  inProgram('rules out of order', put(end + 3, words[end + 5]!), /a rule at/);
+  inProgram('no rule beside', put(beside, 0), /a rule at 0/);
+  inProgram('the next chain', put(input + Chain.NEXT, beside - 1), /rules beside|next chain/);
+  t.end();
+});
+
+t.test('a mutated tree is refused, or asked without leaving its bounds', (t) => {
+  const seed = Date.now() | 0;
+  const next = random(seed);
+  const { w, tree } = grown();
+  const { words, regions, counters } = w.compiled;
+  const whole = regions[tree]!;
+  let accepted = 0;
+  for (let round = 0; round < 10_000; round++) {
+    const region = Int32Array.from(whole);
+    const at = Region.KIND + next(region.length - Region.KIND);
+    const values = [region[at]! + 1, region[at]! - 1, region[next(region.length)]!, next(64), -1, 1 << next(31)];
+    region[at] = values[next(values.length)]!;
+    try {
+      verify(words, { regions: regions.with(tree, region), counters });
+    } catch (error) {
+      if (!(error instanceof ProgramError)) throw new Error(`seed ${seed}, round ${round}: ${String(error)}`);
+      continue;
+    }
+    accepted++;
+    const guarded = new Proxy(region, {
+      get(target, key) {
+        if (typeof key === 'string' && /^-?\d+$|^NaN$|^undefined$/.test(key) && !(Number(key) in target))
+          throw new Error(`seed ${seed}, round ${round}: read at ${key}`);
+        return Reflect.get(target, key, target) as unknown;
+      },
+    });
+    w.context.adopt(words, regions.with(tree, guarded), w.counters);
+    for (const dst of [5, 20, 39]) {
+      const verdict = w.run(packet({ protocol: 6, src: `10.0.${dst}.1`, dport: dst }));
+      if (![0, 1].includes(verdict)) throw new Error(`seed ${seed}, round ${round}: verdict ${verdict}`);
+    }
+  }
+  t.ok(accepted > 300, `seed ${seed}: ${accepted} of them ran`);
   t.end();
 });
 

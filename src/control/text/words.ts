@@ -105,8 +105,10 @@ export function splitWords(text: string, room = MAX_WORDS): string[] {
     const feed = text.indexOf('\n');
     const line = feed < 0 ? text : text.slice(0, feed);
     if (feed < 0 || feed === text.length - 1) {
-      const words = line.split(' ');
-      if (words.length <= room && !words.includes('')) return words;
+      if (!line.includes('  ') && !line.startsWith(' ') && !line.endsWith(' ') && line !== '') {
+        const words = line.split(' ');
+        if (words.length <= room) return words;
+      }
     }
   }
   return wordsAt(text, room).map((word) => word.text);
