@@ -26,6 +26,8 @@ export interface SimulationOptions {
   connections?: number;
   /** Milliseconds between two errors to one destination; 0 = no limit. */
   errorInterval?: number;
+  /** False: hutter is the whole router, as on TUN. Default true. */
+  kernelRoutes?: boolean;
 }
 
 /** What became of one packet. */
@@ -34,7 +36,9 @@ export interface Outcome {
   /** The packet as it goes on, its transport checksum finished; absent when it was dropped. */
   packet?: Uint8Array;
   mark: number;
-  /** Packets that the router itself sent because of it. */
+  /** Where hutter routes: ifindex it leaves by. */
+  outdev: number;
+  /** Packets that the router itself sent because of it; where hutter routes, the pieces of one that was cut, too. */
   answers: Uint8Array[];
   /** LOG records (shared.ts, LogRecord). */
   logs: Uint8Array[];
@@ -45,7 +49,7 @@ export interface Outcome {
 export class Simulation {
   readonly table: ConntrackTable;
   readonly stats = new Float64Array(STAT_COUNT);
-  private readonly device = new LoopbackDevice();
+  private readonly device: LoopbackDevice;
   private readonly pipeline: Pipeline;
   private readonly ring = new Ring(Ring.create(1 << 16));
   private readonly batch = new Batch(1, FULL_SLOT);
@@ -61,6 +65,7 @@ export class Simulation {
     const interfaces = new Interfaces();
     interfaces.replace(options.links);
     const routes = new Routes(options.routes, interfaces);
+    this.device = new LoopbackDevice({ kernelRoutes: options.kernelRoutes ?? true });
     this.device.onInject = (bytes, start, end) => this.answers.push(bytes.slice(start, end));
     this.pipeline = new Pipeline({
       tracker: new Tracker(this.table),
@@ -103,8 +108,10 @@ export class Simulation {
     const reason = DROP_REASONS.find((_, i) => stats[Stat.DROPS + i]! > before[i]!);
     return {
       verdict,
-      ...(verdict !== Verdict.DROP && { packet: batch.bytes.slice(start, start + length) }),
+      ...(verdict !== Verdict.DROP &&
+        verdict !== Verdict.STOLEN && { packet: batch.bytes.slice(start, start + length) }),
       mark: meta[(meta[Meta.OUT_FLAGS]! & OutFlag.MARK) !== 0 ? Meta.NEW_MARK : Meta.MARK]!,
+      outdev: meta[Meta.SEND_TO]!,
       answers: this.answers,
       logs: this.ring.drain(),
       ...(reason !== undefined && { reason }),
