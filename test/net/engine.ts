@@ -162,7 +162,7 @@ export class Engine {
   }
 
   /** As `ok`, of one command without a shell: hutter is asked over its control socket, which takes no process. */
-  private async command(command: string, args: string[], input = ''): Promise<string> {
+  async command(command: string, args: string[], input = ''): Promise<string> {
     if (this.name === 'kernel') return this.ok([command, ...args].join(' '), { input });
     let out = '';
     let err = '';
