@@ -550,7 +550,8 @@ export class Pipeline implements Answers, AddressQuestions {
   private output(p: Packet, attached: boolean): Verdict {
     this.enter(Hook.OUTPUT, 0, p.outdev, p);
     // An error of the kernel's own is attached to what it is about before its first hook (icmp.c, nf_ct_attach).
-    if (this.tracking !== 0 && !attached && isIcmpError(p) && (p.flags & InFlag.UID) === 0 && isAttachedError(p)) {
+    const kernels = p === this.packet && (p.flags & InFlag.UID) === 0;
+    if (this.tracking !== 0 && kernels && isIcmpError(p) && isAttachedError(p)) {
       track(this.tracker, p, Hook.OUTPUT);
       if (p.ct >= 0) attached = true;
       else p.ctState = 0;

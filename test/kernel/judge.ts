@@ -32,6 +32,8 @@ export interface Divergence {
 
 export interface Verdict {
   packets: number;
+  /** Ports that NAT chose. */
+  collisions: number;
   divergence: Divergence | undefined;
 }
 
@@ -62,7 +64,7 @@ export async function run(arena: Arena, scenario: Scenario, tell = false): Promi
   if (kernel || hutter) {
     const alike = kernel?.code === hutter?.code;
     const what = `loading: kernel ${kernel?.text ?? 'took it'}, hutter ${hutter?.text ?? 'took it'}`;
-    return { packets: 0, divergence: alike ? undefined : { what, story: [] } };
+    return { packets: 0, collisions: 0, divergence: alike ? undefined : { what, story: [] } };
   }
   return new Run(arena, scenario, tell).toEnd();
 }
@@ -129,12 +131,13 @@ class Run {
   }
 
   private async verdict(what: string | undefined): Promise<Verdict> {
-    if (what === undefined) return { packets: this.packets, divergence: undefined };
+    const { packets, collisions } = this;
+    if (what === undefined) return { packets, collisions, divergence: undefined };
     if (this.tell) {
       const [kernel, hutter] = await this.arena.connections();
       this.story.push('kernel connections:', kernel.trimEnd(), 'hutter connections:', hutter.trimEnd());
     }
-    return { packets: this.packets, divergence: { what, story: this.story } };
+    return { packets, collisions, divergence: { what, story: this.story } };
   }
 
   private flow(side: Side, number: number): Flow {

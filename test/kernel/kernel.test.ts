@@ -6,15 +6,14 @@ import t from 'tap';
 import { closeAllOnSignals } from '../../src/control/lab/netns.js';
 import { Arena, FAULT } from './arena.js';
 import { run, shrink } from './judge.js';
-import { scenarioOf } from './main.js';
+import { Coverage } from './coverage.js';
+import { RETRIES, scenarioOf } from './main.js';
 import { build, endsOf, fragment, TCP, UDP, withEnds, wrongness } from './packets.js';
 import { covered, missing } from './rules.js';
 import type { Scenario } from './scenario.js';
 
 const SEED = Number(process.env['HUTTER_TEST_SEED'] ?? 42_000);
 const RULESETS = 12;
-/** A defect differs in every run of its seed. */
-const RETRIES = 4;
 const FLOWS = 30;
 const SHARE_MS = 40_000;
 
@@ -58,7 +57,7 @@ t.test('kernel and hutter', async (t) => {
       events: [event(1, 80), event(2, 81), event(3, 82)],
     };
     const alike = await run(arena, scenario);
-    t.same(alike, { packets: 3, divergence: undefined }, 'nothing, where nothing does');
+    t.same(alike, { packets: 3, collisions: 0, divergence: undefined }, 'nothing, where nothing does');
     // The kernel alone has one rule more.
     const fault = (table: string, rule: string): string =>
       `*${table}\n-I FORWARD 1 -p tcp -m comment --comment ${FAULT} -m tcp --dport ${rule}\nCOMMIT\n`;
@@ -84,10 +83,12 @@ t.test('kernel and hutter', async (t) => {
     const end = Date.now() + SHARE_MS;
     let packets = 0;
     let rulesets = 0;
+    const coverage = new Coverage();
     for (let seed = SEED; seed < SEED + RULESETS && Date.now() < end; seed++) {
       const scenario = scenarioOf(seed, FLOWS);
       const verdict = await run(arena, scenario);
       packets += verdict.packets;
+      coverage.note(scenario, verdict.collisions);
       rulesets++;
       // A machine that is very busy can hold up frames; what differs differs again, each time.
       let again = verdict.divergence;
@@ -95,6 +96,7 @@ t.test('kernel and hutter', async (t) => {
       t.equal(again?.what, undefined, `seed ${seed}: npm run test:kernel -- --seed ${seed} --flows ${FLOWS}`);
     }
     t.comment(`${packets} packets, ${rulesets} rulesets`);
+    for (const line of coverage.lines()) t.comment(line);
     t.ok(packets > 100, 'packets were compared');
   });
 });

@@ -214,6 +214,9 @@ export interface Ends {
 
 const QUERIES = new Set([0, 8, 13, 14, 15, 16, 17, 18]);
 
+/** An ICMP query or its answer, which have an identifier. */
+export const isQuery = (l4: Transport | undefined): boolean => l4 !== undefined && 'type' in l4 && QUERIES.has(l4.type);
+
 /** Where a packet's ports begin, 0 if it has none (protocol, fragment, too short). ICMP: its identifier. */
 function portsAt(packet: Uint8Array, start: number): number {
   const l4 = start + (packet[start]! & 15) * 4;

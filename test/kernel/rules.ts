@@ -310,8 +310,8 @@ const TARGETS: Record<string, { tables: string[]; chains?: string[]; make: Make 
     make: (r, { proto, chain }) =>
       r.pick(
         '--notrack',
-        // A zone of one hook would lose what comes by the other.
-        chain === 'PREROUTING' ? `--zone ${1 + r.below(2)}` : '--notrack',
+        // The kernel's own errors about what is in a zone: docs/DIFFERENCES.md.
+        chain === 'PREROUTING' && (proto === 'tcp' || proto === 'udp') ? `--zone ${1 + r.below(2)}` : '--notrack',
         '--ctevents new,destroy',
         proto === 'tcp' ? '--helper ftp' : '',
       ),
