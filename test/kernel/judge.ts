@@ -182,7 +182,7 @@ class Run {
       if (whole && side === HUTTER) this.chosen.set(tupleName(quote[9]!, endsOf(quote)), { ...whole, src });
     }
     const src =
-      event.from === 'hop' || addressAt(about.bytes, 16).startsWith('100.64.')
+      event.from === 'hop' || /^100\.64\.|\.255$/.test(addressAt(about.bytes, 16))
         ? ['10.1.0.5', '198.51.100.254', '10.2.0.4'][about.port]!
         : addressAt(about.bytes, 16);
     const { type, code, rest } = event;

@@ -12,7 +12,7 @@ import { build, endsOf, fragment, TCP, UDP, withEnds, wrongness } from './packet
 import { covered, missing } from './rules.js';
 import type { Scenario } from './scenario.js';
 
-const SEED = Number(process.env['HUTTER_TEST_SEED'] ?? 42_000);
+const SEED = Number(process.env['HUTTER_TEST_SEED'] ?? 48_020);
 const RULESETS = 12;
 const FLOWS = 30;
 const SHARE_MS = 40_000;
