@@ -2,7 +2,7 @@
  * Builds decision trees over boxes. A node looks at a few neighbouring bits of one key, wherever they lie: a rule that
  * knows those bits goes to one child, one that doesn't to all (or, as a range, to some). Each node takes the window that
  * tells most apart for the copies it costs. Rules without a long prefix on a side would be copied by every node that looks
- * there: they get trees of their own.
+ * there: they get trees of their own. For fewer rules one tree for all is built, too, and the cheaper is taken (cost.ts).
  */
 import { packName } from '../../../dataplane/interfaces.js';
 import { RegionKind } from '../../../dataplane/program/regions.js';
@@ -21,6 +21,7 @@ import {
   TREE_VERSION,
 } from '../../../dataplane/program/tree.js';
 import { KEY_BITS, type Boxes } from './boxes.js';
+import { cost } from './cost.js';
 
 export interface Shape {
   readonly bytes: number;
@@ -48,6 +49,8 @@ export interface Settings {
   readonly budget: number;
   /** The prefix length that makes an address specific. */
   readonly specific: number;
+  /** Up to so many boxes a single tree is tried. */
+  readonly together: number;
   readonly alpha: number;
   readonly beta: number;
 }
@@ -57,6 +60,7 @@ export const SETTINGS: Settings = {
   maxWidth: 10,
   budget: 4 << 20,
   specific: 16,
+  together: 4096,
   alpha: 0.5,
   beta: 0.5,
 };
@@ -64,6 +68,14 @@ export const SETTINGS: Settings = {
 export function build(boxes: Boxes, settings: Settings = SETTINGS): Built {
   const started = performance.now();
   const groups = split(boxes, settings);
+  const several = grow(boxes, groups, settings, started);
+  if (groups.length < 2 || boxes.count > settings.together) return several;
+  const all = Int32Array.from({ length: boxes.count }, (_, i) => i);
+  const one = grow(boxes, [all], settings, started);
+  return cost(one.words, boxes) < cost(several.words, boxes) ? one : several;
+}
+
+function grow(boxes: Boxes, groups: readonly Int32Array[], settings: Settings, started: number): Built {
   // Where memory runs out the first branches would get all of it: again, with fewer copies for everyone.
   for (let spread = settings.spread; ; spread /= 2) {
     const builder = new Builder(boxes, { ...settings, spread });
