@@ -2,10 +2,10 @@
  * Bulk transfer: one TCP connection by iperf3 across the router, segmentation offload on. Both directions cross each
  * contender's queue. The server must see the source that the contender promises.
  */
-import { acceptLoop, articleRules, hutter, kernel, rewriteLoop } from './contenders.js';
-import { fixed, hold, type Result } from './contest.js';
+import { acceptLoop, articleRules, type Contender, hutter, kernel, rewriteLoop } from './contenders.js';
+import { type Figures, fixed, hold, type Result } from './contest.js';
 import type { Options } from './main.js';
-import { machineBusy, ROUTER_OUT, SINK_FIRST, sleep } from './net.js';
+import { machineBusy, type Network, type Program, ROUTER_OUT, SINK_FIRST, sleep } from './net.js';
 
 const PORT = 5201;
 const WARM_UP_S = 1;
@@ -40,32 +40,39 @@ export function run(options: Options): Promise<Result> {
         { left: 'hutter, article + SNAT', right: 'kernel, article + SNAT', figure: 'gbits', atLeast: 0.7 },
         { left: 'C rewrite', right: 'kernel, article + SNAT', figure: 'gbits' },
       ],
-      async measure(net, contender, router) {
-        const server = net.start('sink', 'iperf3', ['-s', '-1', '-J', '-p', `${PORT}`]);
-        // It says nothing when it listens (JSON comes at the end).
-        await sleep(500);
-        const pace = ['-t', `${options.seconds}`, '-O', `${WARM_UP_S}`];
-        const before = { busy: machineBusy(), cpu: router?.cpu() ?? { user: 0, system: 0 } };
-        const client = net.start('sender', 'iperf3', ['-c', SINK_FIRST, '-p', `${PORT}`, ...pace, '-J']);
-        await client.end((options.seconds + 15) * 1000);
-        const after = { busy: machineBusy(), cpu: router?.cpu() ?? { user: 0, system: 0 } };
-        await server.end(5000);
-        const report = JSON.parse(server.stdout || '{"error":"iperf3 -s said nothing"}') as ServerReport;
-        if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`);
-        const { host } = report.start.accepted_connection;
-        if (host !== contender.source)
-          throw new Error(`the server saw a connection from ${host}, not ${contender.source}`);
-        const { bits_per_second: rate } = report.end.sum_received;
-        // The warm-up's bytes cost processor time, too.
-        const megabytes = (rate / 8e6) * (options.seconds + WARM_UP_S);
-        return {
-          gbits: rate / 1e9,
-          userUs: (after.cpu.user - before.cpu.user) / megabytes,
-          systemUs: (after.cpu.system - before.cpu.system) / megabytes,
-          machineUs: (after.busy - before.busy) / megabytes,
-        };
-      },
+      measure: (net, contender, router) => measureBulk(net, contender, router, options),
     },
     options,
   );
+}
+
+/** One connection from the sender to the sink. @throws Error when the sink sees another source than promised */
+export async function measureBulk(
+  net: Network,
+  contender: Contender,
+  router: Program | undefined,
+  options: Options,
+): Promise<Figures> {
+  const server = net.start('sink', 'iperf3', ['-s', '-1', '-J', '-p', `${PORT}`]);
+  // It says nothing when it listens (JSON comes at the end).
+  await sleep(500);
+  const pace = ['-t', `${options.seconds}`, '-O', `${WARM_UP_S}`];
+  const before = { busy: machineBusy(), cpu: router?.cpu() ?? { user: 0, system: 0 } };
+  const client = net.start('sender', 'iperf3', ['-c', SINK_FIRST, '-p', `${PORT}`, ...pace, '-J']);
+  await client.end((options.seconds + 15) * 1000);
+  const after = { busy: machineBusy(), cpu: router?.cpu() ?? { user: 0, system: 0 } };
+  await server.end(5000);
+  const report = JSON.parse(server.stdout || '{"error":"iperf3 -s said nothing"}') as ServerReport;
+  if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`);
+  const { host } = report.start.accepted_connection;
+  if (host !== contender.source) throw new Error(`the server saw a connection from ${host}, not ${contender.source}`);
+  const { bits_per_second: rate } = report.end.sum_received;
+  // The warm-up's bytes cost processor time, too.
+  const megabytes = (rate / 8e6) * (options.seconds + WARM_UP_S);
+  return {
+    gbits: rate / 1e9,
+    userUs: (after.cpu.user - before.cpu.user) / megabytes,
+    systemUs: (after.cpu.system - before.cpu.system) / megabytes,
+    machineUs: (after.busy - before.busy) / megabytes,
+  };
 }

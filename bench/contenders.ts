@@ -9,7 +9,7 @@ import { type Network, type Program, ROUTER_CORE, ROUTER_OUT, SENDER, sleep, unt
 import { peer } from './peers.js';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const HUTTER = path.join(ROOT, 'dist/bin/hutter.mjs');
+export const HUTTER = path.join(ROOT, 'dist/bin/hutter.mjs');
 /** The article's firewall: filter, SNAT, a port forward, TOS. */
 const ARTICLE = path.join(ROOT, 'examples/simple-firewall.rules');
 const QUEUE = 10;

@@ -50,6 +50,10 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     summary: 'TCP through filter and SNAT with segmentation offload (root, iperf3)',
     load: () => import('./bulk.js'),
   },
+  tun: {
+    summary: 'packets a second and TCP between TUN interfaces, beside a C loop (root, iperf3)',
+    load: () => import('./tun.js'),
+  },
   flows: { summary: 'new UDP flows a second with MASQUERADE (root)', load: () => import('./flows.js') },
   million: { summary: 'a million live flows, and a SYN flood (root)', load: () => import('./million.js') },
   latency: { summary: 'round trips of UDP under light load (root)', load: () => import('./latency.js') },

@@ -9,7 +9,9 @@ const PROGRAMS = path.resolve(import.meta.dirname, 'peers');
 const modified = (file: string): number => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 /** The path of the built program `name`. @throws Error with the compiler's words. */
-export function peer(name: 'nfq-accept' | 'nfq-rewrite' | 'syn-flood' | 'udp-blast' | 'udp-ping' | 'udp-sink'): string {
+export function peer(
+  name: 'nfq-accept' | 'nfq-rewrite' | 'syn-flood' | 'tun-loop' | 'udp-blast' | 'udp-ping' | 'udp-sink',
+): string {
   const program = path.join(PROGRAMS, name);
   const newest = Math.max(
     ...readdirSync(SOURCES)
