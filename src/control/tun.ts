@@ -11,6 +11,7 @@
 import { existsSync, statSync, writeFileSync } from 'node:fs';
 import type { DeviceInit } from '../dataplane/init.js';
 import type { InterfaceAddress, Link } from '../dataplane/interfaces.js';
+import { BANDS, countersOfBands, sharedBands, waitingIn } from '../dataplane/io/bands.js';
 import { isNativeError, loadNative, type TunHandle } from '../dataplane/io/native.js';
 import { RequestError, Rtnetlink } from '../dataplane/io/rtnetlink.js';
 import { Hook } from '../dataplane/names.js';
@@ -20,7 +21,7 @@ import type { Config } from './config.js';
 import type { LogInterface } from './log.js';
 import type { Router } from './router.js';
 import type { Settings } from './settings.js';
-import type { InterfaceStatus, Status } from './status.js';
+import type { BandStatus, InterfaceStatus, Status } from './status.js';
 import { readPrefix, type Topology, topologyOf } from './topology.js';
 
 /** An interface can't be made; the message names it and says what to do. */
@@ -45,6 +46,9 @@ interface Port {
   file: string;
   inode: number;
   rate: number;
+  /** What its bands share, where it has a rate. */
+  bands: SharedArrayBuffer | undefined;
+  counters: SharedArrayBuffer | undefined;
   gone: boolean;
 }
 
@@ -171,14 +175,19 @@ export class TunAttachment implements Attachment {
       throw new TunError(`${where}: ${explain(error, peer)}`, { cause: error });
     }
     const inode = file === '' ? 0 : statSync(file).ino;
-    return { ifindex, name, namespace, handle, file, inode, rate, gone: false };
+    const { workers } = this.settings;
+    const bands = rate === 0 ? undefined : sharedBands(workers);
+    const counters = rate === 0 ? undefined : countersOfBands(workers);
+    return { ifindex, name, namespace, handle, file, inode, rate, bands, counters, gone: false };
   }
 
   deviceOf(number: number): DeviceInit {
     const { links, routes } = this.topology;
     return {
       kind: 'tun',
-      ports: this.ports.map(({ handle, ifindex, name, gone }) => ({
+      ports: this.ports.map(({ handle, ifindex, name, gone, rate, bands, counters }) => ({
+        rate,
+        ...(bands !== undefined && counters !== undefined && { bands, counters }),
         fd: gone ? -1 : this.native.tunFd(handle, number),
         ifindex,
         hook: name === LOCAL_NAME ? Hook.OUTPUT : Hook.PREROUTING,
@@ -244,12 +253,12 @@ export class TunAttachment implements Attachment {
   status(): Pick<Status, 'flavour' | 'interfaces' | 'unhandled'> {
     return {
       flavour: '',
-      interfaces: this.ports.map(({ name, namespace, gone, rate }): InterfaceStatus => ({
+      interfaces: this.ports.map(({ name, namespace, gone, rate, bands, counters }): InterfaceStatus => ({
         name,
         namespace,
         state: gone ? 'gone' : 'up',
         rate,
-        bands: [],
+        bands: bandsStatus(bands, counters),
       })),
       unhandled: ['IPv6: dropped and counted (not-ipv4)'],
     };
@@ -264,6 +273,20 @@ export class TunAttachment implements Attachment {
     for (const port of this.ports) if (!port.gone) this.native.close(port.handle);
     this.ports.length = 0;
   }
+}
+
+/** All workers together; empty without a rate. */
+function bandsStatus(bands: SharedArrayBuffer | undefined, counters: SharedArrayBuffer | undefined): BandStatus[] {
+  if (bands === undefined || counters === undefined) return [];
+  const counts = new Float64Array(counters);
+  return Array.from({ length: BANDS }, (_, band) => {
+    const status = { waiting: waitingIn(bands, band), sent: 0, dropped: 0 };
+    for (let at = band * 2; at < counts.length; at += BANDS * 2) {
+      status.sent += counts[at]!;
+      status.dropped += counts[at + 1]!;
+    }
+    return status;
+  });
 }
 
 /** Of a name that ip-netns(8) gave, a path, or a process; '' = this namespace. */

@@ -93,7 +93,7 @@ class Worker {
     const tracker = new Tracker(this.connections);
     if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);
     const { device } = init;
-    this.world = device.kind === 'tun' ? new OwnWorld(device, init.wakeFd) : new KernelWorld(device, init.wakeFd);
+    this.world = device.kind === 'tun' ? new OwnWorld(device, init.number, init.wakeFd) : new KernelWorld(device, init.wakeFd);
     this.device = this.world.device;
     this.routes = new Routes(this.world.routes, this.interfaces);
     this.routes.setStrictReversePath(init.strictReversePath);
@@ -266,9 +266,10 @@ class OwnWorld implements World {
 
   constructor(
     private readonly init: TunInit,
+    worker: number,
     wakeFd: number,
   ) {
-    this.device = new TunDevice({ ports: init.ports, wakeFd });
+    this.device = new TunDevice({ ports: init.ports, worker, wakeFd });
     this.present = init.links;
     this.table = new StaticRoutes(init.routes, init.links);
     this.states = new Int32Array(init.states);

@@ -33,6 +33,8 @@ export interface TopologyOptions {
   sysctl?: Record<string, number>;
   /** Routes of the router beside those to its links. */
   routes?: { to: string; via?: string; type?: 'blackhole' | 'unreachable' | 'prohibit' }[];
+  /** hutter on TUN: bits a second that leave for knock. */
+  rate?: number;
   /** Whether hutter on TUN has sockets of its own (default), or answers as a router without any. */
   local?: boolean;
   /** Names that the router's processes know, to addresses. */
@@ -143,11 +145,12 @@ async function tunOptions(
   inside: Side,
   outside: Side,
 ): Promise<HutterOptions> {
-  const side = ({ dev, router, host, more = [] }: Side, ns: Namespace, mtu = 1500): [string, unknown] => [
+  const side = ({ dev, router, host, more = [] }: Side, ns: Namespace, mtu = 1500, rate = 0): [string, unknown] => [
     dev,
     {
       addresses: [router],
       mtu,
+      rate,
       namespace: ns.name,
       peer: { name: 'eth0', addresses: [host, ...more], routes: [{ to: 'default', via: router.split('/')[0] }] },
     },
@@ -159,7 +162,7 @@ async function tunOptions(
     routes: options.routes ?? [],
     interfaces: Object.fromEntries([
       side(inside, at.orlock, options.mtu?.inside),
-      side(outside, at.knock, options.mtu?.outside),
+      side(outside, at.knock, options.mtu?.outside, options.rate),
     ]),
   };
   const file = path.join(net.dir, 'router.yaml');

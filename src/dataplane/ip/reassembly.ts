@@ -9,7 +9,7 @@
 import type { Packet } from '../packet.js';
 import { setU16, u16, u8 } from '../wire/bytes.js';
 import { headerChecksum } from '../wire/checksum.js';
-import { Blocks } from './blocks.js';
+import { Blocks } from '../io/blocks.js';
 
 /** ipfrag_high_thresh, ipfrag_time. */
 const STORE_BYTES = 4 << 20;
