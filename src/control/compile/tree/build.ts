@@ -2,7 +2,7 @@
  * Builds decision trees over boxes. A node looks at a few neighbouring bits of one key, wherever they lie: a rule that
  * knows those bits goes to one child, one that doesn't to all (or, as a range, to some). Each node takes the window that
  * tells most apart for the copies it costs. Rules without a long prefix on a side would be copied by every node that looks
- * there: they get trees of their own. For fewer rules one tree for all is built, too, and the cheaper is taken (cost.ts).
+ * there: they get trees of their own. For fewer rules other ways to part them are tried, and the cheapest is taken (cost.ts).
  */
 import { packName } from '../../../dataplane/interfaces.js';
 import { RegionKind } from '../../../dataplane/program/regions.js';
@@ -49,7 +49,7 @@ export interface Settings {
   readonly budget: number;
   /** The prefix length that makes an address specific. */
   readonly specific: number;
-  /** Up to so many boxes a single tree is tried. */
+  /** Up to so many boxes other ways to part them are tried. */
   readonly together: number;
   readonly alpha: number;
   readonly beta: number;
@@ -60,19 +60,34 @@ export const SETTINGS: Settings = {
   maxWidth: 10,
   budget: 4 << 20,
   specific: 16,
-  together: 4096,
+  together: 2048,
   alpha: 0.5,
   beta: 0.5,
 };
 
+/**
+ * Which trees the four kinds of boxes go to: those whose source and destination are specific, whose destination alone is,
+ * whose source alone is, and the rest.
+ */
+const WAYS: readonly (readonly number[])[] = [
+  [0, 1, 2, 3],
+  [0, 1, 0, 1],
+  [0, 0, 1, 1],
+  [0, 0, 0, 0],
+];
+
 export function build(boxes: Boxes, settings: Settings = SETTINGS): Built {
   const started = performance.now();
-  const groups = split(boxes, settings);
-  const several = grow(boxes, groups, settings, started);
-  if (groups.length < 2 || boxes.count > settings.together) return several;
-  const all = Int32Array.from({ length: boxes.count }, (_, i) => i);
-  const one = grow(boxes, [all], settings, started);
-  return cost(one.words, boxes) < cost(several.words, boxes) ? one : several;
+  const several = grow(boxes, split(boxes, WAYS[0]!, settings), settings, started);
+  if (several.shape.trees < 2 || boxes.count > settings.together) return several;
+  let best = several;
+  let least = cost(best.words, boxes);
+  for (const way of WAYS.slice(1)) {
+    const built = grow(boxes, split(boxes, way, settings), settings, started);
+    const steps = cost(built.words, boxes);
+    if (steps < least) [best, least] = [built, steps];
+  }
+  return { ...best, shape: { ...best.shape, buildMs: performance.now() - started } };
 }
 
 function grow(boxes: Boxes, groups: readonly Int32Array[], settings: Settings, started: number): Built {
@@ -141,15 +156,15 @@ function emit(boxes: Boxes, groups: readonly Int32Array[], builder: Builder, sta
   };
 }
 
-/** Entries by whether their source and destination are specific; small groups join a bigger one. */
-function split(boxes: Boxes, settings: Settings): Int32Array[] {
+/** Entries by whether their source and destination are specific. */
+function split(boxes: Boxes, way: readonly number[], settings: Settings): Int32Array[] {
   const groups: number[][] = [[], [], [], []];
   for (let i = 0; i < boxes.count; i++) {
     const known = (key: Key): boolean => {
       const diff = boxes.low[i * KEYS + key]! ^ boxes.high[i * KEYS + key]!;
       return Math.clz32(diff) >= settings.specific;
     };
-    groups[(known(Key.SRC) ? 0 : 1) | (known(Key.DST) ? 0 : 2)]!.push(i);
+    groups[way[(known(Key.SRC) ? 0 : 1) | (known(Key.DST) ? 0 : 2)]!]!.push(i);
   }
   return groups
     .filter((g) => g.length > 0)
