@@ -313,13 +313,14 @@ static void note_error(struct tun_ports *all, struct port *port, int error) {
   if (port && error == EBADFD) port->dead = error;
 }
 
+/* `parts`: the virtio header and the packet, in one piece or two. */
 static void write_packet(struct tun_ports *all, int32_t ifindex, const struct iovec *parts, int count) {
   struct port *port = port_of(all, ifindex);
   if (!port || port->dead) {
     note_error(all, NULL, port ? port->dead : ENXIO);
     return;
   }
-  while (writev(port->fd, parts, count) < 0)
+  while ((count == 1 ? write(port->fd, parts->iov_base, parts->iov_len) : writev(port->fd, parts, count)) < 0)
     if (errno != EINTR) {
       note_error(all, port, errno);
       return;

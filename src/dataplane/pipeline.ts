@@ -28,6 +28,7 @@ import { Fragmenter } from './ip/fragment.js';
 import { isMartianDestination, isMartianSource } from './ip/martian.js';
 import { passOptions } from './ip/options.js';
 import { Fate, Reassembly } from './ip/reassembly.js';
+import { Segmenter } from './ip/segment.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
@@ -110,6 +111,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly local: number;
   private readonly reassembly: Reassembly | undefined;
   private readonly fragmenter = new Fragmenter();
+  private readonly segmenter = new Segmenter();
   private readonly pieces = new Packet();
 
   private program: Int32Array = new Int32Array(0);
@@ -460,8 +462,8 @@ export class Pipeline implements Answers, AddressQuestions {
       if (tooLong && p.dontFragment !== 0 && this.exceeds(p, mtu)) {
         return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
       }
-      if (gso || mtu < LEAST_MTU) return this.drop(DropReason.TOO_LONG);
-      if (mode !== ChecksumMode.NONE) completeChecksum(p, p.l4 + field);
+      if (mtu < LEAST_MTU) return this.drop(DropReason.TOO_LONG);
+      if (mode !== ChecksumMode.NONE && !gso) completeChecksum(p, p.l4 + field);
       return this.cut(batch, i, p);
     }
     if (p.mark !== meta[m + Meta.MARK]) {
@@ -481,12 +483,19 @@ export class Pipeline implements Answers, AddressQuestions {
     return Verdict.ACCEPT;
   }
 
-  /** ip_fragment(): a packet whose checksum is finished leaves in pieces, behind those before it in the batch. */
+  /** ip_fragment(), ip_finish_output_gso(): a packet leaves in pieces, behind those before it in the batch. */
   private cut(batch: Batch, i: number, p: Packet): Verdict {
-    const { fragmenter, fragmentSize } = this;
+    const { fragmenter, fragmentSize, segmenter } = this;
     const mtu = fragmentSize !== 0 && fragmentSize < this.routeMtu ? fragmentSize : this.routeMtu;
     this.device.send(batch, i);
-    this.sendPieces(p, mtu, fragmenter);
+    if ((p.flags & InFlag.GSO) === 0) this.sendPieces(p, mtu, fragmenter);
+    else {
+      segmenter.begin(p, headersLength(p), this.gsoSize);
+      while (segmenter.next()) {
+        fragmenter.begin(segmenter.out, 0, segmenter.length, mtu, false, this.reassembly!.cuts, 0);
+        while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev);
+      }
+    }
     this.stats[Stat.ACCEPTED]! += 1;
     if (p.changed !== 0) this.stats[Stat.CHANGED]! += 1;
     return Verdict.STOLEN;

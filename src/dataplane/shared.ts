@@ -59,7 +59,7 @@ export const DROP_REASONS = [
   'fragment', // it contradicts or repeats another fragment, or the datagram became too long
   'fragment-timeout', // a datagram's last fragment didn't come in time
   'fragment-store', // no room to keep a fragment
-  'too-long', // it can't be cut to the way out's MTU
+  'too-long', // the way out takes less than IPv4's least, 68 bytes
   'blackhole', // its route says so
   'multicast', // for a group; nothing forwards to many
   'unanswered', // for the router itself, which has no answer to it

@@ -93,7 +93,8 @@ class Worker {
     const tracker = new Tracker(this.connections);
     if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);
     const { device } = init;
-    this.world = device.kind === 'tun' ? new OwnWorld(device, init.number, init.wakeFd) : new KernelWorld(device, init.wakeFd);
+    this.world =
+      device.kind === 'tun' ? new OwnWorld(device, init.number, init.wakeFd) : new KernelWorld(device, init.wakeFd);
     this.device = this.world.device;
     this.routes = new Routes(this.world.routes, this.interfaces);
     this.routes.setStrictReversePath(init.strictReversePath);

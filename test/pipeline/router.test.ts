@@ -6,8 +6,10 @@ import t from 'tap';
 import { Random } from '../../src/dataplane/io/fault.js';
 import { DROP_REASONS, Stat } from '../../src/dataplane/shared.js';
 import type { Outcome } from '../../src/dataplane/simulate.js';
-import { checksum, type Ip, decodeIp, echoPacket, ipPacket, udpPacket } from '../net/frame.js';
-import { IF0, IF1, INSIDE, KNOCK, ORLOCK, World } from './world.js';
+import { InFlag } from '../../src/dataplane/io/batch.js';
+import { StaticRoutes } from '../../src/dataplane/route/static.js';
+import { checksum, type Ip, decodeIp, echoPacket, ipPacket, tcpPacket, udpPacket } from '../net/frame.js';
+import { IF0, IF1, INSIDE, KNOCK, LINKS, ORLOCK, World } from './world.js';
 
 const TRACKING = '*filter\n-A FORWARD -m state --state INVALID -j ACCEPT\nCOMMIT\n';
 const NOTHING = '*filter\nCOMMIT\n';
@@ -286,4 +288,61 @@ t.test('what leaves by which interface, and with which TTL', async (t) => {
   const outcome = come(world, datagram(new Random(SEED), 8));
   t.equal(outcome.outdev, IF1);
   t.match(decodeIp(outcome.packet!), { ttl: 63, headerOk: true, checksumOk: true });
+});
+
+t.test('a packet for segmentation offload: whole where its segments fit, else cut, or refused with DF', async (t) => {
+  const narrow = LINKS.map((link) => (link.index === IF1 ? { ...link, mtu: 576 } : link));
+  const data = Buffer.from(Array.from({ length: 4000 }, (_, i) => i & 255));
+  const fields = { src: ORLOCK, dst: KNOCK, id: 0xfffe, sport: 1000, dport: 80 };
+  const gso = InFlag.GSO | InFlag.CSUM_PARTIAL;
+  const send = (world: World, packet: Uint8Array, gsoSize: number): Outcome =>
+    world.router.run(packet, { hook: 0, indev: IF0, flags: gso, gsoSize });
+
+  const wide = await router(NOTHING);
+  const whole = send(wide, tcpPacket({ ...fields, flags: 24, data }), 1448);
+  t.equal(decodeIp(whole.packet!).length, 4040, 'it leaves whole');
+  t.same(whole.answers, []);
+
+  const world = await World.create(NOTHING, {
+    kernelRoutes: false,
+    errorInterval: 0,
+    links: narrow,
+    routes: new StaticRoutes([], narrow),
+  });
+  const refused = send(world, tcpPacket({ ...fields, df: true, flags: 16, data }), 1448);
+  t.match(decodeIp(refused.answers[0]!), { icmp: { type: 3, code: 4, rest: 576 } }, 'with DF it is refused');
+  t.equal(send(world, tcpPacket({ ...fields, df: true, flags: 16, data }), 536).answers.length, 0, 'segments that fit');
+
+  for (const [protocol, packet] of [
+    ['TCP', tcpPacket({ ...fields, flags: 24, seq: 0xfffffff0, data })],
+    ['UDP', udpPacket({ ...fields, data })],
+  ] as const) {
+    const pieces = left(send(world, packet, 1448));
+    t.ok(
+      pieces.every(({ length, headerOk, ttl }) => length <= 576 && headerOk && ttl === 63),
+      `${protocol}: pieces`,
+    );
+    const ids = [...new Set(pieces.map(({ id }) => id))];
+    t.same(ids, [0xfffe, 0xffff, 0], 'three segments, numbered on');
+    const segments = ids.map((id) => {
+      const own = pieces.filter((piece) => piece.id === id);
+      const payload = Buffer.alloc(own.reduce((sum, { length }) => sum + length - 20, 0));
+      for (const { bytes, fragmentOffset } of own) payload.set(Buffer.from(bytes).subarray(20), fragmentOffset);
+      return decodeIp(ipPacket({ src: ORLOCK, dst: KNOCK }, packet[9]!, payload));
+    });
+    t.ok(
+      segments.every(({ checksumOk }) => checksumOk),
+      `${protocol}: checksums`,
+    );
+    t.ok(Buffer.concat(segments.map(({ payload }) => payload)).equals(data), `${protocol}: the data`);
+    if (protocol !== 'TCP') continue;
+    t.same(
+      segments.map(({ tcp }) => [tcp!.seq, tcp!.flags]),
+      [
+        [0xfffffff0, 'ACK'],
+        [1432, 'ACK'],
+        [2880, 'PSH,ACK'],
+      ],
+    );
+  }
 });

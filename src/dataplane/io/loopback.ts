@@ -27,6 +27,8 @@ export interface FrameFacts {
   gid?: number;
   physindev?: number;
   mac?: Uint8Array;
+  /** With InFlag.GSO: bytes of payload in each segment. */
+  gsoSize?: number;
   /** With InFlag.CUT: the length before the cut. */
   fullLength?: number;
 }
@@ -101,6 +103,7 @@ export class LoopbackDevice implements Device {
     f[o + Meta.PHYSINDEV] = facts.physindev ?? 0;
     f[o + Meta.UID] = facts.uid ?? 0;
     f[o + Meta.GID] = facts.gid ?? 0;
+    f[o + Meta.GSO_SIZE] = facts.gsoSize ?? 0;
     f[o + Meta.FULL_LENGTH] = facts.fullLength ?? frame.length;
     if (facts.mac) {
       const padded = new Uint8Array(8);

@@ -53,7 +53,8 @@ export class TunDevice implements Device {
   private readonly native: Native = loadNative();
   private readonly handle: TunPortsHandle;
   private readonly words = new Float64Array(Stat.COUNT);
-  private readonly totals: DeviceStats = { received: 0, overruns: 0, sendErrors: 0, lastErrno: 0 };
+  /** As of the last `states`: asking the addon at each batch would cost as much as a packet. */
+  readonly stats: DeviceStats = { received: 0, overruns: 0, sendErrors: 0, lastErrno: 0 };
   /** Packets of the batch that have been sent. */
   private sent = 0;
   private readonly rated: readonly Bands[];
@@ -149,24 +150,19 @@ export class TunDevice implements Device {
     this.native.tunInject(this.handle, bytes, start, end, outdev);
   }
 
-  /** Writes for each port, in the order of the options, 0 or the errno that it ended with. */
+  /** Writes for each port, in the order of the options, 0 or the errno that it ended with; brings `stats` up to date. */
   states(out: Int32Array): void {
+    const { words, stats } = this;
     this.native.tunStates(this.handle, out);
+    this.native.tunStats(this.handle, words);
+    stats.received = words[Stat.RECEIVED]!;
+    stats.sendErrors = words[Stat.SEND_ERRORS]!;
+    stats.lastErrno = words[Stat.LAST_ERRNO]!;
   }
 
   /** Lets go of an interface, whose descriptor is about to be closed. */
   leave(ifindex: number): void {
     this.native.tunLeave(this.handle, ifindex);
-  }
-
-  /** The same object at each call, brought up to date. */
-  get stats(): DeviceStats {
-    const { words, totals } = this;
-    this.native.tunStats(this.handle, words);
-    totals.received = words[Stat.RECEIVED]!;
-    totals.sendErrors = words[Stat.SEND_ERRORS]!;
-    totals.lastErrno = words[Stat.LAST_ERRNO]!;
-    return totals;
   }
 
   /** The interfaces stay. */
