@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
+import { forget } from '../dataplane/conntrack/expect.js';
 import { ConntrackTable } from '../dataplane/conntrack/table.js';
 import { Waker } from '../dataplane/io/waker.js';
 import type { DeviceInit, WorkerInit } from '../dataplane/init.js';
@@ -121,6 +122,8 @@ export class Router {
     this.strictReversePath = strictReversePath;
     this.connections = ConntrackTable.create({ max: connections, workers });
     this.table = ConntrackTable.attach(this.connections, workers);
+    // What `conntrack -D` and -F take out goes with its expectations.
+    this.table.onRemove = forget;
     // What conntrack -D kills is an event, too.
     const own = new EventRing(EventRing.create(EVENT_RING));
     this.table.events = own;

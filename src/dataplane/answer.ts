@@ -20,6 +20,7 @@ const ERROR_LENGTH = 576;
 const TTL = 64;
 const DONT_FRAGMENT = 0x4000;
 const TOS_MASK = 0x1e;
+const ECN_MASK = 0x03;
 const PREC_INTERNETCONTROL = 0xc0;
 
 function putIpHeader(
@@ -84,7 +85,7 @@ export function buildReset(p: Packet, out: Uint8Array, start: number, tos = 0): 
   if (p.protocol !== Proto.TCP || p.tcpOk === 0) return 0;
   if ((p.tcpFlags & TcpFlag.RST) !== 0 || !checksumOk(p)) return 0;
   const length = IP_HEADER + TCP_HEADER;
-  putIpHeader(out, start, length, tos, 0, DONT_FRAGMENT, Proto.TCP, p.dst, p.src);
+  putIpHeader(out, start, length, tos & ~ECN_MASK, 0, DONT_FRAGMENT, Proto.TCP, p.dst, p.src);
   const tcp = start + IP_HEADER;
   const l4 = p.l4;
   out.fill(0, tcp, tcp + TCP_HEADER);
@@ -103,6 +104,12 @@ export function buildReset(p: Packet, out: Uint8Array, start: number, tos = 0): 
   }
   setU16(out, tcp + TCP_CHECKSUM, pseudoSum(p.dst, p.src, Proto.TCP, TCP_HEADER));
   return length;
+}
+
+/** Whether TCP reads the segment at all: its header is whole and as long as it says (tcp_v4_rcv). */
+export function isSegment(p: Packet): boolean {
+  const length = p.tcpOk !== 0 ? (u8(p.bytes, p.l4 + 12) >> 4) << 2 : 0;
+  return length >= TCP_HEADER && length <= p.l4Length;
 }
 
 /** Computes the checksum of a reset that is about to be sent. */

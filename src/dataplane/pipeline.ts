@@ -17,7 +17,16 @@
  * puts fragments together, routes, answers and cuts (`kernelRoutes` false; ip/). What can go no further (no route, TTL at its end, too long) is answered
  * here when it has a connection (see answerError); else it goes back as PREROUTING left it, and the kernel answers.
  */
-import { ANSWER_LENGTH, buildError, buildReply, buildReset, ErrorLimit, finishReset, mayRefuse } from './answer.js';
+import {
+  ANSWER_LENGTH,
+  buildError,
+  buildReply,
+  buildReset,
+  ErrorLimit,
+  finishReset,
+  isSegment,
+  mayRefuse,
+} from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
 import { isAttachedError, isIcmpError } from './conntrack/icmp.js';
@@ -438,7 +447,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (p.protocol === Proto.ICMP) {
       if (toUs) this.sendAnswer(p, REPLY, 0, 0);
     } else if (p.protocol === Proto.TCP) {
-      if (toUs) this.sendAnswer(p, OWN_RESET, 0, 0);
+      if (toUs && isSegment(p)) this.sendAnswer(p, OWN_RESET, 0, 0);
     } else if (p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE) {
       if (toUs && mayRefuse(p)) this.sendAnswer(p, IcmpType.DEST_UNREACH, PORT_UNREACHABLE, 0);
     } else if (toUs) this.sendAnswer(p, IcmpType.DEST_UNREACH, PROTOCOL_UNREACHABLE, 0);

@@ -11,6 +11,7 @@ import { type FrameFacts, LoopbackDevice } from './io/loopback.js';
 import { LogWriter } from './log.js';
 import { Verdict } from './names.js';
 import { Nat } from './nat/bind.js';
+import type { RandomPorts } from './nat/range.js';
 import { Pipeline } from './pipeline.js';
 import { Routes, type RouteSource } from './route/routes.js';
 import { DROP_REASONS, type Publication, Ring, Stat, STAT_COUNT } from './shared.js';
@@ -26,6 +27,8 @@ export interface SimulationOptions {
   connections?: number;
   /** Milliseconds between two errors to one destination; 0 = no limit. */
   errorInterval?: number;
+  /** Where NAT's free choices come from. */
+  random?: RandomPorts;
   /** False: hutter is the whole router, as on TUN. Default true. */
   kernelRoutes?: boolean;
 }
@@ -69,7 +72,7 @@ export class Simulation {
     this.device.onInject = (bytes, start, end) => this.answers.push(bytes.slice(start, end));
     this.pipeline = new Pipeline({
       tracker: new Tracker(this.table),
-      nat: new Nat(this.table),
+      nat: new Nat(this.table, options.random),
       routes,
       interfaces,
       device: this.device,

@@ -2,6 +2,7 @@ import t from 'tap';
 import { EventRing, EventType, RECORD_WORDS } from '../../src/dataplane/conntrack/events.js';
 import { expect, Expectation, ExpectFlag, ExpectResult, helperData } from '../../src/dataplane/conntrack/expect.js';
 import { countConnections, countRegionWords, initCountRegion } from '../../src/dataplane/conntrack/count.js';
+import { Helper } from '../../src/dataplane/conntrack/helpers/helpers.js';
 import { invertPorts, packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
 import { printConnection, printEvent } from '../../src/dataplane/conntrack/print.js';
 import { Status } from '../../src/dataplane/conntrack/states.js';
@@ -366,6 +367,12 @@ t.test('lines are those of conntrack 1.4.7', (t) => {
   t.equal(
     line({ ...common, protocol: 99 }, 599),
     'unknown  99 599 src=127.0.0.1 dst=127.0.0.1 [UNREPLIED] src=127.0.0.1 dst=127.0.0.1 mark=0 use=1',
+  );
+  const helped = packet({ ...common, protocol: Proto.UDP, sport: 1, dport: 69 });
+  helped.ctHelper = Helper.TFTP;
+  t.equal(
+    line(helped, 29, 3 | (3 << 16)),
+    'udp      17 29 src=127.0.0.1 dst=127.0.0.1 sport=1 dport=69 packets=1 bytes=28 [UNREPLIED] src=127.0.0.1 dst=127.0.0.1 sport=69 dport=1 packets=0 bytes=0 mark=0 zone=3 helper=tftp use=1',
   );
   t.equal(
     line({ ...common, protocol: Proto.DCCP, sport: 1, dport: 2 }, 599),

@@ -18,7 +18,8 @@ import { type Namespace, Network, until } from '../../src/control/lab/netns.js';
 import { mac, Wire } from './wire.js';
 
 const PORTS = 3;
-const ADDRESSES = [['10.1.0.1/24'], ['198.51.100.1/24', '198.51.100.2/24'], ['10.2.0.1/24']];
+export const ADDRESSES = [['10.1.0.1/24'], ['198.51.100.1/24', '198.51.100.2/24'], ['10.2.0.1/24']];
+export const DEFAULT_GATEWAY = '198.51.100.254';
 /** Rules can translate to anybody there: nobody is asked for, or errors would come seconds later. */
 const NEIGHBOURS = ['10.1.0.', '198.51.100.', '10.2.0.'].map((network) =>
   Array.from({ length: 255 }, (_, i) => `${network}${i}`),
@@ -197,7 +198,7 @@ function router(network: Network, side: string): { router: Namespace; far: Names
     ]);
     if (ethtool.status !== 0) throw new Error(`ethtool: ${ethtool.stderr.toString()}`);
   }
-  router.ip('route add default via 198.51.100.254');
+  router.ip(`route add default via ${DEFAULT_GATEWAY}`);
   router.sysctl({
     'net.ipv4.ip_forward': 1,
     'net.ipv4.icmp_ratelimit': 0,
@@ -228,7 +229,8 @@ function router(network: Network, side: string): { router: Namespace; far: Names
 export const NEEDS_CONNECTIONS =
   /-m (conntrack|state|connlimit|connmark|connbytes|connlabel|helper|cluster)|-j (SNAT|DNAT|MASQUERADE|REDIRECT|NETMAP|CONNMARK|CT)/;
 
-function countsOf(save: string): Count[] {
+/** Reads what iptables-save -c prints. */
+export function countsOf(save: string): Count[] {
   const result: Count[] = [];
   let table = '';
   for (const line of save.split('\n')) {

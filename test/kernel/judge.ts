@@ -3,7 +3,7 @@
  * shortest sequence that still does.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Arena } from './arena.js';
+import type { Count, Refusal } from './arena.js';
 import {
   addressAt,
   build,
@@ -28,6 +28,15 @@ export interface Divergence {
   what: string;
   /** What each event did, in words. */
   story: string[];
+}
+
+/** Where two routers, the kernel's first, are before the judge: an Arena, or one whose second router is simulated. */
+export interface Court {
+  readonly wire: { send(kernel: Placed | undefined, hutter: Placed | undefined): Promise<Outcome> };
+  clear(): Promise<void>;
+  load(rules: string): Promise<[Refusal | undefined, Refusal | undefined]>;
+  counts(): Promise<[Count[], Count[]]>;
+  connections(): Promise<[string, string]>;
 }
 
 export interface Verdict {
@@ -58,7 +67,7 @@ const SIDES: readonly Side[] = [KERNEL, HUTTER];
 const reversed = ({ src, dst, sport, dport }: Ends): Ends => ({ src: dst, dst: src, sport: dport, dport: sport });
 
 /** Runs a scenario; stops at the first event whose packets differ. */
-export async function run(arena: Arena, scenario: Scenario, tell = false): Promise<Verdict> {
+export async function run(arena: Court, scenario: Scenario, tell = false): Promise<Verdict> {
   await arena.clear();
   const [kernel, hutter] = await arena.load(scenario.rules);
   if (kernel || hutter) {
@@ -84,7 +93,7 @@ class Run {
   private readonly left: Placed[][] = [[], []];
 
   constructor(
-    private readonly arena: Arena,
+    private readonly arena: Court,
     private readonly scenario: Scenario,
     private readonly tell: boolean,
   ) {
@@ -105,7 +114,11 @@ class Run {
         if (what !== undefined) return this.verdict(`event ${event.id}: ${what}`);
       }
     }
-    for (const side of SIDES) if (this.left[side]!.length > 0) return this.verdict(this.leftText());
+    if (this.left.some((frames) => frames.length > 0)) {
+      await sleep(LAST_PACKETS_MS);
+      const what = this.compare([], await this.arena.wire.send(undefined, undefined)) ?? this.leftText();
+      if (what !== '') return this.verdict(what);
+    }
     let lines = await this.countersApart();
     // What goes by lo is nobody's to wait for: the last packets may still be on their way.
     for (let tries = 0; lines.length > 0 && tries < LAST_TRIES; tries++) {
@@ -321,7 +334,7 @@ function endsInFtp(packet: Buffer | undefined): { address: string; port: number 
 }
 
 /** The shortest scenario found that still diverges: events first, then rules, then events again. */
-export async function shrink(arena: Arena, scenario: Scenario, note: (text: string) => void): Promise<Scenario> {
+export async function shrink(arena: Court, scenario: Scenario, note: (text: string) => void): Promise<Scenario> {
   const fails = async (candidate: Scenario): Promise<boolean> => {
     const { divergence } = await run(arena, candidate);
     return divergence !== undefined && !divergence.what.startsWith('loading');

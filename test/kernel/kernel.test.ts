@@ -10,12 +10,16 @@ import { Coverage } from './coverage.js';
 import { RETRIES, scenarioOf } from './main.js';
 import { build, endsOf, fragment, TCP, UDP, withEnds, wrongness } from './packets.js';
 import { covered, missing } from './rules.js';
-import type { Scenario } from './scenario.js';
+import type { Event, Scenario } from './scenario.js';
+import { forSimulation, SimulatedArena, SimulatedRouter } from './simulated.js';
 
 const SEED = Number(process.env['HUTTER_TEST_SEED'] ?? 48_020);
 const RULESETS = 12;
 const FLOWS = 30;
 const SHARE_MS = 40_000;
+/** Rulesets that a simulated hutter runs, too. */
+const SIMULATED = 4;
+const SIMULATED_SEED = 48_009;
 
 t.test('packets keep what is wrong with them when their ends change', (t) => {
   const udp = { proto: UDP, sport: 1, dport: 2, payload: 'odd' } as const;
@@ -35,6 +39,42 @@ t.test('packets keep what is wrong with them when their ends change', (t) => {
   );
   t.end();
 });
+
+/** A command that announces a port, on a connection with a helper. */
+function ftpScenario(): Scenario {
+  const segment = (id: number, way: 0 | 1, flags: number, seq: number, ack: number, payload = ''): Event => {
+    const [src, dst, sport, dport] =
+      way === 0 ? ['10.1.0.4', '10.2.0.2', 1030, 21] : ['10.2.0.2', '10.1.0.4', 21, 1030];
+    const l4 = {
+      proto: TCP,
+      sport: sport as number,
+      dport: dport as number,
+      seq,
+      ack,
+      flags,
+      window: 1000,
+      payload,
+    } as const;
+    return {
+      kind: 'packet',
+      id,
+      flow: 1,
+      way,
+      port: way * 2,
+      packet: { src: src as string, dst: dst as string, id: 1000 + id, l4 },
+    };
+  };
+  return {
+    seed: 0,
+    rules: '*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n',
+    events: [
+      segment(1, 0, 2, 1000, 0),
+      segment(2, 1, 18, 5000, 1001),
+      segment(3, 0, 16, 1001, 5001),
+      segment(4, 0, 24, 1001, 5001, 'PORT 10,1,0,4,4,7\r\n'),
+    ],
+  };
+}
 
 t.test('kernel and hutter', async (t) => {
   closeAllOnSignals();
@@ -77,6 +117,11 @@ t.test('kernel and hutter', async (t) => {
     arena.onlyKernel = '';
   });
 
+  await t.test('connections that are flushed take their expectations along', async (t) => {
+    const scenario = ftpScenario();
+    for (let i = 0; i < 2; i++) t.same((await run(arena, scenario)).divergence, undefined);
+  });
+
   t.same(missing(), [], `every record that has an evaluator is generated: ${covered().join(' ')}`);
 
   await t.test(`${RULESETS} rulesets from seed ${SEED}`, async (t) => {
@@ -99,4 +144,30 @@ t.test('kernel and hutter', async (t) => {
     for (const line of coverage.lines()) t.comment(line);
     t.ok(packets > 100, 'packets were compared');
   });
+
+  await t.test(`${SIMULATED} rulesets in this process, on a clock of its own`, async (t) => {
+    const simulated = new SimulatedArena(arena);
+    for (let seed = SIMULATED_SEED; seed < SIMULATED_SEED + SIMULATED; seed++) {
+      const scenario = forSimulation(scenarioOf(seed, FLOWS));
+      let again = (await run(simulated, scenario)).divergence;
+      for (let tries = 0; again && tries < RETRIES; tries++) again = (await run(simulated, scenario)).divergence;
+      t.equal(again?.what, undefined, `seed ${seed}`);
+    }
+  });
+});
+
+t.test('a simulated router does the same each time', async (t) => {
+  for (let seed = SIMULATED_SEED; seed < SIMULATED_SEED + SIMULATED; seed++) {
+    const { rules, events } = forSimulation(scenarioOf(seed, FLOWS));
+    const told: string[] = [];
+    for (let i = 0; i < 2; i++) {
+      const router = await SimulatedRouter.load(rules);
+      const out = events.flatMap((event) =>
+        event.kind === 'packet' ? router.send({ port: event.port, bytes: build(event.packet) }) : [],
+      );
+      const frames = out.map(({ port, bytes }) => `${port} ${bytes.toString('hex')}`);
+      told.push(JSON.stringify([frames, await router.counts()]));
+    }
+    t.equal(told[0], told[1], `seed ${seed}`);
+  }
 });

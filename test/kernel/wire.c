@@ -7,7 +7,7 @@
  *         Ethernet frames, or IP packets when from the router. Length 0: nothing is sent on that side.
  * stdout: u16 count, u16 1 if waiting was given up, then per frame u8 side, u8 port, u16 length, the frame.
  * Numbers are little endian. An answer is given when hutter's queues are empty and both sides gave the same number of
- * frames, or when one side has kept the other waiting for PATIENCE.
+ * frames (or one side was asked alone), or when one side has kept the other waiting for PATIENCE.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -158,7 +158,7 @@ int main(int argc, char **argv) {
       int pending = waiting();
       long t = now();
       if (take() > 0 || pending > 0) news = t;
-      else if (counts[0] == counts[1]) break;
+      else if (counts[0] == counts[1] || length[0] == 0 || length[1] == 0) break;
       if (t - news > PATIENCE || t - start > LIMIT) {
         late = 1;
         break;

@@ -34,7 +34,8 @@ const FRAME_HEAD = 4;
 
 /** Hardware address of the router's interface `ifN`, or of the far end's `eN`. */
 export const mac = (far: boolean, port: number): string => `02:00:00:00:0${far ? 1 : 0}:0${port + 1}`;
-const macBytes = (far: boolean, port: number): Buffer => Buffer.from(mac(far, port).replaceAll(':', ''), 'hex');
+/** Its bytes. */
+export const macBytes = (far: boolean, port: number): Buffer => Buffer.from(mac(far, port).replaceAll(':', ''), 'hex');
 
 export class Wire {
   private pending: Buffer = Buffer.alloc(0);

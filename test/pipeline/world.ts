@@ -85,12 +85,22 @@ export class World {
 
   /** Packets counted by the rule or policy at this place (1 = first rule, 0 = policy). */
   counted(table: string, chain: string, number: number): number {
+    return this.counters[this.counterAt(table, chain, number)]!;
+  }
+
+  /** The same with its bytes, as iptables-save -c has it: `packets:bytes`. */
+  countedText(table: string, chain: string, number: number): string {
+    const at = this.counterAt(table, chain, number);
+    return `${this.counters[at]!}:${this.counters[at + 1]!}`;
+  }
+
+  private counterAt(table: string, chain: string, number: number): number {
     const found = this.backend
       .ruleset()
       .tables.find(({ name }) => name === table)!
       .chains.get(chain)!;
     const id = number === 0 ? found.policy!.id : found.rules[number - 1]!.id;
-    return this.counters[this.compiler.slots.of(id)! * 2]!;
+    return this.compiler.slots.of(id)! * 2;
   }
 }
 

@@ -2,7 +2,8 @@
  * Counts connections by a key (net/netfilter/nf_conncount.c): what `-m connlimit` asks. A region of shared memory, one a
  * rule, holds a record for each connection counted, hashed by the key: an address (masked by the match) and a zone.
  * A record is a tuple only: whether its connection still lives is looked up in the table each time its key is asked for,
- * and those that are gone or closing leave the list. The region's lock is held meanwhile.
+ * and those that are gone or closing leave the list, as far as it is read: to the connection that is asked about. New ones
+ * are added behind all others. The region's lock is held meanwhile.
  *
  *     region   LOCK KIND CAPACITY BUCKETS FREE FRESH, the buckets, then records; links are record + 1
  */
@@ -90,7 +91,8 @@ export function countConnections(
         region[r + R.DST] === dst &&
         region[r + R.PORTS] === ports &&
         region[r + R.KEY_ORIGINAL] === keyOriginal;
-      if (!counts(region, t, r, same)) {
+      // Once a connection has found itself those behind it aren't looked at.
+      if (!known && !counts(region, t, r, same)) {
         region[at] = region[r + R.NEXT]!;
         region[r + R.NEXT] = region[FREE]!;
         region[FREE] = link;
@@ -101,7 +103,7 @@ export function countConnections(
     }
     at = r + R.NEXT;
   }
-  if (!known) count = add(region, t, bucket, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
+  if (!known) count = add(region, t, bucket, at, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
   unlock(region, LOCK);
   return count;
 }
@@ -125,6 +127,7 @@ function add(
   region: Int32Array,
   t: ConntrackTable,
   bucket: number,
+  tail: number,
   address: number,
   zone: number,
   src: number,
@@ -135,7 +138,11 @@ function add(
 ): boolean {
   let link = region[FREE]!;
   if (link === 0) {
-    if (region[FRESH]! >= region[CAPACITY]! && !sweep(region, t)) return false;
+    if (region[FRESH]! >= region[CAPACITY]!) {
+      if (!sweep(region, t)) return false;
+      tail = bucket;
+      for (let next = region[tail]!; next !== 0; next = region[tail]!) tail = record(region, next - 1) + R.NEXT;
+    }
     link = region[FREE]!;
   }
   if (link === 0) link = region[FRESH] = region[FRESH]! + 1;
@@ -150,8 +157,8 @@ function add(
   region[r + R.KEY_REPLY] = keyReply;
   region[r + R.SLOT] = t.slot;
   region[r + R.BORN] = t.now;
-  region[r + R.NEXT] = region[bucket]!;
-  region[bucket] = link;
+  region[r + R.NEXT] = 0;
+  region[tail] = link;
   return true;
 }
 

@@ -4,6 +4,7 @@
  */
 import { Proto } from '../names.js';
 import { EVENT_ENTRY, EventType } from './events.js';
+import { HELPERS } from './helpers/helpers.js';
 import { keyProtocol, keyZone } from './key.js';
 import { SCTP_STATE_NAMES, Status, TCP_STATE_NAMES } from './states.js';
 import { Ct } from './table.js';
@@ -87,6 +88,8 @@ export function printConnection(words: Int32Array, options: PrintOptions = {}): 
   const mark = words[Ct.MARK]! >>> 0;
   if (options.event !== true || mark !== 0) line += `mark=${mark} `;
   if (zone === zoneReply && zone !== 0) line += `zone=${zone} `;
+  const helper = words[Ct.HELPER]! & 0xff;
+  if (helper !== 0) line += `helper=${HELPERS[helper]!.name} `;
   if (options.event !== true) line += 'use=1 ';
   if (options.id !== undefined) line += `id=${options.id >>> 0} `;
   return line.trimEnd();

@@ -1,0 +1,150 @@
+/**
+ * The arena with hutter as a simulation: the same scenarios through the loopback device, where hutter is the whole router
+ * and time is the caller's, beside the kernel's router. What the router's own programs send has no place here.
+ */
+import { runIptables } from '../../src/control/commands/run.js';
+import type { Link } from '../../src/dataplane/interfaces.js';
+import { InFlag } from '../../src/dataplane/io/batch.js';
+import { Hook } from '../../src/dataplane/names.js';
+import { RandomPorts } from '../../src/dataplane/nat/range.js';
+import { RouteType } from '../../src/dataplane/route/routes.js';
+import { StaticRoutes } from '../../src/dataplane/route/static.js';
+import { World } from '../pipeline/world.js';
+import { ADDRESSES, type Arena, type Count, countsOf, DEFAULT_GATEWAY, type Refusal } from './arena.js';
+import type { Court } from './judge.js';
+import { addressAt } from './packets.js';
+import { Random } from './random.js';
+import type { Scenario } from './scenario.js';
+import { isRouter, macBytes, type Outcome, type Placed } from './wire.js';
+
+const FIRST_IFINDEX = 2;
+const UP = 1;
+const LOOPBACK = 8;
+/** Between two packets on the simulation's clock. */
+const STEP_MS = 1;
+
+const int32 = (address: string): number => address.split('.').reduce((value, byte) => (value << 8) | Number(byte), 0);
+
+function link(index: number, name: string, flags: number, cidrs: readonly string[]): Link {
+  const addresses = cidrs.map((cidr, i) => {
+    const [address, length] = cidr.split('/') as [string, string];
+    const local = int32(address);
+    return { local, address: local, prefixLength: Number(length), scope: index === 1 ? 254 : 0, secondary: i > 0 };
+  });
+  const mac = index === 1 ? new Uint8Array(6) : new Uint8Array(macBytes(false, index - FIRST_IFINDEX));
+  return { index, name, mtu: index === 1 ? 65_536 : 1500, flags, mac, addresses };
+}
+
+const LINKS: readonly Link[] = [
+  link(1, 'lo', UP | LOOPBACK, ['127.0.0.1/8']),
+  ...ADDRESSES.map((cidrs, i) => link(FIRST_IFINDEX + i, `if${i}`, UP, cidrs)),
+];
+const ROUTES = [
+  { dst: 0, prefixLength: 0, type: RouteType.UNICAST, oif: FIRST_IFINDEX + 1, gateway: int32(DEFAULT_GATEWAY) },
+  { dst: int32('100.64.0.0'), prefixLength: 10, type: RouteType.BLACKHOLE, oif: 0, gateway: 0 },
+];
+
+/** The scenario without what the router's own programs send. */
+export const forSimulation = (scenario: Scenario): Scenario => ({
+  ...scenario,
+  events: scenario.events.filter((event) => event.kind === 'error' || !isRouter(event.port)),
+});
+
+/** hutter in this process, rules loaded. */
+export class SimulatedRouter {
+  private constructor(private readonly world: World) {
+    // The kernel's; the other clock is our own.
+    world.router.wall = Date.now();
+  }
+
+  /** `seed`: of the ports that NAT chooses. */
+  static async load(rules: string, seed = 1): Promise<SimulatedRouter> {
+    const routes = new StaticRoutes(ROUTES, LINKS);
+    const r = new Random(seed);
+    const random = new RandomPorts((numbers) => void numbers.forEach((_, i) => (numbers[i] = r.below(0x10000))));
+    return new SimulatedRouter(
+      await World.create(rules, { links: LINKS, routes, kernelRoutes: false, errorInterval: 0, random }),
+    );
+  }
+
+  /** What comes out for a packet. */
+  send({ port, bytes }: Placed): Placed[] {
+    const { router } = this.world;
+    router.now += STEP_MS;
+    const outcome = router.run(bytes, {
+      hook: Hook.PREROUTING,
+      indev: FIRST_IFINDEX + port,
+      mac: macBytes(true, port),
+      flags: InFlag.CSUM_NOT_VERIFIED,
+    });
+    const out = outcome.answers.map((answer) => ({ port: portTo(answer), bytes: Buffer.from(answer) }));
+    if (outcome.packet && outcome.outdev >= FIRST_IFINDEX) {
+      out.push({ port: outcome.outdev - FIRST_IFINDEX, bytes: Buffer.from(outcome.packet) });
+    }
+    return out;
+  }
+
+  async counts(): Promise<Count[]> {
+    const { stdout } = await runIptables('iptables-save', [], '', this.world.backend);
+    const numbers = new Map<string, number>();
+    let table = '';
+    const lines = stdout.split('\n').map((line) => {
+      const [, kind, chain] = /^(:|-A )(\S+)/.exec(line) ?? [];
+      if (line.startsWith('*')) {
+        table = line.slice(1);
+        numbers.clear();
+      }
+      if (kind === undefined || / - \[/.test(line)) return line;
+      if (kind === ':') return line.replace(/\[.*\]/, `[${this.world.countedText(table, chain!, 0)}]`);
+      const number = (numbers.get(chain!) ?? 0) + 1;
+      numbers.set(chain!, number);
+      return `[${this.world.countedText(table, chain!, number)}] ${line}`;
+    });
+    return countsOf(lines.join('\n'));
+  }
+}
+
+/** By which interface the router sends to the packet's destination. */
+function portTo(packet: Uint8Array): number {
+  const dst = addressAt(packet, 16);
+  if (dst.startsWith('10.1.0.')) return 0;
+  return dst.startsWith('10.2.0.') ? 2 : 1;
+}
+
+/** The kernel's router of an arena, and a simulated one beside it. */
+export class SimulatedArena implements Court {
+  private router: SimulatedRouter | undefined;
+
+  constructor(private readonly arena: Arena) {}
+
+  readonly wire = {
+    send: async (kernel: Placed | undefined, hutter: Placed | undefined): Promise<Outcome> => {
+      const outcome = await this.arena.wire.send(kernel, undefined);
+      return { out: [outcome.out[0], hutter ? this.router!.send(hutter) : []], late: false };
+    },
+  };
+
+  clear(): Promise<void> {
+    return this.arena.clear();
+  }
+
+  async load(rules: string): Promise<[Refusal | undefined, Refusal | undefined]> {
+    const [kernel] = await this.arena.load(rules);
+    try {
+      this.router = await SimulatedRouter.load(rules);
+      return [kernel, undefined];
+    } catch (error) {
+      return [kernel, { code: 1, text: String(error) }];
+    }
+  }
+
+  async counts(): Promise<[Count[], Count[]]> {
+    const [kernel] = await this.arena.counts();
+    return [kernel, await this.router!.counts()];
+  }
+
+  async connections(): Promise<[string, string]> {
+    const [kernel] = await this.arena.connections();
+    return [kernel, ''];
+  }
+}
