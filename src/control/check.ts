@@ -8,21 +8,13 @@ import type { CheckContext, Refusal, Use } from './ext/record.js';
 import { sharedEnds, type Chain, type Rule, type RuleSpec, type TableModel } from './model.js';
 import { TableError } from './text/problem.js';
 
-/** Which rules packets can come to. A chain that is missing can't be reached. */
+/** Which chains packets can come to. */
 export interface Reached {
-  readonly chains: ReadonlyMap<string, ReachedChain>;
+  /** Hooks from which each chain is entered: bits 1 << Hook. A chain that is missing can't be reached. */
+  readonly chains: ReadonlyMap<string, number>;
   /** ELOOP: a jump into a chain that is being walked; not followed. */
   readonly loop?: TableError;
 }
-export interface ReachedChain {
-  /** Hooks from which the chain is entered: bits 1 << Hook. */
-  hooks: number;
-  /** Index of its first unconditional verdict, behind which nothing is reached; else its length. */
-  readonly last: number;
-}
-/** Hooks from which the rule with this index is reached. */
-export const hooksOf = (chain: ReachedChain | undefined, index: number): number =>
-  chain && index <= chain.last ? chain.hooks : 0;
 
 /** Matches everything and looks at nothing. */
 const unconditional = (rule: RuleSpec): boolean =>
@@ -45,23 +37,44 @@ const reachedBy = new WeakMap<TableModel, Reached>();
 
 /**
  * Follows every hook's chain through its jumps (mark_source_chains). Behind an unconditional verdict the kernel looks no
- * further, nor does this: rules there are reached by nothing.
+ * further, nor does this: rules there are reached by nothing. `before`: a table without a loop, whose answer serves again
+ * where jumps are the same.
  */
-export function reachedRules(table: TableModel): Reached {
+export function reachedRules(table: TableModel, before?: TableModel): Reached {
   let reached = reachedBy.get(table);
-  if (!reached) reachedBy.set(table, (reached = follow(table)));
+  if (!reached) {
+    reached = before && sameJumps(table, before) ? reachedRules(before) : follow(table);
+    reachedBy.set(table, reached);
+  }
   return reached;
 }
 
+function sameJumps(table: TableModel, before: TableModel): boolean {
+  if (table.chains.size !== before.chains.size) return false;
+  for (const chain of table.chains.values()) {
+    const old = before.chains.get(chain.name);
+    if (old === undefined) return false;
+    if (old.rules === chain.rules) continue;
+    const [a, b] = [walkOf(old).jumps, walkOf(chain, old).jumps];
+    if (a.length !== b.length || a.some((jump, i) => jump.chain !== b[i]!.chain || jump.goto !== b[i]!.goto))
+      return false;
+  }
+  return true;
+}
+
 function follow(table: TableModel): Reached {
-  const chains = new Map<string, ReachedChain>();
+  const chains = new Map<string, number>();
   let loop: TableError | undefined;
+  const enter = (chain: Chain, bits: number): { walk: Walk; name: string; next: number } => {
+    chains.set(chain.name, bits);
+    return { walk: walkOf(chain), name: chain.name, next: 0 };
+  };
   for (const [hook, name] of HOOK_NAMES.entries()) {
     const entry = table.chains.get(name);
     if (!entry) continue;
     const bit = 1 << hook;
     const walking = new Set([entry.name]);
-    const stack: { walk: Walk; name: string; next: number }[] = [{ walk: enter(entry, bit, chains), name, next: 0 }];
+    const stack = [enter(entry, (chains.get(name) ?? 0) | bit)];
     while (stack.length > 0) {
       const here = stack[stack.length - 1]!;
       const jump = here.walk.jumps[here.next++];
@@ -79,16 +92,18 @@ function follow(table: TableModel): Reached {
           `${here.name}, rule ${jump.index + 1}: jumps back into ${to.name}, which leads to it`,
           jump.id,
         );
-      if ((chains.get(to.name)?.hooks ?? 0) & bit) continue;
+      const bits = chains.get(to.name) ?? 0;
+      if (bits & bit) continue;
       walking.add(to.name);
-      stack.push({ walk: enter(to, bit, chains), name: to.name, next: 0 });
+      stack.push(enter(to, bits | bit));
     }
   }
   return { chains, ...(loop && { loop }) };
 }
 
 /** What the walk needs of a chain's rules. */
-interface Walk {
+export interface Walk {
+  /** Index of its first unconditional verdict, behind which nothing is reached; else its length. */
   readonly last: number;
   /** Jumps up to `last`. */
   readonly jumps: readonly WalkedJump[];
@@ -101,20 +116,21 @@ interface WalkedJump {
 }
 const walks = new WeakMap<readonly Rule[], Walk>();
 
-/** The jumps of a chain that a packet in it can come to. */
+/** How far a packet in the chain can come, and its jumps on the way. `before`: the chain as it was, to read less. */
 export function walkOf({ rules }: Pick<Chain, 'rules'>, before?: Pick<Chain, 'rules'>): Walk {
   let walk = walks.get(rules);
   if (!walk) walks.set(rules, (walk = readWalk(rules, before?.rules ?? [])));
   return walk;
 }
 
-/** What is left of `before` isn't read again. */
 function readWalk(rules: readonly Rule[], before: readonly Rule[]): Walk {
   const old = walks.get(before);
-  const { head, tail } = old ? sharedEnds(before, rules) : { head: 0, tail: 0 };
-  if (old && old.last < head) return old;
-  const jumps = old ? old.jumps.filter(({ index }) => index < head) : [];
-  for (let index = head; index < rules.length - tail; index++) {
+  const ends = old ? sharedEnds(before, rules) : { head: 0, tail: 0 };
+  if (old && old.last < ends.head) return old;
+  // What lies behind a verdict that is gone was not read then.
+  const tail = old && old.last >= before.length - ends.tail ? ends.tail : 0;
+  const jumps = old ? old.jumps.filter(({ index }) => index < ends.head) : [];
+  for (let index = ends.head; index < rules.length - tail; index++) {
     const { target, id } = rules[index]!;
     if (target.kind === 'jump') jumps.push({ index, chain: target.chain, goto: target.goto, id });
     else if (target.kind === 'verdict' && unconditional(rules[index]!)) return { last: index, jumps };
@@ -124,14 +140,6 @@ function readWalk(rules: readonly Rule[], before: readonly Rule[]): Walk {
   for (const jump of old.jumps)
     if (jump.index >= before.length - tail) jumps.push({ ...jump, index: jump.index + shift });
   return { last: old.last + shift, jumps };
-}
-
-function enter(chain: Chain, bit: number, chains: Map<string, ReachedChain>): Walk {
-  const walk = walkOf(chain);
-  const reached = chains.get(chain.name);
-  if (reached) reached.hooks |= bit;
-  else chains.set(chain.name, { hooks: bit, last: walk.last });
-  return walk;
 }
 
 const hookBits = (hooks: readonly HookName[]): number =>
@@ -171,25 +179,23 @@ export function checkRule(rule: RuleSpec, table: TableModel['name'], hooks: numb
  * it took: what is there in the same place, under the same hooks, isn't asked again.
  */
 export function* tableErrors(table: TableModel, before?: TableModel): Generator<TableError> {
-  if (before) for (const chain of table.chains.values()) walkOf(chain, before.chains.get(chain.name));
-  const { chains, loop } = reachedRules(table);
+  const { chains, loop } = reachedRules(table, before);
   if (loop) yield loop;
   const taken = before && reachedRules(before).chains;
   for (const chain of table.chains.values()) {
     const { name, rules } = chain;
-    const reached = chains.get(name);
-    const old = before?.chains.get(name)?.rules ?? [];
-    const oldReached = taken?.get(name);
-    const { head, tail } = sharedEnds(old, rules);
-    const shift = rules.length - old.length;
+    const bits = chains.get(name) ?? 0;
+    const old = before?.chains.get(name);
+    const oldBits = taken?.get(name) ?? 0;
+    if (old?.rules === rules && oldBits === bits) continue;
+    const { last } = walkOf(chain);
+    const oldLast = old === undefined ? -1 : walkOf(old).last;
+    const { head, tail } = sharedEnds(old?.rules ?? [], rules);
+    const shift = rules.length - (old?.rules.length ?? 0);
     for (let i = 0; i < rules.length; i++) {
-      const hooks = hooksOf(reached, i);
-      if (
-        i < head
-          ? hooks === hooksOf(oldReached, i)
-          : i >= rules.length - tail && hooks === hooksOf(oldReached, i - shift)
-      )
-        continue;
+      const hooks = i <= last ? bits : 0;
+      const oldIndex = i < head ? i : i >= rules.length - tail ? i - shift : -1;
+      if (oldIndex >= 0 && hooks === (oldIndex <= oldLast ? oldBits : 0)) continue;
       const rule = rules[i]!;
       const refusal = checkRule(rule, table.name, hooks);
       if (refusal) yield new TableError(refusal.errno, 'commit', `${name}, rule ${i + 1}: ${refusal.reason}`, rule.id);

@@ -164,7 +164,7 @@ export class Compiler {
 
   private passes(ruleset: Ruleset): Generation {
     const tables = [...ruleset.tables].sort((a, b) => TABLE_NAMES.indexOf(a.name) - TABLE_NAMES.indexOf(b.name));
-    const depth = Math.max(0, ...tables.map((table) => deepest(table, reachedRules(table))));
+    const depth = Math.max(0, ...tables.map(depthOf));
     const change = new Change();
     const lowerer = new Lowerer(this.regions, this.hz);
     const drafts = this.draftAll(tables, lowerer, change);
@@ -436,6 +436,15 @@ const entryWord = (table: TableName, hook: HookName): number =>
   Header.ENTRY + TABLE_NAMES.indexOf(table) * HOOK_COUNT + hookNumber(hook);
 
 const treeName = (table: TableName, chain: string): string => `${table} ${chain}`;
+
+const depths = new WeakMap<Reached, number>();
+/** Tables with the same jumps share what is reached. */
+function depthOf(table: TableModel): number {
+  const reached = reachedRules(table);
+  let depth = depths.get(reached);
+  if (depth === undefined) depths.set(reached, (depth = deepest(table, reached)));
+  return depth;
+}
 
 /**
  * The most jumps of the table that can be open at once, where packets can come. @throws CompileError for a loop there,
