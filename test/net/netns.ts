@@ -29,7 +29,7 @@ export interface TopologyOptions {
   mtu?: { inside?: number; outside?: number };
   /** Whether devices may leave checksums and segmentation to the receiver, as they do by default. */
   offload?: boolean;
-  /** Of the router, set before the engine starts. */
+  /** Of the router, set before the engine starts; with TUN those that hutter has a setting for. */
   sysctl?: Record<string, number>;
   /** Routes of the router beside those to its links. */
   routes?: { to: string; via?: string; type?: 'blackhole' | 'unreachable' | 'prohibit' }[];
@@ -90,7 +90,7 @@ export async function topology(t: Test, engine: EngineName, options: TopologyOpt
     for (const { to, via, type = '' } of options.routes ?? [])
       at.router.ip(`route add ${type} ${to} ${via === undefined ? '' : `via ${via}`}`);
   }
-  if (options.sysctl) at.router.sysctl(options.sysctl);
+  if (options.sysctl && !tun) at.router.sysctl(options.sysctl);
   if (options.offload === false && !tun) await withoutOffload(at, inside.dev, outside.dev);
   const [orlock, router, knock, fw] = await Promise.all([
     startHost(at.orlock),
@@ -137,6 +137,9 @@ async function mustRun(ns: Namespace, command: string, args: string[]): Promise<
   if (result.code !== 0) throw new Error(`${command}: ${result.stderr}`);
 }
 
+/** net.ipv4.conf.IF.rp_filter */
+const REVERSE_PATHS = ['off', 'strict', 'loose'];
+
 /** The same network with TUN interfaces instead of links: hutter makes them, in the hosts' namespaces. */
 async function tunOptions(
   net: Network,
@@ -151,6 +154,7 @@ async function tunOptions(
       addresses: [router],
       mtu,
       rate,
+      'rp-filter': REVERSE_PATHS[options.sysctl?.[`net.ipv4.conf.${dev}.rp_filter`] ?? 0],
       namespace: ns.name,
       peer: { name: 'eth0', addresses: [host, ...more], routes: [{ to: 'default', via: router.split('/')[0] }] },
     },

@@ -5,6 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
+import { ask } from '../../src/control/cli/client.js';
 import { finished } from '../../src/control/lab/netns.js';
 import type { Status } from '../../src/control/status.js';
 import { Engine } from './engine.js';
@@ -140,4 +141,29 @@ t.test("the router's own sockets: reached through INPUT, leaving through OUTPUT"
   t.ok((await fw.counter('--dport 22')).packets >= 3);
   t.ok((await fw.counter('--dport 80')).packets >= 3);
   t.equal((await orlock.connect({ host: ROUTER_INSIDE, port: 23 })).outcome, 'refused', 'a port without a socket');
+});
+
+t.test('a worker that fails loses no packet: the descriptors are not its own', async (t) => {
+  const up = { args: ['--workers', '2'], env: { HUTTER_TEST_FAULTS: '1' } };
+  const { fw, orlock } = await topology(t, 'hutter-tun', { up });
+  const ping = orlock.ns.run('ping', ['-q', '-n', '-i', '0.02', '-c', '100', '-s', '20000', '-W', '5', KNOCK]);
+  for (const number of ['0', '1']) {
+    await until('packets cross', async () => (await status(fw)).hooks['FORWARD']!.packets > 20);
+    await new Promise<void>((resolve, reject) =>
+      ask(
+        fw.control,
+        { program: 'fail-worker', argv: [number] },
+        () => undefined,
+        (code) => (code === 0 ? resolve() : reject(new Error(`fail-worker ended with ${code}`))),
+      ),
+    );
+  }
+  t.match((await ping).stdout, /100 packets transmitted, 100 received/);
+  t.same(
+    (await status(fw)).workers.map(({ restarts, state }) => [restarts, state]),
+    [
+      [1, 'running'],
+      [1, 'running'],
+    ],
+  );
 });

@@ -208,6 +208,27 @@ for (const [how, rules] of [
     TWINS,
   );
 
+agree(
+  t,
+  'the reverse path: off, strict, loose',
+  async (t, engine) => {
+    const crossed: Record<string, string[]> = {};
+    for (const strictness of [0, 1, 2]) {
+      const net = await topology(t, engine, { offload: false, sysctl: { 'net.ipv4.conf.if0.rp_filter': strictness } });
+      const { orlock, knock } = net;
+      const seen = await Capture.start(knock, 'eth0', 'udp dst port 33434');
+      for (const src of ['192.168.73.99', '128.61.70.99', NOWHERE, '128.61.70.255', ORLOCK])
+        await orlock.sendRaw({ packet: udp({ src }), to: KNOCK });
+      await seen.until('the last one', (ip) => ip.src === ORLOCK);
+      crossed[strictness] = (await seen.packets()).map(({ src }) => src);
+    }
+    t.same(crossed[1], ['192.168.73.99', ORLOCK], 'strict: by this interface');
+    t.same(crossed[2], ['192.168.73.99', '128.61.70.99', ORLOCK], 'loose: by any');
+    return crossed;
+  },
+  TWINS,
+);
+
 const SIZES = [0, 1, 7, 8, 16, 100, 1000, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1300, 1471, 1472, 1473, 1480, 1481];
 for (let size = 2000; size < 65_507; size += 4_001) SIZES.push(size);
 SIZES.push(65_499, 65_500, 65_506, 65_507);
