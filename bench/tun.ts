@@ -14,6 +14,7 @@ import { peer } from './peers.js';
 import { blast, check } from './stream.js';
 
 const WARM_UP_MS = 1000;
+const QUEUE_LENGTH = 1000;
 
 /** The links of `Network` go; what the contender makes in their places gets their names. */
 function takeLinksAway(net: Network): void {
@@ -25,8 +26,9 @@ function takeLinksAway(net: Network): void {
 function addressEnds(net: Network): void {
   net.ip('sender', `addr add ${SENDER}/24 dev if0`);
   net.ip('sink', 'addr add 128.61.70.200/24 dev if1');
-  net.ip('sender', 'link set if0 up');
-  net.ip('sink', 'link set if1 up');
+  // As many packets as the check sends may wait: on a busy machine nobody reads for a while.
+  net.ip('sender', `link set if0 up txqueuelen ${QUEUE_LENGTH}`);
+  net.ip('sink', `link set if1 up txqueuelen ${QUEUE_LENGTH}`);
   net.ip('sender', 'route add default dev if0');
   net.ip('sink', 'route add 192.168.73.0/24 dev if1');
 }

@@ -1,4 +1,7 @@
-/** `hutter down`: undoes what a run that was killed left in this network namespace. */
+/**
+ * `hutter down`: undoes what a run that was killed left in this network namespace. Interfaces of hutter's own leave nothing: they
+ * go with the process that has them open.
+ */
 import { DivertError, runningRouter, undoDiversion } from './divert.js';
 
 /** Prints what was undone; the exit code. */

@@ -73,6 +73,8 @@ export class LoopbackDevice implements Device {
   private facts = new Int32Array(64 * META_WORDS);
   private next = 0;
   private nextId = 1;
+  /** Packets of the batch that have been sent. */
+  private sent = 0;
   private readonly repeat: boolean;
   private closed = false;
 
@@ -126,6 +128,7 @@ export class LoopbackDevice implements Device {
   receive(batch: Batch, timeoutMs: number): number {
     void timeoutMs;
     if (this.closed) throw new DeviceClosed('the loopback device is closed');
+    this.sent = 0;
     const { meta, bytes, slotSize, capacity } = batch;
     const room = slotSize - HEADROOM;
     const available = this.frames.length;
@@ -159,7 +162,9 @@ export class LoopbackDevice implements Device {
   send(batch: Batch, count: number): void {
     const { meta, bytes } = batch;
     const stats = this.stats;
-    for (let i = 0; i < count; i++) {
+    const from = this.capabilities.kernelRoutes ? 0 : this.sent;
+    this.sent = count;
+    for (let i = from; i < count; i++) {
       const r = i * META_WORDS;
       switch (meta[r + Meta.VERDICT]) {
         case Verdict.ACCEPT:
