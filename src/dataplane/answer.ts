@@ -47,9 +47,6 @@ function putIpHeader(
   setU16(out, start + 10, headerChecksum(out, start, IP_HEADER));
 }
 
-/** Of UDP. */
-const UDP_HEADER = 8;
-
 /** Whether the packet's checksum may be believed, being nobody's to verify, verified, or right now (nf_ip_checksum). */
 function checksumOk(p: Packet): boolean {
   if ((p.flags & (InFlag.CSUM_PARTIAL | InFlag.GSO)) !== 0) return true;
@@ -70,8 +67,6 @@ function hasChecksum(p: Packet): boolean {
     case Proto.SCTP:
     case Proto.UDPLITE:
       return false;
-    case Proto.UDP:
-      return p.l4Length >= UDP_HEADER;
     default:
       return true;
   }

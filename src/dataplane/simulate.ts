@@ -69,7 +69,10 @@ export class Simulation {
     interfaces.replace(options.links);
     const routes = new Routes(options.routes, interfaces);
     this.device = new LoopbackDevice({ kernelRoutes: options.kernelRoutes ?? true });
-    this.device.onInject = (bytes, start, end) => this.answers.push(bytes.slice(start, end));
+    // Where hutter routes, 0 is itself: there is nobody there to listen.
+    this.device.onInject = (bytes, start, end, _mark, outdev) => {
+      if (options.kernelRoutes !== false || outdev !== 0) this.answers.push(bytes.slice(start, end));
+    };
     this.pipeline = new Pipeline({
       tracker: new Tracker(this.table),
       nat: new Nat(this.table, options.random),

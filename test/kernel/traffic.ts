@@ -126,7 +126,8 @@ class Life {
     const [from, to] = way === 0 ? [talk.from, talk.to] : [talk.to, talk.from];
     const id = this.ids.next++;
     const packet: PacketSpec = { src: from.address, dst: to.address, id: 1000 + id, l4, ...more };
-    if (r.once(12)) packet.ttl = r.pick(1, 2, 255, 128, 0);
+    // None that a rule makes 0 or 256 of: such packets need a second crossing.
+    if (r.once(12)) packet.ttl = r.pick(1, 5, 250, 128, 0);
     if (r.once(10)) packet.tos = r.pick(0x10, 0x08, 0x02, 0xb8, 0x03, 0xff);
     if (r.once(3)) packet.df = true;
     if (r.once(60)) packet.ipOptions = r.pick('01010100', '94040000', '83070400000000' + '00');
@@ -397,7 +398,7 @@ class Life {
 
   private fragments(): void {
     const { r, talk } = this;
-    if (this.whole && isRouter(talk.to.port)) talk.to = DMZ[0]!;
+    if (this.whole && (isRouter(talk.to.port) || NOWHERE.includes(talk.to))) talk.to = DMZ[0]!;
     if (isRouter(talk.from.port)) talk.from = INSIDE[0]!;
     const tcp: Transport = {
       proto: TCP,

@@ -54,7 +54,7 @@ export function transportChecksumOk(
   protocol: number,
 ): boolean {
   if (protocol === 1) return sumOk(sum(bytes, l4, end));
-  if (protocol === 17 && u16(bytes, l4 + 6) === 0) return true;
+  if (protocol === 17 && l4 + 8 <= end && u16(bytes, l4 + 6) === 0) return true;
   const pseudo = pseudoSum(u32(bytes, ipStart + 12), u32(bytes, ipStart + 16), protocol, end - l4);
   return sum(bytes, l4, end, pseudo) === 0xffff;
 }
