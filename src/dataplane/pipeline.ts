@@ -782,6 +782,7 @@ export class Pipeline implements Answers, AddressQuestions {
       attach(answer, p);
       if (type === RESET) tcpSetClosing(this.tracker.table, p.ct);
     }
+    const backToUs = words[back + RouteField.TYPE] === RouteType.LOCAL;
     let verdict = this.output(answer, attached);
     if (verdict === Verdict.ACCEPT) verdict = this.postrouting(answer);
     if (!attached && answer.ct >= 0) release(this.tracker, answer);
@@ -789,7 +790,9 @@ export class Pipeline implements Answers, AddressQuestions {
     if (type === RESET) finishReset(answer);
     this.stats[Stat.ANSWERS]! += 1;
     if (this.kernelRoutes || answer.length <= this.routeMtu) {
-      const outdev = words[back + RouteField.TYPE] === RouteType.LOCAL ? this.local : answer.outdev;
+      // NAT can have sent it another way.
+      const toUs = answer.dst === p.src ? backToUs : this.addressType(answer.dst, 0) === RouteType.LOCAL;
+      const outdev = toUs ? this.local : answer.outdev;
       this.device.inject(answer.bytes, answer.start, answer.end, answer.mark, outdev);
       return;
     }
