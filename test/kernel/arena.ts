@@ -227,7 +227,7 @@ function router(network: Network, side: string): { router: Namespace; far: Names
 
 /** Rules for which both sides track connections. */
 export const NEEDS_CONNECTIONS =
-  /-m (conntrack|state|connlimit|connmark|connbytes|connlabel|helper|cluster)|-j (SNAT|DNAT|MASQUERADE|REDIRECT|NETMAP|CONNMARK|CT)/;
+  /-m (conntrack|state|connlimit|connmark|connbytes|connlabel|helper|cluster)|-j (SNAT|DNAT|MASQUERADE|REDIRECT|NETMAP|CONNMARK|CT(?! --notrack))/;
 
 /** Reads what iptables-save -c prints. */
 export function countsOf(save: string): Count[] {

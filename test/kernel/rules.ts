@@ -187,8 +187,8 @@ const NEEDS: Record<string, Proto[]> = {
   icmp: ['icmp'],
   multiport: ['tcp', 'udp', '132'],
   tcpmss: ['tcp'],
-  // Of TCP the kernel forgets the closed ones by accident of time (docs/DIFFERENCES.md).
-  connlimit: ['udp', 'icmp'],
+  // Of TCP, and of errors about it, the kernel forgets the closed ones by accident of time (docs/DIFFERENCES.md).
+  connlimit: ['udp'],
   ah: ['51'],
   esp: ['50'],
   sctp: ['132'],
