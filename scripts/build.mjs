@@ -24,6 +24,7 @@ const programs = {
   'bin/worker.mjs': 'src/dataplane/worker.ts',
   'bin/tree-worker.mjs': 'src/control/compile/tree/worker.ts',
   'bin/lab-host.mjs': 'src/control/lab/host.ts',
+  'bin/offline.js': 'src/control/cli/offline.ts',
   'bin/hutter-iptables.cjs': 'src/control/cli/iptables.ts',
   'bin/hutter-iptables-save.cjs': 'src/control/cli/iptables-save.ts',
   'bin/hutter-iptables-restore.cjs': 'src/control/cli/iptables-restore.ts',
@@ -58,6 +59,8 @@ const bundles = Object.entries(programs)
       bundle: true,
       format: commonjs ? 'cjs' : 'esm',
       packages: commonjs ? 'bundle' : 'external',
+      // Loaded only when no router answers.
+      external: commonjs ? ['./offline.js'] : [],
       minifySyntax: true,
       sourcemap: commonjs ? false : 'linked',
       banner: { js: '#!/usr/bin/env node' },

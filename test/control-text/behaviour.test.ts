@@ -1,5 +1,7 @@
 /** Where hutter's commands are more than the tool's words: swaps, identities, counters, names, and what it adds or refuses. */
 import t from 'tap';
+import { answerAlone } from '../../src/control/cli/offline.js';
+import type { Answer } from '../../src/control/cli/client.js';
 import { CommitError, MemoryBackend } from '../../src/control/commands/backend.js';
 import { checkFile } from '../../src/control/commands/checkfile.js';
 import { runIptables } from '../../src/control/commands/run.js';
@@ -228,6 +230,25 @@ void t.test('checkFile finds every error with its place', async (t) => {
     clean.saved,
     ':INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 22\n',
   );
+});
+
+void t.test('help, version and wrong arguments need no router', (t) => {
+  const alone = (program: string, line: string): Answer | undefined => answerAlone({ program, argv: splitWords(line) });
+  t.match(alone('iptables', '-p tcp -m limit -j DNAT -h'), {
+    code: 0,
+    stdout: /^DNAT target.*^limit match/ms,
+  });
+  t.match(alone('iptables', '-A INPUT -s host.invalid --nosuch'), { code: 2, stderr: /unknown option "--nosuch"\n/ });
+  t.match(alone('iptables-save', '-V'), { code: 0, stdout: 'iptables-save v1.8.9 (legacy)\n' });
+  t.match(alone('iptables-save', '-q'), { code: 1, stderr: /^iptables-save: invalid option -- 'q'\n/ });
+  t.match(alone('iptables-restore', '-h'), { code: 0, stderr: /^Usage: iptables-restore / });
+  for (const [program, line] of [
+    ['iptables', '-A INPUT -s host.invalid -j ACCEPT'],
+    ['iptables-save', '-t nat'],
+    ['iptables-restore', '-n'],
+  ] as const)
+    t.equal(alone(program, line), undefined, `${program} ${line}`);
+  t.end();
 });
 
 void t.test('the tables carried along are read like the files', (t) => {

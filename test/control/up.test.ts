@@ -283,6 +283,8 @@ t.test('the clients speak as the tools do to one who is not root', async (t) => 
   t.match(await nobody(bin('hutter-iptables-save.cjs'), '-t', 'nat'), { code: 1, stderr: /\(you must be root\)\n$/ });
   t.match(await nobody(bin('hutter-iptables-save.cjs')), { code: 1, stderr: /^Failed to list table names/ });
   t.same(await nobody(bin('hutter-iptables.cjs'), '-V'), { code: 0, stdout: 'iptables v1.8.9 (legacy)\n', stderr: '' });
+  t.match(await nobody(bin('hutter-iptables.cjs'), '-j', 'TEE', '-h'), { code: 0, stdout: /\nTEE target options:\n/ });
+  t.match(await nobody(bin('hutter-iptables.cjs'), '-A', 'INPUT', '--nosuch'), { code: 2, stderr: /unknown option/ });
 });
 
 t.test('up, traffic, status, a second up, and a clean end', async (t) => {

@@ -75,8 +75,20 @@ export function readStdin(): string {
     }
 }
 
-/** Sends one request, gives each part of the answer to `on`, and returns the exit code through `done`. */
-export function ask(path: string, request: Request, on: (answer: Answer) => void, done: (code: number) => void): void {
+/** What a command can answer without a router; undefined if it needs one. */
+export type Alone = () => Promise<Answer | undefined>;
+
+/**
+ * Sends one request, gives each part of the answer to `on`, and returns the exit code through `done`. `alone` is asked
+ * when nobody listens, or listens to this user.
+ */
+export function ask(
+  path: string,
+  request: Request,
+  on: (answer: Answer) => void,
+  done: (code: number) => void,
+  alone?: Alone,
+): void {
   const socket = connect(path);
   let pending = '';
   let code: number | undefined;
@@ -94,9 +106,25 @@ export function ask(path: string, request: Request, on: (answer: Answer) => void
   });
   socket.on('error', (error) => (failure = error));
   socket.on('close', () => {
-    const forbidden = failure?.code === 'EACCES' ? FORBIDDEN[request.program]?.(request.argv) : undefined;
-    if (code === undefined) on({ stderr: forbidden?.text ?? Buffer.from(trouble(path, failure)).toString('latin1') });
-    done(code ?? forbidden?.code ?? NO_ROUTER);
+    if (code !== undefined) {
+      done(code);
+      return;
+    }
+    const fail = (): void => {
+      const forbidden = failure?.code === 'EACCES' ? FORBIDDEN[request.program]?.(request.argv) : undefined;
+      on({ stderr: forbidden?.text ?? Buffer.from(trouble(path, failure)).toString('latin1') });
+      done(forbidden?.code ?? NO_ROUTER);
+    };
+    if (alone === undefined || failure === undefined) fail();
+    else
+      void alone().then((answer) => {
+        if (answer?.code === undefined) {
+          fail();
+          return;
+        }
+        on(answer);
+        done(answer.code);
+      });
   });
   socket.write(JSON.stringify(request) + '\n');
 }
@@ -129,7 +157,7 @@ function trouble(path: string, failure: NodeJS.ErrnoException | undefined): stri
 }
 
 /** Runs one request as a whole command: the answer's text out, its code as the process's own. */
-export function run(path: string, request: Request): void {
+export function run(path: string, request: Request, alone?: Alone): void {
   ask(
     path,
     request,
@@ -138,5 +166,6 @@ export function run(path: string, request: Request): void {
       if (stderr) write(2, stderr);
     },
     (code) => (process.exitCode = code),
+    alone,
   );
 }

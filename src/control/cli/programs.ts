@@ -6,12 +6,12 @@ export function iptables(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
   // Scripts ask for the version before anything runs.
   if (rest.length === 1 && /^(-V|--version)$/.test(rest[0]!)) write(1, `iptables v${TOOL_VERSION} (legacy)\n`);
-  else run(path, { program: 'iptables', argv: rest });
+  else runTool(path, { program: 'iptables', argv: rest });
 }
 
 export function iptablesSave(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
-  run(path, { program: 'iptables-save', argv: rest });
+  runTool(path, { program: 'iptables-save', argv: rest });
 }
 
 /** iptables-restore's options that take a value in the next argument; `-w` and `-W` take one only when it is a number. */
@@ -33,7 +33,12 @@ export function iptablesRestore(argv: readonly string[]): void {
       return;
     }
   }
-  run(path, request);
+  runTool(path, request);
+}
+
+/** Help, version and wrong options need no router. */
+function runTool(path: string, request: Request): void {
+  run(path, request, async () => (await import('./offline.js')).answerAlone(request));
 }
 
 function positional(argv: readonly string[]): string | undefined {

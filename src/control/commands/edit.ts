@@ -231,7 +231,7 @@ export class TableEdit {
 
   private find(chain: string, operation: string): WorkingChain {
     this.operation = operation;
-    return this.chains.get(chain) ?? this.fail('ENOENT');
+    return this.chains.get(chain) ?? this.fail('ENOENT', `no chain ${chain}`);
   }
 
   /** The chain with rules of its own to change. */

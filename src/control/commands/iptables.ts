@@ -249,7 +249,7 @@ function changeRules(command: Command, target: Target, edit: TableEdit, session:
 
 function chainsOf({ chain }: Command, edit: TableEdit): string[] {
   const names = edit.chainNames().filter((name) => chain === undefined || name === chain);
-  if (names.length === 0) throw new TableError('ENOENT', 'list');
+  if (names.length === 0) throw new TableError('ENOENT', 'list', `no chain ${chain ?? ''}`);
   return names;
 }
 

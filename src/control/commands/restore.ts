@@ -80,7 +80,7 @@ export async function restore(session: Session, argv: readonly string[], input: 
 }
 
 /** The options, or the exit code if they end the program. */
-function readOptions(session: Session, argv: readonly string[]): RestoreOptions | number {
+export function readOptions(session: Session, argv: readonly string[]): RestoreOptions | number {
   const getopt = new Getopt(argv, 'bcvVthnwWM:T:', false);
   const options: RestoreOptions = { counters: false, verbose: 0, test: false, noflush: false, table: undefined };
   let wait = false;

@@ -88,7 +88,8 @@ export class Session {
       return this.result(error.status);
     }
     if (error instanceof TableError) {
-      if (error.detail !== '') this.log.push(error.detail);
+      // Programs ask for chains that may not be there all the time: that is worth no line.
+      if (error.detail !== '' && (error.errno !== 'ENOENT' || error.operation === 'commit')) this.log.push(error.detail);
       const hint = error.errno === 'EINVAL' ? ". Run `dmesg' for more information." : '.';
       this.warn(`${this.program}: ${tableErrorText(error)}${hint}\n`);
       return this.result(error.errno === 'EAGAIN' ? Exit.RESOURCE : Exit.OTHER);
