@@ -89,7 +89,8 @@ export class Session {
     }
     if (error instanceof TableError) {
       // Programs ask for chains that may not be there all the time: that is worth no line.
-      if (error.detail !== '' && (error.errno !== 'ENOENT' || error.operation === 'commit')) this.log.push(error.detail);
+      if (error.detail !== '' && (error.errno !== 'ENOENT' || error.operation === 'commit'))
+        this.log.push(error.detail);
       const hint = error.errno === 'EINVAL' ? ". Run `dmesg' for more information." : '.';
       this.warn(`${this.program}: ${tableErrorText(error)}${hint}\n`);
       return this.result(error.errno === 'EAGAIN' ? Exit.RESOURCE : Exit.OTHER);
