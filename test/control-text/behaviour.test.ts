@@ -212,7 +212,7 @@ void t.test('checkFile finds every error with its place', async (t) => {
       "2:25 error invalid port/service `nosuch' specified",
       "3:19 error Couldn't load target `NOSUCH':No such file or directory",
       '4:13 error mark: option "--mark" must be specified',
-      '5:1 error No chain/target/match by that name',
+      '5:1 error no chain NOSUCH',
       '6:1 error INPUT, rule 1: target MASQUERADE: only valid in nat table, not filter',
       '8:1 error a, rule 1: jumps back into a, which leads to it',
       "10:13 error host/network `nosuch.invalid' not found",
