@@ -11,6 +11,8 @@ import { isMap, isNode, isPair, isScalar, LineCounter, parseDocument, type Docum
 import { z } from 'zod';
 import { HELPERS } from '../dataplane/conntrack/helpers/helpers.js';
 import { MAX_WORKERS } from '../dataplane/shared.js';
+import { parseProtocol } from './protocols.js';
+import { readTable } from './routename.js';
 
 /** Wrong configuration; the message is whole sentences for the person at the terminal, one line an error. */
 export class ConfigError extends Error {
@@ -44,6 +46,18 @@ const keepItem = z
 const helperNames = HELPERS.filter(({ name }) => name !== '').map(({ name }) => name);
 const helperPattern = new RegExp(`^(?:${helperNames.join('|')})(?::(?:[1-9]\\d{0,4}))?$`);
 const helperMessage = `is not a connection helper (${helperNames.join(', ')}), with or without a port as in ftp:2121`;
+
+const table = z
+  .union([z.int(), z.string()], { error: 'is not a routing table' })
+  .refine((name) => readTable(String(name)) !== undefined, 'is not a routing table (main, default, local or a number)');
+/** IPTOS_RT_MASK: what routes look at of it. */
+const routeTos = z.int().refine((tos) => (tos & ~0x1c) === 0, 'has other bits than 0x1c, which no route looks at');
+const selector = z.union([z.literal('all'), addressWithLength, address], {
+  error: 'is not `all`, an address or a prefix such as 10.0.0.0/8',
+});
+const ports = z.union([z.int().min(1).max(65_535), z.string().refine(isPortRange)], {
+  error: 'is not a port or a range such as 1000-2000',
+});
 
 const schema = z.strictObject({
   device: z.enum(['nfqueue', 'tun'], { error: 'is not nfqueue or tun' }).optional(),
@@ -92,13 +106,76 @@ const schema = z.strictObject({
         to: destination,
         via: address.optional(),
         dev: interfaceName.optional(),
-        type: z.enum(['unicast', 'blackhole', 'unreachable', 'prohibit']).default('unicast'),
+        type: z
+          .enum(['unicast', 'local', 'broadcast', 'blackhole', 'unreachable', 'prohibit', 'throw'], {
+            error: 'is not a type of route (unicast, local, broadcast, blackhole, unreachable, prohibit, throw)',
+          })
+          .default('unicast'),
+        /** Source of the router's own packets on this way. */
+        src: address.optional(),
+        metric: z.int().min(0).max(0xffffffff).optional(),
+        mtu: mtu.optional(),
+        table: table.optional(),
+        tos: routeTos.optional(),
+        /** The gateway is on the link, whatever the addresses say. */
+        onlink: z.boolean().optional(),
+      }),
+    )
+    .default([]),
+  /** As `ip rule` has them, before main and default. */
+  'routing-rules': z
+    .array(
+      z.strictObject({
+        priority: z.int().min(1).max(32_765).optional(),
+        not: z.boolean().optional(),
+        from: selector.optional(),
+        to: selector.optional(),
+        iif: interfaceName.optional(),
+        oif: interfaceName.optional(),
+        mark: z
+          .union(
+            [
+              z.int().min(0).max(0xffffffff),
+              z.string().regex(/^(0x[0-9a-f]{1,8}|\d{1,10})(\/(0x[0-9a-f]{1,8}|\d{1,10}))?$/i),
+            ],
+            {
+              error: 'is not a mark such as 5 or 0x5/0xff',
+            },
+          )
+          .optional(),
+        tos: routeTos.optional(),
+        proto: z.string().refine(isProtocol, 'is not a protocol').optional(),
+        sport: ports.optional(),
+        dport: ports.optional(),
+        table: table.optional(),
+        action: z
+          .enum(['blackhole', 'unreachable', 'prohibit'], { error: 'is not blackhole, unreachable or prohibit' })
+          .optional(),
       }),
     )
     .default([]),
 });
 
 export type Config = z.infer<typeof schema>;
+
+function isPortRange(text: string): boolean {
+  const [, first, last] = /^(\d{1,5})-(\d{1,5})$/.exec(text) ?? [];
+  return first !== undefined && Number(first) >= 1 && Number(first) <= Number(last) && Number(last) <= 65_535;
+}
+
+function isProtocol(text: string): boolean {
+  try {
+    return parseProtocol(text) >= 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Of each configuration that was read from a text, where in it a value stands. */
+const places = new WeakMap<Config, (at: readonly PropertyKey[]) => string>();
+
+/** `FILE:LINE:COLUMN` of the value at `path` in a configuration's text, for errors that are found later. */
+export const placeIn = (config: Config, at: readonly PropertyKey[]): string => places.get(config)?.(at) ?? 'config';
 
 /** One thing that is left undiverted. */
 export type Keep = { interface: string } | { protocol: 'tcp' | 'udp'; port: number };
@@ -168,6 +245,12 @@ export function parseConfig(text: string, file = 'config'): Config {
     if (route.dev !== undefined && Object.keys(interfaces).length > 0 && !(route.dev in interfaces))
       throw new ConfigError(`${where('dev')}: unknown interface ${route.dev}: it isn't among \`interfaces\``);
   });
+  result.data['routing-rules'].forEach((rule, i) => {
+    if (rule.table !== undefined || rule.action !== undefined) return;
+    const where = at(offsetOf(document, ['routing-rules', i], false));
+    throw new ConfigError(`${where}: the routing rule needs \`table\` or \`action\``);
+  });
+  places.set(result.data, (path) => at(offsetOf(document, path, false)));
   return result.data;
 }
 

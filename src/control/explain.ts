@@ -11,14 +11,15 @@ import { type StaticRoute, StaticRoutes } from '../dataplane/route/static.js';
 import { RouteType } from '../dataplane/route/routes.js';
 import { Stat } from '../dataplane/shared.js';
 import { type Outcome, Simulation } from '../dataplane/simulate.js';
-import { setU16, setU32, u16, u32, u8 } from '../dataplane/wire/bytes.js';
+import { setU16, setU32, u32 } from '../dataplane/wire/bytes.js';
 import { headerChecksum, pseudoSum, sum } from '../dataplane/wire/checksum.js';
 import { CompileError, Compiler } from './compile/index.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Chain, type Ruleset, type TableModel, tableOf } from './model.js';
+import { packetText } from './packettext.js';
 import { parseProtocol } from './protocols.js';
 import { loadRules, RulesRefused } from './rules.js';
-import { formatAddress, strictAddress } from './text/address.js';
+import { strictAddress } from './text/address.js';
 import { ruleText } from './text/write.js';
 import { linkOf, type Topology, topologyOf } from './topology.js';
 
@@ -270,17 +271,6 @@ function fate(outcome: Outcome): Omit<Report, 'way'> {
     ...(mark !== 0 && { mark: `0x${(mark >>> 0).toString(16)}` }),
     answers: answers.map(packetText),
   };
-}
-
-function packetText(bytes: Uint8Array): string {
-  const protocol = u8(bytes, 9);
-  const ports = protocol === Proto.TCP || protocol === Proto.UDP;
-  const end = (address: number, port: number): string =>
-    formatAddress(u32(bytes, address)) + (ports ? `:${u16(bytes, port)}` : '');
-  const kind = { [Proto.TCP]: 'tcp', [Proto.UDP]: 'udp', [Proto.ICMP]: 'icmp' }[protocol] ?? `protocol ${protocol}`;
-  const icmp = protocol === Proto.ICMP ? ` type ${u8(bytes, 20)} code ${u8(bytes, 21)}` : '';
-  const reset = protocol === Proto.TCP && (u8(bytes, 33) & TcpFlag.RST) !== 0 ? ' reset' : '';
-  return `${kind}${icmp}${reset} ${end(12, 20)} > ${end(16, 22)} tos 0x${u8(bytes, 1).toString(16)}`;
 }
 
 function asText({ way, verdict, reason, packet, mark, answers }: Report): string {

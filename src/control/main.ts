@@ -10,6 +10,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import type { LabOptions } from './lab/index.js';
+import type { ReplayOptions } from './replay.js';
 
 const [, , name = ''] = process.argv;
 
@@ -129,6 +130,21 @@ async function main(): Promise<void> {
     .action(async (packet: string[], options: { rules?: string; config?: string; json?: boolean }) => {
       setExitCode(await (await import('./explain.js')).explain(packet, options));
     });
+
+  program
+    .command('replay')
+    .description('captures through the rules, as if the router had stood there; what leaves becomes captures')
+    .requiredOption('--config <file>', 'interfaces and routes (YAML)')
+    .requiredOption(
+      '--in <dev=file...>',
+      'a capture (pcap or pcapng) of what came in by an interface; several are merged by time',
+    )
+    .requiredOption('--out <folder>', 'where the captures of what leaves go, a file an interface')
+    .option('--rules <file>', 'rules in iptables-save format')
+    .addOption(new Option('--format <kind>', 'of the captures written').choices(['pcap', 'pcapng']))
+    .option('--why', 'list each dropped packet with the rule that dropped it, and its line')
+    .option('--json', 'print the report as JSON')
+    .action(async (options: ReplayOptions) => setExitCode(await (await import('./replay.js')).replay(options)));
 
   program
     .command('bench')

@@ -55,16 +55,19 @@ export function topologyOf({ interfaces, routes }: Pick<Config, 'interfaces' | '
         links.find((candidate) => candidate.name === dev) ??
         links.find(({ addresses }) => addresses.some((own) => reaches(own, gateway)));
       const { address, prefixLength } = readPrefix(to);
-      return { dst: address, prefixLength, type: TYPES[type], oif: link?.index ?? 0, gateway };
+      return { dst: address, prefixLength, type: ROUTE_TYPES[type], oif: link?.index ?? 0, gateway };
     }),
   };
 }
 
-const TYPES = {
+export const ROUTE_TYPES = {
   unicast: RouteType.UNICAST,
+  local: RouteType.LOCAL,
+  broadcast: RouteType.BROADCAST,
   blackhole: RouteType.BLACKHOLE,
   unreachable: RouteType.UNREACHABLE,
   prohibit: RouteType.PROHIBIT,
+  throw: RouteType.THROW,
 } as const;
 
 const reaches = ({ local, prefixLength }: InterfaceAddress, gateway: number): boolean =>

@@ -392,6 +392,7 @@ export class Pipeline implements Answers, AddressQuestions {
   /** Puts fragments together: ACCEPT with the whole packet in `p`, or STOLEN or DROP. */
   private reassemble(p: Packet): Verdict {
     const store = this.reassembly!;
+    if ((p.flags & InFlag.CUT) !== 0) return this.drop(DropReason.CUT);
     switch (store.add(p, this.context.now)) {
       case Fate.KEPT:
         return Verdict.STOLEN;
@@ -472,6 +473,7 @@ export class Pipeline implements Answers, AddressQuestions {
         return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
       }
       if (mtu < LEAST_MTU) return this.drop(DropReason.TOO_LONG);
+      if ((p.flags & InFlag.CUT) !== 0) return this.drop(DropReason.CUT);
       if (mode !== ChecksumMode.NONE && !gso) completeChecksum(p, p.l4 + field);
       return this.cut(batch, i, p);
     }

@@ -1,20 +1,25 @@
 /**
  * A whole router in this process, without kernel and without time of its own: the real pipeline over the loopback
- * device, routes from a table, a clock that the caller moves. `explain`, `replay` and tests are made of it.
+ * device (or another, for one packet a batch), routes from a table, a clock that the caller moves. `explain`, `replay` and
+ * tests are made of it.
  */
 import { ErrorLimit } from './answer.js';
+import { PortHelpers } from './conntrack/helpers/helpers.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { Tracker } from './conntrack/track.js';
 import { Interfaces, type Link } from './interfaces.js';
 import { Batch, FULL_SLOT, Meta, OutFlag } from './io/batch.js';
+import type { Device } from './io/device.js';
 import { type FrameFacts, LoopbackDevice } from './io/loopback.js';
 import { LogWriter } from './log.js';
 import { Verdict } from './names.js';
 import { Nat } from './nat/bind.js';
-import type { RandomPorts } from './nat/range.js';
+import { RandomPorts } from './nat/range.js';
 import { Pipeline } from './pipeline.js';
 import { Routes, type RouteSource } from './route/routes.js';
 import { DROP_REASONS, type Publication, Ring, Stat, STAT_COUNT } from './shared.js';
+
+const DAY_MS = 86_400_000;
 
 export interface SimulationOptions {
   links: readonly Link[];
@@ -31,6 +36,12 @@ export interface SimulationOptions {
   random?: RandomPorts;
   /** False: hutter is the whole router, as on TUN. Default true. */
   kernelRoutes?: boolean;
+  /** Where packets come from, for `receive`; else they are given to `run`. */
+  device?: Device;
+  /** Connection helpers on ports: `ftp`, `ftp:2121`, … */
+  helpers?: readonly string[];
+  /** Makes all that is left to chance the same in each run; not 0. */
+  seed?: number;
 }
 
 /** What became of one packet. */
@@ -52,11 +63,13 @@ export interface Outcome {
 export class Simulation {
   readonly table: ConntrackTable;
   readonly stats = new Float64Array(STAT_COUNT);
-  private readonly device: LoopbackDevice;
+  private readonly loopback: LoopbackDevice;
+  private readonly device: Device;
   private readonly pipeline: Pipeline;
   private readonly ring = new Ring(Ring.create(1 << 16));
   private readonly batch = new Batch(1, FULL_SLOT);
   private answers: Uint8Array[] = [];
+  private readonly connections: number;
 
   /** Milliseconds of the router's clock, and of the wall clock; the caller moves them. */
   now = 1_000_000;
@@ -64,18 +77,29 @@ export class Simulation {
 
   constructor(options: SimulationOptions) {
     const hz = options.hz ?? 1000;
-    this.table = ConntrackTable.attach(ConntrackTable.create({ max: options.connections ?? 4096, workers: 1 }), 0);
+    const { seed } = options;
+    const max = options.connections ?? 4096;
+    this.connections = max;
+    this.table = ConntrackTable.attach(
+      ConntrackTable.create({ max, workers: 1, ...(seed !== undefined && { seed }) }),
+      0,
+    );
+    this.loopback = new LoopbackDevice({ kernelRoutes: options.kernelRoutes ?? true });
+    this.device = options.device ?? this.loopback;
     const interfaces = new Interfaces();
     interfaces.replace(options.links);
     const routes = new Routes(options.routes, interfaces);
-    this.device = new LoopbackDevice({ kernelRoutes: options.kernelRoutes ?? true });
     // Where hutter routes, 0 is itself: there is nobody there to listen.
-    this.device.onInject = (bytes, start, end, _mark, outdev) => {
+    this.loopback.onInject = (bytes, start, end, _mark, outdev) => {
       if (options.kernelRoutes !== false || outdev !== 0) this.answers.push(bytes.slice(start, end));
     };
+    const tracker = new Tracker(this.table);
+    if (options.helpers !== undefined && options.helpers.length > 0)
+      tracker.portHelpers = new PortHelpers(options.helpers);
+    const random = options.random ?? (seed === undefined ? undefined : new RandomPorts(seeded(seed)));
     this.pipeline = new Pipeline({
-      tracker: new Tracker(this.table),
-      nat: new Nat(this.table, options.random),
+      tracker,
+      nat: new Nat(this.table, random),
       routes,
       interfaces,
       device: this.device,
@@ -96,11 +120,37 @@ export class Simulation {
 
   /** Runs one packet, an IPv4 packet without link header, as if the queue had delivered it. */
   run(frame: Uint8Array, facts: FrameFacts): Outcome {
+    this.loopback.clear();
+    this.loopback.give(frame, facts);
+    this.receive();
+    return this.decide();
+  }
+
+  /**
+   * Lets time pass. Where it is more than a day, connections that are over go on the way, so that a clock of 32 bits can't
+   * take them for young ones; more than three weeks of the router's clock are as good as any more.
+   */
+  advance(ms: number): void {
+    this.wall += ms;
+    let left = Math.min(ms, 21 * DAY_MS);
+    for (; left > DAY_MS; left -= DAY_MS) {
+      this.now = (this.now + DAY_MS) | 0;
+      this.pipeline.setTime(this.now, this.wall);
+      this.table.edge(this.pipeline.now, Math.floor(this.wall / 1000));
+      this.table.gc(this.connections * 2);
+    }
+    this.now = (this.now + left) | 0;
+  }
+
+  /** Takes the device's next packet; false when it has none. */
+  receive(): boolean {
+    return this.device.receive(this.batch, 0) > 0;
+  }
+
+  /** Runs the packet that was received, at the time that now is. */
+  decide(): Outcome {
     const { device, batch, stats } = this;
     this.answers = [];
-    device.clear();
-    device.give(frame, facts);
-    device.receive(batch, 0);
     this.pipeline.setTime(this.now, this.wall);
     this.table.edge(this.pipeline.now, Math.floor(this.wall / 1000));
     const before = stats.slice(Stat.DROPS, Stat.DROPS + DROP_REASONS.length);
@@ -123,4 +173,17 @@ export class Simulation {
       ...(reason !== undefined && { reason }),
     };
   }
+}
+
+/** Fills with the numbers of a 32-bit xorshift. */
+function seeded(seed: number): (numbers: Uint16Array) => void {
+  let x = seed | 0;
+  return (numbers) => {
+    for (let i = 0; i < numbers.length; i++) {
+      x ^= x << 13;
+      x ^= x >>> 17;
+      x ^= x << 5;
+      numbers[i] = x >>> 8;
+    }
+  };
 }

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
+import { fibOf, linksOf } from '../../src/control/routing.js';
 import { ConfigError, loadConfig, parseConfig, parseKeep } from '../../src/control/config.js';
 import { settingsFrom } from '../../src/control/settings.js';
 
@@ -33,7 +34,7 @@ t.test('a whole file', (t) => {
   t.same(config.interfaces['if0'], { addresses: ['192.168.73.1/24'], mtu: 1500 });
   t.same(config.interfaces['if1'], { addresses: ['128.61.70.47/24'], mtu: 1280 });
   t.same(config.routes[2], { to: '10.9.9.9', type: 'blackhole' });
-  t.same(parseConfig(''), { interfaces: {}, routes: [] }, 'an empty file is no mistake');
+  t.same(parseConfig(''), { interfaces: {}, routes: [], 'routing-rules': [] }, 'an empty file is no mistake');
   t.end();
 });
 
@@ -60,6 +61,24 @@ const MISTAKES: [text: string, error: string][] = [
     'f:1:32: `interfaces.a.addresses.0` is not an address with prefix length such as 192.168.73.1/24',
   ],
   ['interfaces: { a: { mtu: 67 } }', 'f:1:25: `interfaces.a.mtu` is below 68, the least MTU of IPv4 (RFC 791)'],
+  [
+    'routes:\n  - { to: default, type: nat }',
+    'f:2:24: `routes.0.type` is not a type of route (unicast, local, broadcast, blackhole, unreachable, prohibit, throw)',
+  ],
+  [
+    'routes:\n  - { to: 1.0.0.0/8, dev: a, tos: 1 }',
+    'f:2:34: `routes.0.tos` has other bits than 0x1c, which no route looks at',
+  ],
+  [
+    'routes:\n  - { to: 1.0.0.0/8, dev: a, table: x }',
+    'f:2:36: `routes.0.table` is not a routing table (main, default, local or a number)',
+  ],
+  ['routing-rules:\n  - { from: all }', 'f:2:5: the routing rule needs `table` or `action`'],
+  ['routing-rules:\n  - { table: 5, mark: x }', 'f:2:23: `routing-rules.0.mark` is not a mark such as 5 or 0x5/0xff'],
+  [
+    'routing-rules:\n  - { table: 5, dport: 9-1 }',
+    'f:2:24: `routing-rules.0.dport` is not a port or a range such as 1000-2000',
+  ],
   ['routes:\n  - to: default', 'f:2:9: the route to default needs `via` or `dev`'],
   [
     'interfaces: { a: {} }\nroutes:\n  - { to: default, dev: b }',
@@ -112,5 +131,32 @@ t.test('settings: the command line wins over the file, the file over defaults', 
   t.throws(() => settingsFrom({ rules: 'x', keep: ['tcp/0'] }), { message: /^--keep tcp\/0: / });
   t.throws(() => loadConfig(path.join(dir, 'none')), { message: `can't read ${dir}/none: no such file or directory` });
   t.throws(() => loadConfig(dir), { message: `can't read ${dir}: it is a directory` });
+  t.end();
+});
+
+t.test('routes and rules that the tables refuse: named with line and column', (t) => {
+  const refused = (text: string, message: string): void => {
+    const config = parseConfig(`interfaces:\n  if0: { addresses: [10.0.0.1/24] }\n${text}`, 'f');
+    t.throws(() => fibOf(config, linksOf(config)), new ConfigError(message));
+  };
+  refused('routes:\n  - { to: default, via: 9.9.9.9 }', 'f:4:9: the route to default: Nexthop has invalid gateway');
+  refused(
+    'routes:\n  - { to: 1.2.3.4/8, dev: if0 }',
+    'f:4:9: the route to 1.2.3.4/8: its address has bits below the prefix',
+  );
+  refused(
+    'routes:\n  - { to: 1.0.0.0/8, dev: if0 }\n  - { to: 1.0.0.0/8, dev: if0 }',
+    'f:5:9: the route to 1.0.0.0/8: File exists',
+  );
+  const config = parseConfig(
+    'interfaces: { if0: { addresses: [10.0.0.1/24] } }\nroutes:\n  - { to: default, via: 10.0.0.2, table: 7, metric: 3, mtu: 1280, src: 10.0.0.1 }\nrouting-rules:\n  - { from: 10.9.0.0/16, mark: 0x5/0xff, table: 7 }\n  - { priority: 9, proto: tcp, dport: 25, action: prohibit }',
+  );
+  const fib = fibOf(config, linksOf(config));
+  t.match([...fib.routes(7)], [{ dst: 0, metric: 3, mtu: 1280, source: 0x0a000001, oif: 2 }]);
+  t.same(
+    fib.rules.map(({ priority }) => priority),
+    [0, 9, 32764, 32766, 32767],
+  );
+  t.match(fib.rules[2], { mark: 5, markMask: 0xff, srcLength: 16, table: 7 });
   t.end();
 });

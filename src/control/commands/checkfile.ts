@@ -29,6 +29,8 @@ export interface FileReport {
   readonly ruleset: Ruleset;
   /** What iptables-save would print. */
   readonly saved: string;
+  /** Lines of rules and policies, by their ids; policies that the file doesn't set have none. */
+  readonly lines: ReadonlyMap<number, number>;
 }
 
 export interface FileOptions {
@@ -85,6 +87,8 @@ export async function checkFile(text: string, options: FileOptions = {}): Promis
     }
     if (!(await take(session, reader, line)) && line.startsWith('*') && !edit) skipping = true;
     for (const id of (reader.edit ?? edit)?.added.splice(0) ?? []) lineOfRule.set(id, session.line);
+    const policy = line.startsWith(':') ? reader.edit?.policy(line.slice(1).split(/\s/)[0]!) : undefined;
+    if (policy !== undefined) lineOfRule.set(policy.id, session.line);
   }
   if (reader.edit) {
     session.add('error', 1, 'COMMIT expected', session.line + 1);
@@ -96,7 +100,7 @@ export async function checkFile(text: string, options: FileOptions = {}): Promis
     ...(options.counters ? ['-c'] : []),
   ]);
   const findings = session.findings.sort((a, b) => a.line - b.line || a.column - b.column);
-  return { findings, ruleset: backend.ruleset(), saved: stdout };
+  return { findings, ruleset: backend.ruleset(), saved: stdout, lines: lineOfRule };
 }
 
 /** Reads a line, waiting for names; false if it was refused. */
