@@ -55,9 +55,12 @@ const routeTos = z.int().refine((tos) => (tos & ~0x1c) === 0, 'has other bits th
 const selector = z.union([z.literal('all'), addressWithLength, address], {
   error: 'is not `all`, an address or a prefix such as 10.0.0.0/8',
 });
-const ports = z.union([z.int().min(1).max(65_535), z.string().refine(isPortRange)], {
-  error: 'is not a port or a range such as 1000-2000',
-});
+const ports = z.union(
+  [z.int().min(1).max(65_535), z.string().refine(isPortRange, 'is not a port or a range such as 1000-2000')],
+  {
+    error: 'is not a port or a range such as 1000-2000',
+  },
+);
 
 const schema = z.strictObject({
   device: z.enum(['nfqueue', 'tun'], { error: 'is not nfqueue or tun' }).optional(),
@@ -133,15 +136,8 @@ const schema = z.strictObject({
         iif: interfaceName.optional(),
         oif: interfaceName.optional(),
         mark: z
-          .union(
-            [
-              z.int().min(0).max(0xffffffff),
-              z.string().regex(/^(0x[0-9a-f]{1,8}|\d{1,10})(\/(0x[0-9a-f]{1,8}|\d{1,10}))?$/i),
-            ],
-            {
-              error: 'is not a mark such as 5 or 0x5/0xff',
-            },
-          )
+          .union([z.int().min(0).max(0xffffffff), z.string()])
+          .refine(isMark, 'is not a mark such as 5 or 0x5/0xff')
           .optional(),
         tos: routeTos.optional(),
         proto: z.string().refine(isProtocol, 'is not a protocol').optional(),
@@ -157,6 +153,11 @@ const schema = z.strictObject({
 });
 
 export type Config = z.infer<typeof schema>;
+
+function isMark(mark: number | string): boolean {
+  const parts = String(mark).split('/');
+  return parts.length <= 2 && parts.every((part) => /^(0x[0-9a-f]+|\d+)$/i.test(part) && Number(part) <= 0xffffffff);
+}
 
 function isPortRange(text: string): boolean {
   const [, first, last] = /^(\d{1,5})-(\d{1,5})$/.exec(text) ?? [];

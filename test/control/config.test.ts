@@ -63,15 +63,15 @@ const MISTAKES: [text: string, error: string][] = [
   ['interfaces: { a: { mtu: 67 } }', 'f:1:25: `interfaces.a.mtu` is below 68, the least MTU of IPv4 (RFC 791)'],
   [
     'routes:\n  - { to: default, type: nat }',
-    'f:2:24: `routes.0.type` is not a type of route (unicast, local, broadcast, blackhole, unreachable, prohibit, throw)',
+    'f:2:26: `routes.0.type` is not a type of route (unicast, local, broadcast, blackhole, unreachable, prohibit, throw)',
   ],
   [
     'routes:\n  - { to: 1.0.0.0/8, dev: a, tos: 1 }',
-    'f:2:34: `routes.0.tos` has other bits than 0x1c, which no route looks at',
+    'f:2:35: `routes.0.tos` has other bits than 0x1c, which no route looks at',
   ],
   [
     'routes:\n  - { to: 1.0.0.0/8, dev: a, table: x }',
-    'f:2:36: `routes.0.table` is not a routing table (main, default, local or a number)',
+    'f:2:37: `routes.0.table` is not a routing table (main, default, local or a number)',
   ],
   ['routing-rules:\n  - { from: all }', 'f:2:5: the routing rule needs `table` or `action`'],
   ['routing-rules:\n  - { table: 5, mark: x }', 'f:2:23: `routing-rules.0.mark` is not a mark such as 5 or 0x5/0xff'],
@@ -139,14 +139,14 @@ t.test('routes and rules that the tables refuse: named with line and column', (t
     const config = parseConfig(`interfaces:\n  if0: { addresses: [10.0.0.1/24] }\n${text}`, 'f');
     t.throws(() => fibOf(config, linksOf(config)), new ConfigError(message));
   };
-  refused('routes:\n  - { to: default, via: 9.9.9.9 }', 'f:4:9: the route to default: Nexthop has invalid gateway');
+  refused('routes:\n  - { to: default, via: 9.9.9.9 }', 'f:4:11: the route to default: Nexthop has invalid gateway');
   refused(
     'routes:\n  - { to: 1.2.3.4/8, dev: if0 }',
-    'f:4:9: the route to 1.2.3.4/8: its address has bits below the prefix',
+    'f:4:11: the route to 1.2.3.4/8: its address has bits below the prefix',
   );
   refused(
     'routes:\n  - { to: 1.0.0.0/8, dev: if0 }\n  - { to: 1.0.0.0/8, dev: if0 }',
-    'f:5:9: the route to 1.0.0.0/8: File exists',
+    'f:5:11: the route to 1.0.0.0/8: File exists',
   );
   const config = parseConfig(
     'interfaces: { if0: { addresses: [10.0.0.1/24] } }\nroutes:\n  - { to: default, via: 10.0.0.2, table: 7, metric: 3, mtu: 1280, src: 10.0.0.1 }\nrouting-rules:\n  - { from: 10.9.0.0/16, mark: 0x5/0xff, table: 7 }\n  - { priority: 9, proto: tcp, dport: 25, action: prohibit }',
