@@ -2,8 +2,7 @@
  * Counts connections by a key (net/netfilter/nf_conncount.c): what `-m connlimit` asks. A region of shared memory, one a
  * rule, holds a record for each connection counted, hashed by the key: an address (masked by the match) and a zone.
  * A record is a tuple only: whether its connection still lives is looked up in the table each time its key is asked for,
- * and those that are gone or closing leave the list, as far as it is read: to the connection that is asked about. New ones
- * are added behind all others. The region's lock is held meanwhile.
+ * and those that are gone or closing leave the list. The region's lock is held meanwhile.
  *
  *     region   LOCK KIND CAPACITY BUCKETS FREE FRESH, the buckets, then records; links are record + 1
  */
@@ -91,8 +90,7 @@ export function countConnections(
         region[r + R.DST] === dst &&
         region[r + R.PORTS] === ports &&
         region[r + R.KEY_ORIGINAL] === keyOriginal;
-      // Once a connection has found itself those behind it aren't looked at.
-      if (!known && !counts(region, t, r, same)) {
+      if (!counts(region, t, r, same)) {
         region[at] = region[r + R.NEXT]!;
         region[r + R.NEXT] = region[FREE]!;
         region[FREE] = link;
@@ -103,7 +101,7 @@ export function countConnections(
     }
     at = r + R.NEXT;
   }
-  if (!known) count = add(region, t, bucket, at, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
+  if (!known) count = add(region, t, bucket, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
   unlock(region, LOCK);
   return count;
 }
@@ -127,7 +125,6 @@ function add(
   region: Int32Array,
   t: ConntrackTable,
   bucket: number,
-  tail: number,
   address: number,
   zone: number,
   src: number,
@@ -138,11 +135,7 @@ function add(
 ): boolean {
   let link = region[FREE]!;
   if (link === 0) {
-    if (region[FRESH]! >= region[CAPACITY]!) {
-      if (!sweep(region, t)) return false;
-      tail = bucket;
-      for (let next = region[tail]!; next !== 0; next = region[tail]!) tail = record(region, next - 1) + R.NEXT;
-    }
+    if (region[FRESH]! >= region[CAPACITY]! && !sweep(region, t)) return false;
     link = region[FREE]!;
   }
   if (link === 0) link = region[FRESH] = region[FRESH]! + 1;
@@ -157,8 +150,8 @@ function add(
   region[r + R.KEY_REPLY] = keyReply;
   region[r + R.SLOT] = t.slot;
   region[r + R.BORN] = t.now;
-  region[r + R.NEXT] = 0;
-  region[tail] = link;
+  region[r + R.NEXT] = region[bucket]!;
+  region[bucket] = link;
   return true;
 }
 
