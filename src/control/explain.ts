@@ -7,8 +7,9 @@
  */
 import type { Link } from '../dataplane/interfaces.js';
 import { Hook, HOOK_NAMES, Proto, TABLE_NAMES, TcpFlag, Verdict } from '../dataplane/names.js';
+import { FibReader } from '../dataplane/route/fib.js';
 import { type StaticRoute, StaticRoutes } from '../dataplane/route/static.js';
-import { RouteType } from '../dataplane/route/routes.js';
+import { type RouteSource, RouteType } from '../dataplane/route/routes.js';
 import { Stat } from '../dataplane/shared.js';
 import { type Outcome, Simulation } from '../dataplane/simulate.js';
 import { setU16, setU32, u32 } from '../dataplane/wire/bytes.js';
@@ -18,10 +19,11 @@ import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Chain, type Ruleset, type TableModel, tableOf } from './model.js';
 import { packetText } from './packettext.js';
 import { parseProtocol } from './protocols.js';
+import { fibOf, linksOf } from './routing.js';
 import { loadRules, RulesRefused } from './rules.js';
 import { strictAddress } from './text/address.js';
 import { ruleText } from './text/write.js';
-import { linkOf, type Topology, topologyOf } from './topology.js';
+import { linkOf, type Topology } from './topology.js';
 
 export interface ExplainOptions {
   rules?: string;
@@ -204,7 +206,7 @@ interface Report {
 }
 
 function follow(packet: Described, ruleset: Ruleset, config: Config | undefined): Report {
-  const { links, routes } = config === undefined ? assumed(packet) : topologyOf(config);
+  const { links, routes } = config === undefined ? assumedWorld(packet) : configuredWorld(config);
   const indexOf = (name: string): number => {
     const link = links.find((candidate) => candidate.name === name);
     if (link === undefined) throw new PacketError(`no interface ${name} in the configuration`);
@@ -215,7 +217,7 @@ function follow(packet: Described, ruleset: Ruleset, config: Config | undefined)
   const counters = new Float64Array(compiled.counters * 2);
   const simulation = new Simulation({
     links,
-    routes: new StaticRoutes(routes, links),
+    routes,
     program: { ...compiled, counters },
   });
   const facts =
@@ -286,6 +288,21 @@ function asText({ way, verdict, reason, packet, mark, answers }: Report): string
   if (packet !== undefined) lines.push(`goes on as ${packet}${mark === undefined ? '' : ` mark ${mark}`}`);
   for (const answer of answers) lines.push(`answered with ${answer}`);
   return lines.join('\n') + '\n';
+}
+
+interface RouterWorld {
+  links: readonly Link[];
+  routes: RouteSource;
+}
+
+function assumedWorld(packet: Described): RouterWorld {
+  const { links, routes } = assumed(packet);
+  return { links, routes: new StaticRoutes(routes, links) };
+}
+
+function configuredWorld(config: Config): RouterWorld {
+  const links = linksOf(config);
+  return { links, routes: new FibReader(fibOf(config, links).shared) };
 }
 
 /** What the packet's own words say of the router. */

@@ -165,6 +165,10 @@ class Replay {
       device: this.device,
       connections: config.connections ?? CONNECTIONS,
       helpers: config.helpers ?? [],
+      errorInterval: config['icmp-ratelimit'] ?? 1000,
+      routesByPorts: fib.byPorts,
+      strictReversePath: this.filtered(config, 'strict'),
+      looseReversePath: this.filtered(config, 'loose'),
       seed: SEED,
     });
   }
@@ -294,6 +298,10 @@ class Replay {
       this.files.set(index, file);
     }
     for (const [index, file] of this.files) this.writers.set(index, CaptureWriter.create(file, { format }));
+  }
+
+  private filtered({ interfaces }: Config, how: 'strict' | 'loose'): number[] {
+    return this.links.filter(({ name }) => interfaces[name]?.['rp-filter'] === how).map(({ index }) => index);
   }
 
   private nameOf(ifindex: number): string {

@@ -67,8 +67,25 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     local: config.local ?? false,
     icmpRatelimit: config['icmp-ratelimit'] ?? 1000,
   };
-  if (settings.device === 'tun') checkTun(settings);
+  if (settings.device === 'tun') {
+    checkTun(settings);
+    checkTunRoutes(config);
+  }
   return settings;
+}
+
+/** What `replay` and `explain` can and TUN can't yet is refused, never ignored. @throws ConfigError */
+function checkTunRoutes({ routes = [], 'routing-rules': rules = [] }: Partial<Config>): void {
+  if (rules.length > 0)
+    throw new ConfigError('`routing-rules` are for replay and explain: --device tun knows no rules yet');
+  for (const { to, type, src, metric, mtu, table, tos, onlink } of routes) {
+    const beyond = { src, metric, mtu, table, tos, onlink };
+    const name = Object.entries(beyond).find(([, value]) => value !== undefined)?.[0];
+    if (name !== undefined)
+      throw new ConfigError(`the route to ${to}: \`${name}\` is for replay and explain: --device tun knows it not yet`);
+    if (type === 'throw' || type === 'local' || type === 'broadcast')
+      throw new ConfigError(`the route to ${to}: \`${type}\` is for replay and explain: --device tun knows it not yet`);
+  }
 }
 
 /** What TUN needs and what it has no use for. @throws ConfigError */

@@ -40,6 +40,11 @@ export interface SimulationOptions {
   device?: Device;
   /** Connection helpers on ports: `ftp`, `ftp:2121`, … */
   helpers?: readonly string[];
+  /** Protocol and ports choose a way, too. */
+  routesByPorts?: boolean;
+  /** ifindexes whose packets' sources are checked by the way back. */
+  strictReversePath?: readonly number[];
+  looseReversePath?: readonly number[];
   /** Makes all that is left to chance the same in each run; not 0. */
   seed?: number;
 }
@@ -89,6 +94,9 @@ export class Simulation {
     const interfaces = new Interfaces();
     interfaces.replace(options.links);
     const routes = new Routes(options.routes, interfaces);
+    routes.setStrictReversePath(options.strictReversePath ?? []);
+    routes.setLooseReversePath(options.looseReversePath ?? []);
+    routes.policy = options.routesByPorts ?? false;
     // Where hutter routes, 0 is itself: there is nobody there to listen.
     this.loopback.onInject = (bytes, start, end, _mark, outdev) => {
       if (options.kernelRoutes !== false || outdev !== 0) this.answers.push(bytes.slice(start, end));

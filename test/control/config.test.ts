@@ -160,3 +160,26 @@ t.test('routes and rules that the tables refuse: named with line and column', (t
   t.match(fib.rules[2], { mark: 5, markMask: 0xff, srcLength: 16, table: 7 });
   t.end();
 });
+
+t.test('TUN refuses what its routes do not know, rather than pass over it', (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'hutter-tun-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const file = path.join(folder, 'c.yml');
+  const refused = (text: string, message: string): void => {
+    writeFileSync(file, `device: tun\ninterfaces: { if0: { addresses: [10.0.0.1/24] } }\n${text}`);
+    t.throws(() => settingsFrom({ config: file }), new ConfigError(message));
+  };
+  refused(
+    'routing-rules: [{ table: 5 }]',
+    '`routing-rules` are for replay and explain: --device tun knows no rules yet',
+  );
+  refused(
+    'routes: [{ to: default, dev: if0, metric: 0 }]',
+    'the route to default: `metric` is for replay and explain: --device tun knows it not yet',
+  );
+  refused(
+    'routes: [{ to: 1.0.0.0/8, type: throw }]',
+    'the route to 1.0.0.0/8: `throw` is for replay and explain: --device tun knows it not yet',
+  );
+  t.end();
+});

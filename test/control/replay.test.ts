@@ -318,6 +318,33 @@ t.test('what captures have besides: Ethernet, VLANs, other protocols, packets in
   t.end();
 });
 
+t.test('routing rules and reverse paths of the configuration', (t) => {
+  const config = at('policy.yml');
+  writeFileSync(
+    config,
+    `interfaces:
+  if0: { addresses: [192.168.73.1/24], rp-filter: strict }
+  if1: { addresses: [128.61.70.47/24] }
+  if2: { addresses: [10.2.0.1/24] }
+routes:
+  - { to: default, via: 128.61.70.1 }
+  - { to: default, via: 10.2.0.2, table: 7 }
+routing-rules:
+  - { proto: udp, dport: 53, table: 7 }
+`,
+  );
+  const file = capture('policy', [
+    udp(0, '192.168.73.4', 1, '8.8.8.8', 53),
+    udp(1, '192.168.73.4', 1, '8.8.8.8', 54),
+    udp(2, '10.2.0.9', 1, '8.8.8.8', 54),
+  ]);
+  const { code, out, err } = hutter(['--config', config, '--in', `if0=${file}`, '--out', at('out'), '--json']);
+  t.equal(code, 0, err);
+  t.same((JSON.parse(out) as Report).drops.reasons, { 'reverse-path': 1 });
+  t.same([read(at('out/if2.pcap')).map((p) => p.at), read(at('out/if1.pcap')).map((p) => p.at)], [[0], [1]]);
+  t.end();
+});
+
 t.test('wrong use and wrong files are told, and nothing is written over', (t) => {
   const good = capture('good', [udp(0, '192.168.73.4', 1, '8.8.8.8', 53)]);
   writeFileSync(at('broken'), 'hello, world');
