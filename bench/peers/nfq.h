@@ -7,19 +7,14 @@
 #ifndef HUTTER_PEERS_NFQ_H
 #define HUTTER_PEERS_NFQ_H
 
-#define _GNU_SOURCE
+#include "peer.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
-#include <signal.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -59,18 +54,6 @@ struct verdict {
   struct nlattr payload_attr;
 };
 _Static_assert(sizeof(struct verdict) == 36, "no padding between netlink headers");
-
-static volatile sig_atomic_t stopped;
-
-static void stop(int signal_number) {
-  (void)signal_number;
-  stopped = 1;
-}
-
-static void fail(const char *what) {
-  fprintf(stderr, "%s: %s\n", what, strerror(errno));
-  exit(1);
-}
 
 /* Sends one configuration message of ready-made attributes and waits for the kernel's yes. */
 static void configure(struct queue *q, const void *attributes, uint32_t length, const char *what) {
@@ -141,9 +124,7 @@ static void open_queue(struct queue *q, uint16_t number, uint32_t length) {
     q->iov[i] = (struct iovec){q->slots + (size_t)i * SLOT, SLOT};
     q->messages[i].msg_hdr = (struct msghdr){.msg_iov = &q->iov[i], .msg_iovlen = 1};
   }
-  struct sigaction action = {.sa_handler = stop};
-  sigaction(SIGTERM, &action, NULL);
-  sigaction(SIGINT, &action, NULL);
+  stop_on_signals();
 }
 
 /* Finds id, flags and payload of the message in a slot; 0 if it is no packet (an error answer to a verdict). */

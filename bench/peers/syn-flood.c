@@ -3,38 +3,15 @@
  * generator, RATE a second (default 50,000), until SIGTERM. For a namespace of one's own: it sends by a raw socket. Prints
  * how many, as JSON.
  */
-#define _GNU_SOURCE
+#include "peer.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 enum { BATCH = 64 };
-
-static volatile sig_atomic_t stopped;
-static void stop(int signal_number) {
-  (void)signal_number;
-  stopped = 1;
-}
-
-static void fail(const char *what) {
-  fprintf(stderr, "syn-flood: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-static uint64_t now_ns(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 static uint32_t draw(void) {
   static uint32_t x = 0x9e3779b9;
@@ -93,9 +70,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: syn-flood --to ADDRESS --port PORT [--pps RATE]\n");
     return 2;
   }
-  struct sigaction action = {.sa_handler = stop};
-  sigaction(SIGTERM, &action, NULL);
-  sigaction(SIGINT, &action, NULL);
+  stop_on_signals();
   int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
   if (fd < 0) fail("raw socket");
 
@@ -115,8 +90,7 @@ int main(int argc, char **argv) {
     if (done < 0 && errno != ENOBUFS && errno != EAGAIN && errno != EINTR) fail("send");
     if (done > 0) sent += (uint64_t)done;
     uint64_t due = start + sent * 1000000000u / pps;
-    struct timespec when = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)};
-    if (due > now_ns()) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
+    sleep_until(due);
   }
   printf("{\"sent\":%llu}\n", (unsigned long long)sent);
   return 0;

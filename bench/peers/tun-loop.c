@@ -3,17 +3,13 @@
  * checksum and segmentation offload, and copies what comes by one to the other until SIGTERM, up to 64 packets at a turn. It
  * routes nothing, checks nothing and leaves the TTL: what a pair of TUN interfaces costs at least. Prints "ready".
  */
-#define _GNU_SOURCE
-#include <errno.h>
+#include "peer.h"
+
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -21,17 +17,6 @@
 enum { TUN_F_USO4 = 0x20, TUN_F_USO6 = 0x40 };
 #endif
 enum { BATCH = 64, SLOT = 66496 };
-
-static volatile sig_atomic_t stopped;
-static void stop(int signal_number) {
-  (void)signal_number;
-  stopped = 1;
-}
-
-static void fail(const char *what) {
-  fprintf(stderr, "tun-loop: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
 
 static int open_tun(const char *namespace, const char *name) {
   const unsigned offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN;
@@ -55,15 +40,13 @@ int main(int argc, char **argv) {
   static unsigned char slots[BATCH][SLOT];
   ssize_t lengths[BATCH];
   struct pollfd fds[2] = {{.events = POLLIN}, {.events = POLLIN}};
-  struct sigaction action = {.sa_handler = stop};
   if (argc != 5) {
     fprintf(stderr, "usage: tun-loop NAMESPACE NAME NAMESPACE NAME\n");
     return 2;
   }
   fds[0].fd = open_tun(argv[1], argv[2]);
   fds[1].fd = open_tun(argv[3], argv[4]);
-  sigaction(SIGTERM, &action, NULL);
-  sigaction(SIGINT, &action, NULL);
+  stop_on_signals();
   puts("ready");
   fflush(stdout);
   while (!stopped) {

@@ -6,37 +6,14 @@
  * sender a route lookup a datagram; more flows share one socket. A datagram carries its number and bytes that follow
  * from it, for udp-sink to check. Prints what was sent, as JSON.
  */
-#define _GNU_SOURCE
+#include "peer.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BATCH = 64, BURST = 16, CONNECTED_FLOWS = 256, LONGEST = 65507 };
-
-static volatile sig_atomic_t stopped;
-static void stop(int signal_number) {
-  (void)signal_number;
-  stopped = 1;
-}
-
-static void fail(const char *what) {
-  fprintf(stderr, "udp-blast: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-static uint64_t now_ns(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 static int open_socket(void) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -71,9 +48,7 @@ int main(int argc, char **argv) {
                     " [--count N]\n");
     return 2;
   }
-  struct sigaction action = {.sa_handler = stop};
-  sigaction(SIGTERM, &action, NULL);
-  sigaction(SIGINT, &action, NULL);
+  stop_on_signals();
 
   uint64_t flows = (uint64_t)hosts * ports;
   int connected = flows <= CONNECTED_FLOWS;
@@ -124,8 +99,7 @@ int main(int argc, char **argv) {
     sent += (uint64_t)done;
     if (pps) {
       uint64_t due = start + sent * 1000000000u / pps;
-      struct timespec when = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)};
-      if (due > now_ns()) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
+      sleep_until(due);
     }
   }
   double seconds = (double)(now_ns() - start) / 1e9;

@@ -4,38 +4,15 @@
  * microseconds at half, at 99 of 100, and the longest.
  * udp-ping --listen PORT --at ADDRESS: the echo. Prints "ready".
  */
-#define _GNU_SOURCE
+#include "peer.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MOST = 1 << 20, SIZE = 64, PATIENCE_MS = 1000 };
-
-static volatile sig_atomic_t stopped;
-static void stop(int signal_number) {
-  (void)signal_number;
-  stopped = 1;
-}
-
-static void fail(const char *what) {
-  fprintf(stderr, "udp-ping: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-static uint64_t now_ns(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 static int ascending(const void *a, const void *b) {
   const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -78,10 +55,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: udp-ping --to ADDRESS --port PORT [--pps RATE] | --listen PORT --at ADDRESS\n");
     return 2;
   }
-  /* No SA_RESTART: a signal ends the wait. */
-  struct sigaction action = {.sa_handler = stop};
-  sigaction(SIGTERM, &action, NULL);
-  sigaction(SIGINT, &action, NULL);
+  stop_on_signals();
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) fail("socket");
   if (listens) return echo(fd, to, (uint16_t)listens);
@@ -112,9 +86,8 @@ int main(int argc, char **argv) {
       break;
     }
     uint64_t due = start + (number + 1) * 1000000000u / pps;
-    struct timespec when = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)};
-    if (due > now_ns()) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
-    else start = now_ns() - (number + 1) * 1000000000u / pps; /* late ones are not made up for in a burst */
+    if (due < now_ns()) start = now_ns() - (number + 1) * 1000000000u / pps; /* late ones are not made up for in a burst */
+    else sleep_until(due);
   }
   qsort(trips, count, sizeof *trips, ascending);
   printf("{\"count\":%llu,\"lost\":%llu,\"p50\":%.1f,\"p99\":%.1f,\"longest\":%.1f}\n", (unsigned long long)count,

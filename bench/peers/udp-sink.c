@@ -4,32 +4,16 @@
  * The kernel has verified the checksums of what arrives here; those it refused are counted too (UDP's InCsumErrors of this network namespace).
  * Prints "ready", and at the end the counts as JSON.
  */
-#define _GNU_SOURCE
+#include "peer.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 enum { BATCH = 64, LONGEST = 65536, MOST_PORTS = 64 };
-
-static volatile sig_atomic_t stopped;
-static void stop(int signal_number) {
-  (void)signal_number;
-  stopped = 1;
-}
-
-static void fail(const char *what) {
-  fprintf(stderr, "udp-sink: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
 
 /* UDP datagrams that this namespace's kernel threw away for a wrong checksum (InCsumErrors of /proc/net/snmp). */
 static unsigned long long checksum_errors(void) {
@@ -66,9 +50,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: udp-sink --port PORT [--ports 1..64] [--source ADDRESS]\n");
     return 2;
   }
-  struct sigaction action = {.sa_handler = stop};
-  sigaction(SIGTERM, &action, NULL);
-  sigaction(SIGINT, &action, NULL);
+  stop_on_signals();
 
   struct pollfd polled[MOST_PORTS];
   for (uint32_t i = 0; i < ports; i++) {
