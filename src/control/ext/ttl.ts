@@ -10,6 +10,14 @@ export interface TtlData {
   ttl: number;
 }
 
+/** Sets both fields of an option's data. */
+const as =
+  <Mode>(mode: Mode) =>
+  (data: { mode: Mode; ttl: number }, value: number): void => {
+    data.mode = mode;
+    data.ttl = value;
+  };
+
 const ANY = ['ttl-eq', 'ttl-lt', 'ttl-gt'];
 const SAVED: Record<TtlMode, string> = {
   [TtlMode.EQUAL]: ' --ttl-eq',
@@ -32,19 +40,13 @@ export const ttl = defineMatch<TtlData>({
       name: 'ttl-lt',
       arg: uint8(),
       excl: ANY,
-      set: (data, value) => {
-        data.mode = TtlMode.LESS;
-        data.ttl = value;
-      },
+      set: as(TtlMode.LESS),
     }),
     option({
       name: 'ttl-gt',
       arg: uint8(),
       excl: ANY,
-      set: (data, value) => {
-        data.mode = TtlMode.GREATER;
-        data.ttl = value;
-      },
+      set: as(TtlMode.GREATER),
     }),
     option({
       name: 'ttl-eq',
@@ -52,10 +54,7 @@ export const ttl = defineMatch<TtlData>({
       arg: uint8(),
       invert: true,
       excl: ANY,
-      set: (data, value, { invert }) => {
-        data.mode = invert ? TtlMode.NOT_EQUAL : TtlMode.EQUAL;
-        data.ttl = value;
-      },
+      set: (data, value, { invert }) => as(invert ? TtlMode.NOT_EQUAL : TtlMode.EQUAL)(data, value),
     }),
   ],
   finalCheck: (_data, seen) => {
@@ -92,28 +91,19 @@ export const TTL = defineTarget<TtlTargetData>({
       name: 'ttl-set',
       arg: uint8(),
       excl: CHANGES,
-      set: (data, value) => {
-        data.mode = TtlChange.SET;
-        data.ttl = value;
-      },
+      set: as(TtlChange.SET),
     }),
     option({
       name: 'ttl-dec',
       arg: uint8(1),
       excl: CHANGES,
-      set: (data, value) => {
-        data.mode = TtlChange.DECREASE;
-        data.ttl = value;
-      },
+      set: as(TtlChange.DECREASE),
     }),
     option({
       name: 'ttl-inc',
       arg: uint8(1),
       excl: CHANGES,
-      set: (data, value) => {
-        data.mode = TtlChange.INCREASE;
-        data.ttl = value;
-      },
+      set: as(TtlChange.INCREASE),
     }),
   ],
   finalCheck: (_data, seen) => {
