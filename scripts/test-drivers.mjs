@@ -132,7 +132,6 @@ async function drive({ name, script }, engine) {
       programs,
       'export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C',
       readFileSync(script, 'utf8'),
-      // Not by the engine's own command: what the driver made is read as it is.
       'echo "exit $?"',
     ].join('\n');
     const { stdout, stderr, error } = onOverlay(inside, `${layers.packages}:/`, layers.run, `exec 2>&1\n${body}`);
