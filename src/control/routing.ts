@@ -2,7 +2,7 @@
  * Routes and routing rules as the configuration has them, in routing tables of the router's own (dataplane/route/fib.ts): for
  * `replay`, and for devices behind which no kernel routes.
  */
-import type { Link } from '../dataplane/interfaces.js';
+import { type Link, Scope } from '../dataplane/interfaces.js';
 import {
   ANY_PACKET,
   DEFAULT_RULES,
@@ -19,8 +19,7 @@ import { readTable } from './routename.js';
 import { strictAddress } from './text/address.js';
 import { readPrefix, ROUTE_TYPES, topologyOf } from './topology.js';
 
-const RT_SCOPE_HOST = 254;
-const LOOPBACK = { local: 0x7f000001, address: 0x7f000001, prefixLength: 8, scope: RT_SCOPE_HOST, secondary: false };
+const LOOPBACK = { local: 0x7f000001, address: 0x7f000001, prefixLength: 8, scope: Scope.HOST, secondary: false };
 
 /** The configuration's interfaces, `lo` with its address among them. */
 export function linksOf(config: Config): Link[] {

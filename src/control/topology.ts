@@ -2,7 +2,7 @@
  * Interfaces and routes as the configuration has them, for a router that asks no kernel: `explain`, and TUN. Interfaces
  * are numbered in the file's order from 2 on; 1 is `lo`, which has no wire.
  */
-import type { InterfaceAddress, Link } from '../dataplane/interfaces.js';
+import { type InterfaceAddress, type Link, LinkFlag } from '../dataplane/interfaces.js';
 import { RouteType } from '../dataplane/route/routes.js';
 import type { StaticRoute } from '../dataplane/route/static.js';
 import type { Config } from './config.js';
@@ -13,14 +13,11 @@ export interface Topology {
   routes: StaticRoute[];
 }
 
-const IFF_UP = 0x1;
-const IFF_LOOPBACK = 0x8;
-
 export const linkOf = (index: number, name: string, addresses: InterfaceAddress[], mtu = 1500): Link => ({
   index,
   name,
   mtu,
-  flags: name === 'lo' ? IFF_UP | IFF_LOOPBACK : IFF_UP,
+  flags: name === 'lo' ? LinkFlag.UP | LinkFlag.LOOPBACK : LinkFlag.UP,
   mac: new Uint8Array(6),
   addresses,
 });

@@ -21,7 +21,7 @@ export interface InterfaceAddress {
   /** IFA_ADDRESS: the peer on a point-to-point link, else the same as `local`; the subnet is around this one. */
   address: number;
   prefixLength: number;
-  /** RT_SCOPE_*: 0 universe, 253 link, 254 host. */
+  /** A `Scope`. */
   scope: number;
   /** IFA_F_SECONDARY. */
   secondary: boolean;
@@ -34,10 +34,19 @@ export interface Lost {
 }
 
 const NAME_WORDS = 4;
-const IFF_UP = 0x1;
-const IFF_LOOPBACK = 0x8;
-const RT_SCOPE_LINK = 253;
-const RT_SCOPE_HOST = 254;
+/** IFF_* of Link.flags. */
+export const enum LinkFlag {
+  UP = 0x1,
+  LOOPBACK = 0x8,
+}
+/** RT_SCOPE_*: how far away what a route leads to is. */
+export const enum Scope {
+  UNIVERSE = 0,
+  SITE = 200,
+  LINK = 253,
+  HOST = 254,
+  NOWHERE = 255,
+}
 
 export class Interfaces {
   /** Names, four words each, zero padded, big-endian: words[find(ifindex) … + 3]. Slot 0 is "no interface". */
@@ -61,7 +70,7 @@ export class Interfaces {
       packName(link.name, this.words, offset);
       this.offsets.set(link.index, offset);
       this.links.set(link.index, link);
-      if ((link.flags & IFF_LOOPBACK) !== 0) this.loopback = link.index;
+      if ((link.flags & LinkFlag.LOOPBACK) !== 0) this.loopback = link.index;
     });
     return lost;
   }
@@ -71,7 +80,7 @@ export class Interfaces {
     const now = new Map(links.map((link) => [link.index, link]));
     for (const link of this.links.values()) {
       const after = now.get(link.index);
-      if (after === undefined || ((link.flags & IFF_UP) !== 0 && (after.flags & IFF_UP) === 0)) {
+      if (after === undefined || ((link.flags & LinkFlag.UP) !== 0 && (after.flags & LinkFlag.UP) === 0)) {
         lost.push({ ifindex: link.index, address: 0 });
         continue;
       }
@@ -125,14 +134,14 @@ export class Interfaces {
     if (first !== 0) return first;
     for (const link of this.links.values())
       for (const address of link.addresses)
-        if (!address.secondary && address.scope !== RT_SCOPE_LINK && address.scope <= 0) return address.local;
+        if (!address.secondary && address.scope !== Scope.LINK && address.scope <= 0) return address.local;
     return 0;
   }
 
   /** Whether the interface has this very address; on the loopback interface, whether it lies in one of its subnets. */
   has(ifindex: number, address: number): boolean {
     for (const own of this.links.get(ifindex)?.addresses ?? []) {
-      if (own.local === address || (own.scope === RT_SCOPE_HOST && inSubnet(address, own))) return true;
+      if (own.local === address || (own.scope === Scope.HOST && inSubnet(address, own))) return true;
     }
     return false;
   }

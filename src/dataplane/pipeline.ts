@@ -48,7 +48,7 @@ import { type Answers, Context, type LogSink, type Routes as AddressQuestions } 
 import { Chain, entry, Header, ProgramFlag } from './program/format.js';
 import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { policy, run } from './program/run.js';
-import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
+import { Errno, RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
 import { setU16, u16, u8 } from './wire/bytes.js';
 import { headerChecksum, pseudoSum, sum } from './wire/checksum.js';
@@ -68,9 +68,6 @@ const PROTOCOL_UNREACHABLE = 2;
 const PORT_UNREACHABLE = 3;
 const FILTERED = 13;
 const REASSEMBLY = 1;
-const ENETUNREACH = 101;
-const EHOSTUNREACH = 113;
-const EACCES = 13;
 /** An IP header without options, and its checksum. */
 const IP_HEADER = 20;
 const HEADER_CHECKSUM = 10;
@@ -324,12 +321,12 @@ export class Pipeline implements Answers, AddressQuestions {
   /** ip_error(), with its own limit beside that of all errors. */
   private noRoute(p: Packet, errno: number): Verdict {
     if (p.ct < 0 && this.kernelRoutes) return Verdict.ACCEPT;
-    if (errno !== EHOSTUNREACH && errno !== ENETUNREACH && errno !== EACCES) {
+    if (errno !== Errno.HOSTUNREACH && errno !== Errno.NETUNREACH && errno !== Errno.ACCES) {
       return this.kernelRoutes ? Verdict.ACCEPT : this.drop(DropReason.BLACKHOLE);
     }
     if (!this.errorLimit.allowRoute(p.src, this.context.now)) return this.drop(DropReason.NO_ROUTE);
-    if (errno === EHOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
-    if (errno === ENETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
+    if (errno === Errno.HOSTUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, HOST_UNREACHABLE, 0);
+    if (errno === Errno.NETUNREACH) return this.answerError(p, IcmpType.DEST_UNREACH, NET_UNREACHABLE, 0);
     return this.answerError(p, IcmpType.DEST_UNREACH, FILTERED, 0);
   }
 

@@ -8,7 +8,7 @@
  *
  * One next hop a route; nothing is chosen by neighbours' states or the way's load.
  */
-import type { Link } from '../interfaces.js';
+import { type Link, LinkFlag, Scope } from '../interfaces.js';
 import {
   ALIAS_WORDS,
   Arena,
@@ -20,21 +20,13 @@ import {
   RoutingTable,
   TableFull,
 } from './table.js';
-import { Answer, Question, type RouteSource, RouteType } from './routes.js';
+import { Answer, Errno, Question, type RouteSource, RouteType } from './routes.js';
 
 /** Tables that have a name (include/uapi/linux/rtnetlink.h). */
 export const enum TableId {
   DEFAULT = 253,
   MAIN = 254,
   LOCAL = 255,
-}
-/** RT_SCOPE_*: how far away what a route leads to is. */
-export const enum Scope {
-  UNIVERSE = 0,
-  SITE = 200,
-  LINK = 253,
-  HOST = 254,
-  NOWHERE = 255,
 }
 /** RTPROT_*: who made a route. */
 export const enum RouteProtocol {
@@ -134,21 +126,6 @@ export const DEFAULT_RULES: readonly PolicyRule[] = [
   { ...ANY_PACKET, priority: 32767, table: TableId.DEFAULT },
 ];
 
-/** errno of what is refused, as the kernel has them. */
-export const enum Errno {
-  NOENT = 2,
-  SRCH = 3,
-  AGAIN = 11,
-  ACCES = 13,
-  EXIST = 17,
-  NODEV = 19,
-  INVAL = 22,
-  NETDOWN = 100,
-  NETUNREACH = 101,
-  NOBUFS = 105,
-  HOSTUNREACH = 113,
-}
-
 /** A change that is refused, and was not made. */
 export class RouteError extends Error {
   override readonly name = 'RouteError';
@@ -233,8 +210,6 @@ const enum LinkWord {
   WORDS = 4,
 }
 
-const IFF_UP = 0x1;
-const IFF_LOOPBACK = 0x8;
 /** INET_DSCP_LEGACY_TOS_MASK: the bits of TOS that routes and rules look at. */
 const TOS_MASK = 0x1c;
 
@@ -336,7 +311,7 @@ export class Fib {
     this.links = links;
     this.publishLinks();
     this.publishRules();
-    const up = new Map(links.filter(({ flags }) => (flags & IFF_UP) !== 0).map((link) => [link.index, link]));
+    const up = new Map(links.filter(({ flags }) => (flags & LinkFlag.UP) !== 0).map((link) => [link.index, link]));
     const locals = new Set(links.flatMap(({ addresses }) => addresses.map(({ local }) => local)));
     const wanted = links.flatMap((link) => addressRoutes(link));
     const keep = new Set(wanted.map(routeKey));
@@ -474,7 +449,7 @@ export class Fib {
     } else {
       const link = this.link(oif);
       if (link === undefined) throw new RouteError(Errno.NODEV);
-      if ((link.flags & IFF_UP) === 0) throw new RouteError(Errno.NETDOWN, 'Device for nexthop is not up');
+      if ((link.flags & LinkFlag.UP) === 0) throw new RouteError(Errno.NETDOWN, 'Device for nexthop is not up');
     }
     if (source !== 0 && !this.isLocal(source)) throw new RouteError(Errno.INVAL, 'Invalid prefsrc address');
     return checked;
@@ -484,7 +459,7 @@ export class Fib {
   private onLink({ gateway, oif }: Route): number {
     const link = this.link(oif);
     if (link === undefined) throw new RouteError(Errno.NODEV, 'Nexthop device required for onlink');
-    if ((link.flags & IFF_UP) === 0) throw new RouteError(Errno.NETDOWN, 'Nexthop device is not up');
+    if ((link.flags & LinkFlag.UP) === 0) throw new RouteError(Errno.NETDOWN, 'Nexthop device is not up');
     if (this.isLocal(gateway)) throw new RouteError(Errno.INVAL, 'Nexthop has invalid gateway');
     return oif;
   }
@@ -630,11 +605,11 @@ export class Fib {
     links.forEach(({ index, flags }, i) => {
       const o = at + 1 + i * LinkWord.WORDS;
       words[o + LinkWord.IFINDEX] = index;
-      words[o + LinkWord.UP] = flags & IFF_UP;
+      words[o + LinkWord.UP] = flags & LinkFlag.UP;
       words[o + LinkWord.NEAR_SOURCE] = selectAddress(links, index, 0, Scope.LINK);
       words[o + LinkWord.SOURCE] = selectAddress(links, index, 0, Scope.UNIVERSE);
     });
-    words[Head.LOOPBACK] = links.find(({ flags }) => (flags & IFF_LOOPBACK) !== 0)?.index ?? 0;
+    words[Head.LOOPBACK] = links.find(({ flags }) => (flags & LinkFlag.LOOPBACK) !== 0)?.index ?? 0;
     Atomics.store(words, Head.LINKS, at);
     if (this.linksAt !== 0) this.arena.retire(this.linksAt, 1 + words[this.linksAt]! * LinkWord.WORDS);
     this.linksAt = at;
@@ -954,13 +929,13 @@ function addressRoutes({ index, flags, addresses }: Link): Route[] {
     const route = complete({ dst: prefixOf(dst, prefixLength), prefixLength, ...dev });
     if (!routes.some((known) => routeKey(known) === routeKey(route))) routes.push(route);
   };
-  const up = (flags & IFF_UP) !== 0;
+  const up = (flags & LinkFlag.UP) !== 0;
   for (const { local, address, prefixLength, secondary } of addresses) {
     add(RouteType.LOCAL, local, 32, local);
     if (!up) continue;
     const net = prefixOf(address, prefixLength);
     if (isZeroNet(net) || secondary || (net === local && prefixLength === 32)) continue;
-    add((flags & IFF_LOOPBACK) !== 0 ? RouteType.LOCAL : RouteType.UNICAST, net, prefixLength, local);
+    add((flags & LinkFlag.LOOPBACK) !== 0 ? RouteType.LOCAL : RouteType.UNICAST, net, prefixLength, local);
     if (prefixLength < 31) add(RouteType.BROADCAST, net | ~prefixOf(-1, prefixLength), 32, local);
   }
   return routes;

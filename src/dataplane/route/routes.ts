@@ -51,6 +51,21 @@ export const enum Answer {
   WORDS = 7,
 }
 
+/** errno values of answers and of refused changes, as the kernel has them (include/uapi/asm-generic/errno.h). */
+export const enum Errno {
+  NOENT = 2,
+  SRCH = 3,
+  AGAIN = 11,
+  ACCES = 13,
+  EXIST = 17,
+  NODEV = 19,
+  INVAL = 22,
+  NETDOWN = 100,
+  NETUNREACH = 101,
+  NOBUFS = 105,
+  HOSTUNREACH = 113,
+}
+
 /** Who answers: the kernel through rtnetlink, or a table in tests. */
 export interface RouteSource {
   ask(question: Int32Array, answer: Int32Array): void;

@@ -3,7 +3,8 @@
  * addresses and subnets. For simulations, replays and tests. Later routes of the same prefix win.
  */
 import type { Link } from '../interfaces.js';
-import { Answer, Question, type RouteSource, RouteType } from './routes.js';
+import { Answer, Errno, Question, type RouteSource, RouteType } from './routes.js';
+import { prefixOf } from './table.js';
 
 /** Addresses in host order. */
 export interface StaticRoute {
@@ -15,12 +16,6 @@ export interface StaticRoute {
   /** 0 = on the link. */
   gateway: number;
 }
-
-/** Errors that the kernel's fib_props give these types (net/ipv4/fib_semantics.c). */
-const EINVAL = 22;
-const EACCES = 13;
-const ENETUNREACH = 101;
-const EHOSTUNREACH = 113;
 
 export class StaticRoutes implements RouteSource {
   /** By prefix length, network → route. */
@@ -46,7 +41,7 @@ export class StaticRoutes implements RouteSource {
   }
 
   private add(route: StaticRoute): void {
-    this.byLength[route.prefixLength]!.set(network(route.dst, route.prefixLength), route);
+    this.byLength[route.prefixLength]!.set(prefixOf(route.dst, route.prefixLength), route);
   }
 
   ask(question: Int32Array, answer: Int32Array): void {
@@ -58,7 +53,7 @@ export class StaticRoutes implements RouteSource {
       return;
     }
     for (let length = 32; length >= 0; length--) {
-      const route = this.byLength[length]!.get(network(dst, length));
+      const route = this.byLength[length]!.get(prefixOf(dst, length));
       if (route === undefined) continue;
       answer[Answer.ERRNO] = ERRNO[route.type] ?? 0;
       answer[Answer.TYPE] = route.type;
@@ -67,22 +62,21 @@ export class StaticRoutes implements RouteSource {
       answer[Answer.PREFSRC] = route.type === RouteType.LOCAL ? dst : this.source(route);
       return;
     }
-    answer[Answer.ERRNO] = ENETUNREACH;
+    answer[Answer.ERRNO] = Errno.NETUNREACH;
   }
 
   /** The address a packet of the router's own gets on this way. */
   private source(route: StaticRoute): number {
     const addresses = this.links.find(({ index }) => index === route.oif)?.addresses ?? [];
     const hop = route.gateway !== 0 ? route.gateway : route.dst;
-    const near = addresses.find((own) => network(hop ^ own.address, own.prefixLength) === 0);
+    const near = addresses.find((own) => prefixOf(hop ^ own.address, own.prefixLength) === 0);
     return (near ?? addresses[0])?.local ?? 0;
   }
 }
 
+/** fib_props' (net/ipv4/fib_semantics.c). */
 const ERRNO: Partial<Record<RouteType, number>> = {
-  [RouteType.BLACKHOLE]: EINVAL,
-  [RouteType.UNREACHABLE]: EHOSTUNREACH,
-  [RouteType.PROHIBIT]: EACCES,
+  [RouteType.BLACKHOLE]: Errno.INVAL,
+  [RouteType.UNREACHABLE]: Errno.HOSTUNREACH,
+  [RouteType.PROHIBIT]: Errno.ACCES,
 };
-
-const network = (address: number, length: number): number => (length === 0 ? 0 : address & (-1 << (32 - length)));
