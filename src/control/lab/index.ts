@@ -65,7 +65,7 @@ async function check(lab: Lab, stop: AbortSignal): Promise<number> {
       if (stop.aborted) break;
       failed++;
       say(`  FAIL  ${title.padEnd(width)}  ${(error as Error).message}`);
-      if (!lab.router.running) throw new Error(`hutter up ended:\n${lab.router.said}`, { cause: error });
+      if (!lab.router.running) throw await lab.router.cause(error);
     }
   }
   return failed;

@@ -9,6 +9,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Request, ask } from '../cli/client.js';
 import type { Status } from '../status.js';
@@ -57,9 +58,13 @@ export interface Lab {
   rules: string;
 }
 
+/** How long a router that no longer answers may take to be seen as ended: its socket closes before its parent hears. */
+const END_TIMEOUT_MS = 2000;
+
 /** The `hutter up` of the lab. */
 export class Router {
   private words = '';
+  private readonly end: Promise<void>;
 
   constructor(
     private readonly child: ChildProcess,
@@ -68,6 +73,7 @@ export class Router {
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on('data', (chunk: Buffer) => (this.words = (this.words + chunk.toString()).slice(-65_536)));
     }
+    this.end = new Promise((resolve) => child.once('close', () => resolve()));
   }
 
   /** What it has printed, the last 64 KiB. */
@@ -77,6 +83,15 @@ export class Router {
 
   get running(): boolean {
     return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  /** Why `error` came: that the router ended, with what it said, if it has; else the error itself. */
+  async cause(error: unknown): Promise<unknown> {
+    const timeout = new AbortController();
+    const waited = setTimeout(END_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => undefined);
+    await Promise.race([this.end, waited]);
+    timeout.abort();
+    return this.running ? error : new Error(`hutter up ended:\n${this.said}`, { cause: error });
   }
 
   /** One command over the control socket; its standard output. Throws with its words if it fails. */
@@ -190,7 +205,7 @@ async function startRouter(at: Namespace, control: string, args: string[]): Prom
   await until(
     'hutter up answers at its control socket',
     async () => {
-      if (!router.running) throw new Error(`hutter up ended:\n${router.said}`);
+      if (!router.running) throw await router.cause(undefined);
       return (
         existsSync(control) &&
         (await router.status().then(

@@ -19,12 +19,11 @@ const PAUSE_MS = 40;
 /** Redraws until `stop` is aborted or the router ends; resolves then. Throws what the router said if it ended. */
 export async function watch(lab: Lab, stop: AbortSignal, out: NodeJS.WriteStream = process.stdout): Promise<void> {
   const screen = out.isTTY && process.env['TERM'] !== 'dumb';
-  let before = await lab.router.ruleCounts();
-  let time = performance.now();
   if (screen) out.write(HIDE_CURSOR);
   try {
+    let before = await lab.router.ruleCounts();
+    let time = performance.now();
     while (await pause(REDRAW_MS, stop)) {
-      if (!lab.router.running) throw new Error(`hutter up ended:\n${lab.router.said}`);
       const [status, counts] = await Promise.all([lab.router.status(), lab.router.ruleCounts()]);
       const now = performance.now();
       const busiest = busiestRules(before, counts, (now - time) / 1000);
@@ -33,6 +32,8 @@ export async function watch(lab: Lab, stop: AbortSignal, out: NodeJS.WriteStream
       const columns = out.columns ?? FALLBACK_COLUMNS;
       out.write(screen ? CLEAR + draw(status, busiest, columns) : `${line(status, busiest)}\n`);
     }
+  } catch (error) {
+    throw await lab.router.cause(error);
   } finally {
     if (screen) out.write(SHOW_CURSOR);
   }
