@@ -42,6 +42,9 @@ const DEFAULT_TIMEOUT_MS = 20_000;
 /** Any name a Network of ours can have; the first group is the owner's process id. */
 const OUR_NAME = /^hutter-[a-z]+-(\d+)-\d+-/;
 
+/** Runs its arguments, unless the parent ($0) went before its death could be asked to be signalled. */
+const IF_NOT_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"';
+
 const open = new Set<Network>();
 let made = 0;
 
@@ -75,10 +78,11 @@ export class Namespace {
 
   /**
    * Starts a process here. It dies with this one, whatever way this one goes, and `Network.close` ends it.
-   * The child is the command itself (`ip netns exec` and `setpriv` replace themselves), so signals reach it.
+   * The child is the command itself (`ip`, `setpriv` and `sh` replace themselves), so signals reach it.
    */
   spawn(command: string, args: string[], options: SpawnOptions = {}): ChildProcess {
-    const argv = ['netns', 'exec', this.name, 'setpriv', '--pdeathsig', 'KILL', '--', command, ...args];
+    const follow = ['setpriv', '--pdeathsig', 'KILL', '--', 'sh', '-c', IF_NOT_ORPHANED, String(process.pid)];
+    const argv = ['netns', 'exec', this.name, ...follow, command, ...args];
     // A session of its own: a terminal's Ctrl-C is this process's business, which then ends its children in order.
     const child = spawn('ip', argv, { ...options, detached: true });
     this.network.adopt(child);
