@@ -29,6 +29,7 @@ const TEST = {
   // npm cap, which captures packets, is built against libpcap.
   '/usr/include/pcap.h': 'libpcap-dev',
   ethtool: 'ethtool',
+  ipset: 'ipset',
   traceroute: 'traceroute',
   tcpdump: 'tcpdump',
   sysctl: 'procps',
@@ -37,6 +38,7 @@ const BENCH = {
   ...LAB,
   // npm nfqueue, the peer, is built against it.
   '/usr/include/libnetfilter_queue/libnetfilter_queue.h': 'libnetfilter-queue-dev',
+  iperf3: 'iperf3',
   taskset: 'util-linux',
   sysctl: 'procps',
 };

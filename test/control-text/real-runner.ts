@@ -34,7 +34,8 @@ function run(step: Step): Outcome {
 }
 
 // For -m set and -j SET: a set to name.
-spawnSync('ipset', ['create', 'hutter', 'hash:ip,port,ip', 'counters']);
+const created = spawnSync('ipset', ['create', 'hutter', 'hash:ip,port,ip', 'counters'], { encoding: 'utf8' });
+if (created.status !== 0) throw new Error(`ipset create: ${created.error?.message ?? created.stderr}`);
 const cases = JSON.parse(readFileSync(0, 'utf8')) as Step[][];
 const reset: Step = { program: 'iptables-restore', argv: [], stdin: RESET };
 if (run({ ...reset, stdin: FRESH }).code !== 0) throw new Error('iptables-legacy-restore does not work here');
