@@ -20,9 +20,14 @@ import { TunError } from './tun.js';
 /** Runs until a signal; the exit code. `options` are the command line's, by commander's names. */
 export async function up(options: Record<string, unknown>, version: string): Promise<number> {
   let daemon: Daemon;
+  let told: Promise<void>;
   try {
     const settings = settingsFrom(options);
     const ruleset = await loadRules(settings.rules);
+    // From here on the host is changed: a signal that comes before all is in place has to find it undone, too.
+    told = new Promise((resolve) => {
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+    });
     daemon = await Daemon.start(settings, ruleset, version);
   } catch (error) {
     if (error instanceof RulesRefused) {
@@ -36,9 +41,7 @@ export async function up(options: Record<string, unknown>, version: string): Pro
     throw error;
   }
   process.stdout.write(daemon.greeting());
-  await new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
-  });
+  await told;
   return daemon.stop();
 }
 

@@ -264,6 +264,18 @@ t.test('what would surprise is said, and up goes on', async (t) => {
   t.equal(await end(child, 'SIGTERM'), 0);
 });
 
+t.test('a signal while it starts: what was changed until then is undone', async (t) => {
+  const g = gateway(t);
+  const before = await g.traces();
+  const child = g.router.spawn('env', [...NODE, HUTTER, 'up', '--rules', g.file('rules', RULES)], {
+    stdio: 'ignore',
+    env: g.env(),
+  });
+  await until('the host is changed', async () => (await g.traces()) !== before, { timeoutMs: 20_000, everyMs: 1 });
+  t.equal(await end(child, 'SIGTERM'), 0);
+  t.equal(await g.traces(), before);
+});
+
 t.test('the clients speak as the tools do to one who is not root', async (t) => {
   const g = gateway(t);
   await g.up(RULES);
