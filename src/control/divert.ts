@@ -29,9 +29,13 @@ const NO_INTERFACE = 'hutter-no-such';
 const CONF = '/proc/sys/net/ipv4/conf';
 export const STATE_DIRECTORY = '/run/hutter';
 
+export type Fanout = 'hosts' | 'cpu';
+
 export interface DivertOptions {
   queueBase: number;
   workers: number;
+  /** Whose queue a packet goes to: by its pair of hosts, or by the core that it came in on. */
+  fanout: Fanout;
   failOpen: boolean;
   keep: readonly Keep[];
   /** The program tracks connections: the kernel puts fragments together. */
@@ -49,12 +53,13 @@ export interface ReversePath {
  * can pass by hutter (fail open, kept services), kernel rules hold the line that the relaxed sysctls no longer hold.
  */
 export function diversionRules(options: DivertOptions, reversePaths: readonly ReversePath[]): string[] {
-  const { queueBase, workers, failOpen, keep, connections } = options;
+  const { queueBase, workers, fanout, failOpen, keep, connections } = options;
   const pre = (rule: string): string => `-A ${CHAIN_PRE} ${rule}`;
   const out = (rule: string): string => `-A ${CHAIN_OUT} ${rule}`;
   const injected = `-m mark --mark ${hex(PrivateMark.INJECTED)}/${hex(PrivateMark.INJECTED)}`;
   const range = workers === 1 ? `--queue-num ${queueBase}` : `--queue-balance ${queueBase}:${queueBase + workers - 1}`;
-  const queue = `-j NFQUEUE ${range}${failOpen ? ' --queue-bypass' : ''}`;
+  const byCore = fanout === 'cpu' && workers > 1 ? ' --queue-cpu-fanout' : '';
+  const queue = `-j NFQUEUE ${range}${failOpen ? ' --queue-bypass' : ''}${byCore}`;
   const interfaces = keep.flatMap((item) => ('interface' in item ? [item.interface] : []));
   const services = keep.flatMap((item) => ('port' in item ? [item] : []));
 

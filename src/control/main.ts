@@ -82,6 +82,12 @@ async function main(): Promise<void> {
     .option('--workers <n>', 'dataplane threads, each with a queue of its own', integer(1, 61))
     .option('--queue-base <n>', 'number of the first queue', integer(0, 65_535))
     .option('--queue-length <n>', 'packets that may wait in each queue', integer(1, 1_048_576))
+    .addOption(
+      new Option(
+        '--fanout <how>',
+        'whose queue a packet goes to: by its pair of hosts, or the core it comes in on',
+      ).choices(['hosts', 'cpu']),
+    )
     .option('--control <path>', 'control socket (also HUTTER_CONTROL)')
     .addOption(
       new Option('--fail <how>', 'when a queue is full or hutter is gone: drop, or pass unfiltered').choices([

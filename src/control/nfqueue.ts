@@ -23,8 +23,11 @@ export class QueueAttachment implements Attachment {
     connections: boolean,
     private readonly say: (text: string) => void,
   ) {
-    const { queueBase, workers, keep, fail, control } = settings;
-    this.diversion = new Diversion({ queueBase, workers, failOpen: fail === 'open', keep, connections }, control);
+    const { queueBase, workers, fanout, keep, fail, control } = settings;
+    this.diversion = new Diversion(
+      { queueBase, workers, fanout, failOpen: fail === 'open', keep, connections },
+      control,
+    );
     this.links = this.readLinks();
   }
 

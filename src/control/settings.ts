@@ -3,6 +3,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { type Config, ConfigError, DEFAULT_CONTROL, type Keep, loadConfig, parseHelpers, parseKeep } from './config.js';
+import type { Fanout } from './divert.js';
 
 /** Everything that `up` is told, defaults filled in. */
 export interface Settings {
@@ -11,6 +12,7 @@ export interface Settings {
   workers: number;
   queueBase: number;
   queueLength: number;
+  fanout: Fanout;
   control: string;
   fail: 'open' | 'closed';
   keep: Keep[];
@@ -34,6 +36,7 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     workers: number;
     queueBase: number;
     queueLength: number;
+    fanout: Fanout;
     control: string;
     fail: 'open' | 'closed';
     keep: string[];
@@ -51,6 +54,7 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     workers: given.workers ?? config.workers ?? Math.max(1, Math.floor(availableParallelism() / 2)),
     queueBase: given.queueBase ?? config['queue-base'] ?? 0,
     queueLength: given.queueLength ?? config['queue-length'] ?? 4096,
+    fanout: given.fanout ?? config.fanout ?? 'hosts',
     control: given.control ?? (process.env['HUTTER_CONTROL'] || undefined) ?? config.control ?? DEFAULT_CONTROL,
     fail: given.fail ?? config.fail ?? 'closed',
     keep: (given.keep ?? config.keep ?? []).map((item) => {

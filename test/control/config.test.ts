@@ -12,6 +12,7 @@ device: nfqueue
 rules: firewall.rules
 workers: 2
 queue-base: 8
+fanout: cpu
 fail: open
 keep: [lo, tcp/22, udp/53]
 control: /run/x.sock
@@ -123,7 +124,7 @@ t.test('settings: the command line wins over the file, the file over defaults', 
   const file = path.join(dir, 'hutter.yaml');
   writeFileSync(file, WHOLE);
   const settings = settingsFrom({ config: file, workers: 3, keep: ['eth9'] });
-  t.match(settings, { workers: 3, queueBase: 8, fail: 'open', connections: 65536, queueLength: 4096 });
+  t.match(settings, { workers: 3, queueBase: 8, fail: 'open', connections: 65536, queueLength: 4096, fanout: 'cpu' });
   t.same(settings.keep, [{ interface: 'eth9' }]);
   t.equal(settings.rules, path.join(dir, 'firewall.rules'), 'a path in the file is from where the file is');
   t.equal(settingsFrom({ config: file, rules: 'other' }).rules, 'other');

@@ -1,8 +1,15 @@
 /** The text of the diversion; test/control/up.test.ts sees the kernel take it. */
 import t from 'tap';
-import { diversionRules, installText, removeText } from '../../src/control/divert.js';
+import { diversionRules, type DivertOptions, installText, removeText } from '../../src/control/divert.js';
 
-const OPTIONS = { queueBase: 0, workers: 1, failOpen: false, keep: [], connections: false };
+const OPTIONS: DivertOptions = {
+  queueBase: 0,
+  workers: 1,
+  fanout: 'hosts',
+  failOpen: false,
+  keep: [],
+  connections: false,
+};
 
 t.test('one worker, closed, no connections', (t) => {
   t.same(diversionRules(OPTIONS, [{ interface: 'if0', strictness: 1 }]), [
@@ -21,6 +28,7 @@ t.test('everything at once', (t) => {
     {
       queueBase: 8,
       workers: 4,
+      fanout: 'hosts',
       failOpen: true,
       keep: [{ interface: 'lo' }, { protocol: 'tcp', port: 22 }, { protocol: 'udp', port: 53 }],
       connections: true,
@@ -50,6 +58,14 @@ t.test('everything at once', (t) => {
     '-A HUTTER-OUT -j CT --notrack',
     '-A HUTTER-OUT -j NFQUEUE --queue-balance 8:11 --queue-bypass',
   ]);
+  t.end();
+});
+
+t.test('several workers by the core that a packet comes in on', (t) => {
+  const queue = (workers: number): string | undefined =>
+    diversionRules({ ...OPTIONS, workers, fanout: 'cpu' }, []).find((rule) => rule.includes('NFQUEUE'));
+  t.equal(queue(2), '-A HUTTER-PRE -j NFQUEUE --queue-balance 0:1 --queue-cpu-fanout');
+  t.equal(queue(1), '-A HUTTER-PRE -j NFQUEUE --queue-num 0', 'one worker gets all');
   t.end();
 });
 

@@ -341,6 +341,26 @@ t.test('up, traffic, status, a second up, and a clean end', async (t) => {
   t.ok(await g.ping(), 'the kernel forwards alone');
 });
 
+t.test('fanout by core: one pair of hosts meets every worker, and one table', async (t) => {
+  const g = gateway(t);
+  const cores = spawnSync('nproc', { encoding: 'utf8' }).stdout.trim();
+  if (cores === '1') return void t.comment('one core: there is nothing to spread over');
+  const child = await g.up(MASQUERADE, '--workers', '2', '--fanout', 'cpu');
+  t.match(await g.traces(), /-A HUTTER-PRE -j NFQUEUE --queue-balance 0:1 --queue-cpu-fanout\n/);
+  for (const core of ['0', '1', '0', '1']) {
+    const ping = ['ping', '-c', '5', '-i', '0.05', '-W', '1', '128.61.70.200'];
+    t.equal((await g.orlock.run('taskset', ['-c', core, ...ping])).code, 0, `from core ${core}`);
+  }
+  const { workers } = await g.status();
+  for (const { number, packets } of workers) t.ok(packets > 0, `worker ${number} got ${packets} packets`);
+  t.equal(
+    workers.reduce((sum, { packets }) => sum + packets, 0),
+    40,
+    'there and back',
+  );
+  t.equal(await end(child, 'SIGTERM'), 0);
+});
+
 t.test('kill -9, fail closed: packets stop, what is kept passes, down undoes it', async (t) => {
   const g = gateway(t);
   const before = await g.traces();
