@@ -10,6 +10,7 @@ static const struct {
     {"nfqueueReceive", nfqueue_receive},
     {"nfqueueSend", nfqueue_send},
     {"nfqueueStats", nfqueue_stats},
+    {"nfqueueCopy", nfqueue_copy},
     {"nfqueueProbe", nfqueue_probe},
     {"nfqueueUnbind", nfqueue_unbind},
     {"wakerOpen", waker_open},

@@ -130,6 +130,15 @@ static void set_buffer(int fd, int force, int option, int bytes) {
     setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof bytes);
 }
 
+/* Not acknowledged, as packets may come before the acknowledgement. Returns 0 or errno. */
+static int set_copy_range(struct nfqueue *q, uint32_t copy_range) {
+  const struct nfqnl_msg_config_params params = {.copy_range = htonl(copy_range), .copy_mode = NFQNL_COPY_PACKET};
+  _Alignas(8) char buffer[64];
+  struct nlmsghdr *message = begin_message(buffer, NFQNL_MSG_CONFIG, 0, ++q->sequence, q->number);
+  nl_put(message, NFQA_CFG_PARAMS, &params, sizeof params);
+  return send(q->fd, message, message->nlmsg_len, 0) < 0 ? errno : 0;
+}
+
 /*
  * Returns NULL, or the step that failed with errno in `*error`. An EPERM from "bind" after a successful "permission"
  * means that another socket owns the queue: the kernel says EPERM for both.
@@ -168,13 +177,8 @@ static const char *bind_queue(struct nfqueue *q, uint32_t copy_range, uint32_t m
   nl_put_u32(message, NFQA_CFG_QUEUE_MAXLEN, htonl(max_length));
   if ((*error = request(q->fd, message)) != 0) return "NFQA_CFG_FLAGS";
 
-  /* From here on packets come, so the acknowledgement is not waited for. */
-  {
-    const struct nfqnl_msg_config_params params = {.copy_range = htonl(copy_range), .copy_mode = NFQNL_COPY_PACKET};
-    message = begin_message(buffer, NFQNL_MSG_CONFIG, 0, ++q->sequence, q->number);
-    nl_put(message, NFQA_CFG_PARAMS, &params, sizeof params);
-    if (send(q->fd, message, message->nlmsg_len, 0) < 0) return *error = errno, "NFQA_CFG_PARAMS";
-  }
+  /* From here on packets come. */
+  if ((*error = set_copy_range(q, copy_range)) != 0) return "NFQA_CFG_PARAMS";
   return NULL;
 }
 
@@ -558,6 +562,16 @@ napi_value nfqueue_stats(napi_env env, napi_callback_info info) {
   out[STAT_SEND_ERRORS] = (double)q->send_errors;
   out[STAT_LAST_ERRNO] = q->last_errno;
   return NULL;
+}
+
+/* (handle, bytes): what the kernel copies of each packet that it queues from now on. */
+napi_value nfqueue_copy(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  struct nfqueue *q;
+  int error;
+  if (!get_args(env, info, 2, args) || !(q = handle_get(env, args[0], HANDLE_NFQUEUE))) return NULL;
+  error = set_copy_range(q, (uint32_t)get_int(env, args[1]));
+  return error ? throw_errno(env, error, "NFQA_CFG_PARAMS") : NULL;
 }
 
 /* (handle): asks the kernel for nothing; if the queue is dead, the next receive will say so. */

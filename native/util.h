@@ -57,6 +57,7 @@ napi_value nfqueue_open(napi_env env, napi_callback_info info);
 napi_value nfqueue_receive(napi_env env, napi_callback_info info);
 napi_value nfqueue_send(napi_env env, napi_callback_info info);
 napi_value nfqueue_stats(napi_env env, napi_callback_info info);
+napi_value nfqueue_copy(napi_env env, napi_callback_info info);
 napi_value nfqueue_probe(napi_env env, napi_callback_info info);
 napi_value nfqueue_unbind(napi_env env, napi_callback_info info);
 napi_value waker_open(napi_env env, napi_callback_info info);

@@ -24,6 +24,7 @@ import { LogWriter } from './log.js';
 import { Nat } from './nat/bind.js';
 import { forgetAddress, forgetInterface } from './nat/masquerade.js';
 import { Pipeline } from './pipeline.js';
+import { Header, ProgramFlag } from './program/format.js';
 import { Routes, type RouteSource } from './route/routes.js';
 import { StaticRoutes } from './route/static.js';
 import {
@@ -71,11 +72,15 @@ class Worker {
   private readonly nat: Nat;
   private readonly routes: Routes;
   private readonly pipeline: Pipeline;
+  private readonly batch = new Batch(BATCH, FULL_SLOT);
   private counters: Float64Array = new Float64Array(0);
   private epoch: number;
   private linkEpoch = 0;
   private routeEpoch = 0;
   private stopping = false;
+  /** Packets come with their headers only; and how many may wait, at most. */
+  private headers = false;
+  private readonly waiting: number;
   /** performance.now() counts from this thread's start; all threads must tell the same time. */
   private readonly clockOffset: number;
 
@@ -93,6 +98,7 @@ class Worker {
     const tracker = new Tracker(this.connections);
     if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);
     const { device } = init;
+    this.waiting = device.kind === 'tun' ? 0 : device.length;
     this.world =
       device.kind === 'tun' ? new OwnWorld(device, init.number, init.wakeFd) : new KernelWorld(device, init.wakeFd);
     this.device = this.world.device;
@@ -113,13 +119,12 @@ class Worker {
       local: device.kind === 'tun' ? device.local : 0,
     });
     this.readInterfaces();
-    this.takeUp(init.program);
+    this.takeUp(init.program, 0);
   }
 
   /** Until told to stop. */
   runLoop(): void {
-    const { control, device, pipeline, connections, stats } = this;
-    const batch = new Batch(BATCH, FULL_SLOT);
+    const { control, device, batch, connections, stats } = this;
     connections.online();
     this.say(WorkerState.RUNNING);
     let count = 0;
@@ -131,19 +136,25 @@ class Worker {
         count = device.receive(batch, IDLE_MS);
         connections.online();
       }
-      if (Atomics.load(control, Control.EPOCH) !== this.epoch) this.takeMessages();
+      if (Atomics.load(control, Control.EPOCH) !== this.epoch) count = this.takeMessages(count);
       if (Atomics.load(control, Control.LINK_EPOCH) !== this.linkEpoch) this.readInterfaces();
       if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) this.forgetRoutes();
-      const now = performance.now() + this.clockOffset;
-      const wall = Date.now();
-      pipeline.setTime(now, wall);
-      connections.edge(pipeline.now, Math.floor(wall / 1000));
-      for (let i = 0; i < count; i++) pipeline.visit(batch, i);
-      device.send(batch, count);
-      if (count > 0) this.countBatch(stats);
+      this.decide(count);
       if (count === 0 || (stats[Stat.BATCHES]! & LOOK_MASK) === 0) this.world.look();
     }
     this.say(WorkerState.STOPPED);
+  }
+
+  /** The batch's first `count` packets, by the program in force. */
+  private decide(count: number): void {
+    const { batch, pipeline, device } = this;
+    const now = performance.now() + this.clockOffset;
+    const wall = Date.now();
+    pipeline.setTime(now, wall);
+    this.connections.edge(pipeline.now, Math.floor(wall / 1000));
+    for (let i = 0; i < count; i++) pipeline.visit(batch, i);
+    device.send(batch, count);
+    if (count > 0) this.countBatch(this.stats);
   }
 
   close(): void {
@@ -162,14 +173,15 @@ class Worker {
     Atomics.notify(this.control, at);
   }
 
-  private takeMessages(): void {
+  /** Returns how many of the batch's `count` packets are yet to be decided: all, or none. */
+  private takeMessages(count: number): number {
     // The epoch is read before the messages: one that is posted meanwhile moves it again.
     this.epoch = Atomics.load(this.control, Control.EPOCH);
     for (;;) {
       const received = receiveMessageOnPort(this.port) as { message: WorkerMessage } | undefined;
       if (received === undefined) break;
       const message = received.message;
-      if (message.type === 'publish') this.takeUp(message.publication);
+      if (message.type === 'publish') count = this.takeUp(message.publication, count);
       else if (message.type === 'settings') this.routes.setStrictReversePath(message.strictReversePath);
       else if (message.type === 'gone') {
         this.world.forget(message.ifindex);
@@ -180,13 +192,29 @@ class Worker {
       } else this.stopping = true;
     }
     this.acknowledge();
+    return count;
   }
 
-  private takeUp(publication: Publication): void {
+  /** As `takeMessages`. */
+  private takeUp(publication: Publication, count: number): number {
     const { words, regions, counters } = publication;
+    const { device } = this;
+    const headers = (words[Header.FLAGS]! & ProgramFlag.PAYLOAD) === 0;
+    if (!headers && this.headers) {
+      // Packets that wait have come without what the new program reads: they are met by the old one.
+      device.copyHeaders?.(false);
+      for (let left = this.waiting; ; left -= count) {
+        this.decide(count);
+        count = left > 0 ? device.receive(this.batch, 0) : 0;
+        if (count === 0) break;
+      }
+    }
     if (counters !== this.counters && counters.length > this.counters.length) counters.set(this.counters);
     this.counters = counters;
     this.pipeline.adopt(words, regions, counters);
+    if (headers && !this.headers) device.copyHeaders?.(true);
+    this.headers = headers;
+    return count;
   }
 
   private readInterfaces(): void {

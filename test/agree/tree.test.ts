@@ -5,6 +5,9 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { CtState } from '../../src/dataplane/names.js';
+import { HEADERS } from '../../src/dataplane/io/nfqueue.js';
+import { Header, ProgramFlag } from '../../src/dataplane/program/format.js';
+import { packet, World } from '../program/lab.js';
 import { ADDRESSES, Pair, PORTS, PROTOCOLS, type Sent } from './worlds.js';
 
 const times = Number(process.env.HUTTER_AGREE ?? 1);
@@ -163,6 +166,35 @@ t.test('rules that come, go and move beside a tree', (t) => {
           });
         const what = pair.differ(list);
         if (what !== undefined) throw new Error(`after ${kind}: ${what}`);
+      }
+    }),
+    { seed, numRuns: 30 * times, endOnFailure: times === 1 },
+  );
+  t.end();
+});
+
+t.test('a program that needs no payloads decides by the headers alone', (t) => {
+  const payload = Array.from({ length: 600 }, (_, i) => i & 255);
+  const plain = text.map((rules) =>
+    rules.replaceAll(/-m conntrack (! )?--ctstate \S+/g, '').replaceAll('-j TOS --set-tos 8', '-j MARK --set-mark 2'),
+  );
+  fc.assert(
+    fc.property(plain, packets, (rules, list) => {
+      const whole = new World();
+      const headers = new World();
+      whole.load(rules);
+      headers.load(rules);
+      if ((headers.compiled.words[Header.FLAGS]! & ProgramFlag.PAYLOAD) !== 0) throw new Error('it needs payloads');
+      for (const { fields, indev, outdev, state } of list) {
+        const results = [whole, headers].map((world) => {
+          const p = packet({ ...fields, payload });
+          if (world === headers) p.parse(p.bytes, p.start, Math.min(p.end, p.start + HEADERS), 1);
+          p.mark = fields.mark ?? 0;
+          p.ctState = state;
+          const verdict = world.run(p, 'INPUT', 'mangle', indev, outdev);
+          return `verdict ${verdict} mark ${p.mark} hotdrop ${p.hotdrop}`;
+        });
+        if (results[0] !== results[1]) throw new Error(`${JSON.stringify(fields)}: ${results.join(', by headers ')}`);
       }
     }),
     { seed, numRuns: 30 * times, endOnFailure: times === 1 },

@@ -19,7 +19,7 @@ import {
 import { DeviceClosed } from '../../src/dataplane/io/device.js';
 import { loadNative } from '../../src/dataplane/io/native.js';
 import type { NfqueueHandle } from '../../src/dataplane/io/native.js';
-import { NfqueueDevice, NfqueueError } from '../../src/dataplane/io/nfqueue.js';
+import { HEADERS, NfqueueDevice, NfqueueError } from '../../src/dataplane/io/nfqueue.js';
 import type { NfqueueOptions } from '../../src/dataplane/io/nfqueue.js';
 import { u16 } from '../../src/dataplane/wire/bytes.js';
 import { becomeRouter, run, until } from './router.js';
@@ -273,6 +273,36 @@ t.test('bulk TCP with segmentation offload, every payload sent back', async (t) 
   t.ok(offloaded > 100, `offloaded packets came whole (${String(offloaded)})`);
   t.ok(largest > 20_000, `the largest had ${String(largest)} bytes`);
   t.equal(device.stats.sendErrors, 0);
+});
+
+t.test('headers only, and whole packets again', async (t) => {
+  const device = open(t);
+  const batch = new Batch(16, FULL_SLOT);
+  const sink = await start(t, b, 'udp-sink', '4000');
+  const source = await start(t, a, 'udp-source', '10.7.2.2', '4000');
+  const lengths: number[] = [];
+  const passUntil = (last: string): Promise<boolean> =>
+    until(
+      () =>
+        pass(device, batch, (meta, r) => {
+          const text = textOf(meta, r, batch);
+          if (text.startsWith('long')) {
+            lengths.push(meta[r + Meta.LENGTH]!);
+            t.equal(meta[r + Meta.FULL_LENGTH], 28 + 'long'.length + 1000);
+          }
+          accept(meta, r, batch);
+        }),
+      () => texts(sink).includes(last),
+    );
+  const long = 'long' + '.'.repeat(1000);
+  for (const headers of [true, false]) {
+    device.copyHeaders(headers);
+    source.tell(long);
+    source.tell(`headers ${headers}`);
+    t.ok(await passUntil(`headers ${headers}`));
+  }
+  t.same(lengths, [HEADERS, 28 + long.length]);
+  t.same(texts(sink), [long, 'headers true', long, 'headers false']);
 });
 
 t.test('a cut packet passes, but never with payload', async (t) => {

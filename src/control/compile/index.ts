@@ -116,9 +116,10 @@ class Change {
   readonly removed = new Set<number>();
   /** Needs of rules that came. */
   readonly needs = new Map<number, Needs>();
-  /** How many more rules use a key, and connections. */
+  /** How many more rules use a key, connections, and what lies behind headers. */
   readonly keys = new Map<string, number>();
   tracking = 0;
+  payload = 0;
   /** What only former programs use: `release` frees it. */
   retiredIds: readonly number[] = [];
   retiredKeys: readonly string[] = [];
@@ -127,6 +128,7 @@ class Change {
     if (needs === undefined) return;
     for (const key of needs.keys) this.keys.set(key, (this.keys.get(key) ?? 0) + by);
     if (needs.connections) this.tracking += by;
+    if (needs.payload) this.payload += by;
   }
 }
 
@@ -137,10 +139,11 @@ export class Compiler {
   /** The program that every worker runs, and the one compiled since. */
   private running: Generation | undefined;
   private pending: Generation | undefined;
-  /** Of the program in force: what rules need, how many use a key, how many look at connections. */
+  /** Of the program in force: what rules need, how many use a key, how many look at connections, and behind headers. */
   private readonly needs = new Map<number, Needs>();
   private readonly keyUses = new Map<string, number>();
   private tracking = 0;
+  private payload = 0;
   /** Identities and keys taken since then, by programs that may never come into force. */
   private readonly takenIds = new Set<number>();
   private readonly takenKeys = new Set<string>();
@@ -191,7 +194,7 @@ export class Compiler {
     const { pending } = this;
     if (pending?.compiled !== compiled) throw new Error('not the program compiled last');
     if (reuse) this.spare = this.running?.compiled.words.buffer as SharedArrayBuffer | undefined;
-    const { retiredIds, retiredKeys, needs, keys, removed, tracking } = pending.change;
+    const { retiredIds, retiredKeys, needs, keys, removed, tracking, payload } = pending.change;
     for (const id of removed) this.needs.delete(id);
     for (const [id, need] of needs) this.needs.set(id, need);
     for (const [key, by] of keys) {
@@ -200,6 +203,7 @@ export class Compiler {
       else this.keyUses.delete(key);
     }
     this.tracking += tracking;
+    this.payload += payload;
     this.slots.release(retiredIds);
     this.trees.release(retiredKeys);
     this.regions.release(retiredKeys);
@@ -361,7 +365,8 @@ export class Compiler {
         : last.at + CHAIN_WORDS + last.starts[last.chain.rules.length]! + indexWords(last.tree);
     const words = this.memory(length);
     const from = this.running?.compiled.words;
-    let flags = this.tracking + change.tracking > 0 ? ProgramFlag.CONNECTIONS : 0;
+    let flags = this.tracking + change.tracking > 0 ? ProgramFlag.CONNECTIONS | ProgramFlag.PAYLOAD : 0;
+    if (this.payload + change.payload > 0) flags |= ProgramFlag.PAYLOAD;
     words.fill(0, 0, HEADER_WORDS);
     drafts.forEach(({ table, chain, before, head, tail, fresh, freshEnd }, i) => {
       const { at, starts, jumps, tree } = placed[i]!;

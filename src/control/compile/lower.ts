@@ -20,6 +20,8 @@ export interface Needs {
   readonly keys: readonly string[];
   /** Some operation looks at the packet's connection. */
   readonly connections: boolean;
+  /** Some operation looks behind the packet's headers or changes it. */
+  readonly payload: boolean;
 }
 
 /** Why a rule can't be compiled. */
@@ -41,6 +43,7 @@ export class Lowerer implements Emitter, CompileContext {
   private start = 0;
   private keys: string[] = [];
   private connections = false;
+  private payload = false;
   private targets = 0;
 
   /** @param hz kernel ticks a second */
@@ -61,6 +64,7 @@ export class Lowerer implements Emitter, CompileContext {
     this.words[this.start + R.COUNTER] = counter;
     this.keys = NO_KEYS;
     this.connections = false;
+    this.payload = false;
     this.targets = 0;
     const { src, dst, notSrc, notDst } = rule;
     if (src.mask !== 0 || notSrc) this.test(MatchOp.SRC, basics.encodeAddress(src.addr, src.mask), notSrc);
@@ -72,7 +76,8 @@ export class Lowerer implements Emitter, CompileContext {
     for (let i = 0; i < rule.matches.length; i++) this.use(rule.matches[i]!, i);
     this.addTarget(rule);
     this.words[this.start + R.LENGTH] = this.length - this.start;
-    return this.keys.length > 0 || this.connections ? { keys: this.keys, connections: this.connections } : undefined;
+    const { keys, connections, payload } = this;
+    return keys.length > 0 || connections || payload ? { keys, connections, payload } : undefined;
   }
 
   private addTarget({ target }: Rule): void {
@@ -105,13 +110,19 @@ export class Lowerer implements Emitter, CompileContext {
 
   test(op: number, args: readonly number[], invert = false): void {
     this.operation(invert ? op | INVERT : op, args);
-    this.connections ||= needsConnections(MATCHES.get(op), args);
+    this.note(MATCHES.get(op), args);
   }
 
   target(op: number, args: readonly number[]): void {
     if (this.targets++ === 0) this.words[this.start + R.TARGET] = this.length - this.start;
     this.operation(op, args);
-    this.connections ||= needsConnections(TARGETS.get(op), args);
+    this.note(TARGETS.get(op), args);
+  }
+
+  private note(op: OpRecord | undefined, args: readonly number[]): void {
+    const connections = op?.connections ?? false;
+    this.connections ||= typeof connections === 'function' ? connections(args) : connections;
+    this.payload ||= op?.payload ?? false;
   }
 
   private operation(op: number, args: readonly number[]): void {
@@ -162,8 +173,3 @@ const NO_KEYS: string[] = [];
 const NO_WORDS: readonly number[] = [];
 const NOWHERE: readonly number[] = [0];
 const VERDICTS = { ACCEPT: TargetOp.ACCEPT, DROP: TargetOp.DROP, RETURN: TargetOp.RETURN } as const;
-
-function needsConnections(op: OpRecord | undefined, args: readonly number[]): boolean {
-  const needs = op?.connections ?? false;
-  return typeof needs === 'function' ? needs(args) : needs;
-}

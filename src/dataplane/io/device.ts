@@ -23,6 +23,9 @@ export interface Device {
    */
   inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number): void;
 
+  /** From now on packets need not come whole, only their first bytes with all headers (`headers`), or whole again. */
+  copyHeaders?(headers: boolean): void;
+
   /** Running totals since the device was opened. */
   readonly stats: DeviceStats;
 

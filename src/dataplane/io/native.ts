@@ -54,6 +54,8 @@ export interface Native {
   nfqueueSend(handle: NfqueueHandle, bytes: Uint8Array, meta: Int32Array, count: number): void;
   /** Writes the queue's totals in the order of nfqueue.c's STAT_*; works on a closed handle, too. */
   nfqueueStats(handle: NfqueueHandle, out: Float64Array): void;
+  /** How many bytes of each packet are copied from now on. @throws with errno */
+  nfqueueCopy(handle: NfqueueHandle, bytes: number): void;
   nfqueueProbe(handle: NfqueueHandle): void;
   nfqueueUnbind(handle: NfqueueHandle): void;
 

@@ -25,6 +25,9 @@ const enum ConfigFlag {
 /** Bytes of a slot that are not the packet: the lead, and netlink's attributes at their longest. */
 const SLOT_OVERHEAD = FULL_SLOT - 65_531;
 
+/** Bytes that hold a packet's headers, those that ICMP errors quote among them. */
+export const HEADERS = 256;
+
 /** Words of nfqueueStats, in nfqueue.c's order. */
 const enum Stat {
   RECEIVED = 0,
@@ -87,6 +90,8 @@ export class NfqueueDevice implements Device {
   readonly capabilities: DeviceCapabilities;
   private readonly native: Native = loadNative();
   private readonly queue: number;
+  private readonly whole: number;
+  private copied: number;
   private readonly capacity: number;
   private readonly handle: NfqueueHandle;
   private readonly injector: InjectHandle;
@@ -114,9 +119,10 @@ export class NfqueueDevice implements Device {
     this.capacity = capacity;
     this.capabilities = gso ? CAPABILITIES : { ...CAPABILITIES, gso: false };
     const flags = (gso ? ConfigFlag.GSO : 0) | (failOpen ? ConfigFlag.FAIL_OPEN : 0) | ConfigFlag.UID_GID;
-    const copyRange = Math.min(65_531, slotSize - SLOT_OVERHEAD);
+    this.whole = Math.min(65_531, slotSize - SLOT_OVERHEAD);
+    this.copied = this.whole;
     try {
-      this.handle = this.native.nfqueueOpen(queue, copyRange, maxLength, flags, options.wakeFd ?? -1, capacity);
+      this.handle = this.native.nfqueueOpen(queue, this.whole, maxLength, flags, options.wakeFd ?? -1, capacity);
     } catch (error) {
       throw explain(error, queue);
     }
@@ -137,6 +143,14 @@ export class NfqueueDevice implements Device {
 
   send(batch: Batch, count: number): void {
     this.native.nfqueueSend(this.handle, batch.bytes, batch.meta, count);
+  }
+
+  /** Holds for packets that the kernel queues from now on; those that wait come as they are. */
+  copyHeaders(headers: boolean): void {
+    const length = headers ? Math.min(HEADERS, this.whole) : this.whole;
+    if (length === this.copied) return;
+    this.native.nfqueueCopy(this.handle, length);
+    this.copied = length;
   }
 
   /** The packet leaves past the diversion, in fragments where it must. `mark`: without the private bits. */

@@ -43,4 +43,4 @@ export function applyCHECKSUM(p: Packet): number {
   return CONTINUE;
 }
 
-export const CHECKSUM: Op = { name: 'CHECKSUM', words: 0, text: () => 'fill' };
+export const CHECKSUM: Op = { name: 'CHECKSUM', words: 0, payload: true, text: () => 'fill' };

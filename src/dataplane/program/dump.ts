@@ -32,7 +32,8 @@ export function dump(program: Int32Array): string {
     `program of ${program.length} words, ${program[Header.COUNTERS]} counters, ${program[Header.REGIONS]} regions, ` +
       `depth ${program[Header.DEPTH]}` +
       (flags & ProgramFlag.CONNECTIONS ? ', needs connections' : '') +
-      (flags & ProgramFlag.NAT ? ', nat' : ''),
+      (flags & ProgramFlag.NAT ? ', nat' : '') +
+      (flags & ProgramFlag.PAYLOAD ? ', needs payloads' : ''),
   ];
   for (let chain = HEADER_WORDS; chain < program.length; chain = program[chain + Chain.NEXT]!) {
     const policy = program[chain + Chain.POLICY]!;

@@ -87,6 +87,7 @@ export function applyECN(program: Int32Array, at: number, p: Packet): number {
 
 export const ECN: Op = {
   name: 'ECN',
+  payload: true,
   words: 4,
   text: (a) => `operation ${argument(a, 0)} ect ${argument(a, 1)} ece ${argument(a, 2)} cwr ${argument(a, 3)}`,
 };

@@ -42,6 +42,8 @@ export const enum ProgramFlag {
   CONNECTIONS = 1 << 0,
   /** The nat table holds at least one rule. */
   NAT = 1 << 1,
+  /** Packets are tracked, changed, quoted or read behind their headers: the device must give them whole. */
+  PAYLOAD = 1 << 2,
 }
 
 export const enum Chain {

@@ -11,6 +11,8 @@ export interface Op {
   readonly invertible?: boolean;
   /** It looks at the packet's connection: a program that holds it needs connection tracking, as in the kernel. */
   readonly connections?: boolean | ((args: readonly number[]) => boolean);
+  /** It reads what lies behind a packet's headers, or changes or quotes the packet: a program that holds it needs packets whole. */
+  readonly payload?: boolean;
   /** What must hold of the arguments beyond their number, so that the evaluator stays within bounds; else a sentence. */
   check?(a: Arguments): string | undefined;
   /** The arguments as text that a person can read. */

@@ -23,6 +23,7 @@ export const encodeREJECT = (kind: RejectWith): number[] => [kind];
 
 export const REJECT: Op = {
   name: 'REJECT',
+  payload: true,
   words: 1,
   check: (a) => (argument(a, 0) >= 0 && argument(a, 0) < REJECT_CODES.length ? undefined : 'it has no such answer'),
   text: (a) =>

@@ -43,6 +43,7 @@ export function matchString(program: Int32Array, at: number, p: Packet): boolean
 
 export const string: Op = {
   name: 'string',
+  payload: true,
   words: 4,
   variable: true,
   invertible: true,

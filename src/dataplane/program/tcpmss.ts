@@ -140,6 +140,7 @@ function insert(p: Packet, mss: number): void {
 
 export const TCPMSS: Op = {
   name: 'TCPMSS',
+  payload: true,
   words: 1,
   text: (a) => (argument(a, 0) === CLAMP_TO_PMTU ? 'clamp to pmtu' : `set ${argument(a, 0)}`),
 };

@@ -55,6 +55,7 @@ function strip(p: Packet, from: number, to: number): void {
 
 export const TCPOPTSTRIP: Op = {
   name: 'TCPOPTSTRIP',
+  payload: true,
   words: WORDS,
   text: (a) =>
     Array.from({ length: 256 }, (_, kind) => kind)

@@ -30,6 +30,7 @@ export function applyTOS(program: Int32Array, at: number, p: Packet): number {
 
 export const TOS: Op = {
   name: 'TOS',
+  payload: true,
   words: 2,
   text: (a) => `set ${hex(argument(a, 0))}/${hex(argument(a, 1))}`,
 };

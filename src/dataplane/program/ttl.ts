@@ -61,6 +61,7 @@ export function applyTTL(program: Int32Array, at: number, p: Packet): number {
 
 export const TTL: Op = {
   name: 'TTL',
+  payload: true,
   words: 2,
   text: (a) => `${['set', 'inc', 'dec'][argument(a, 0)] ?? '?'} ${argument(a, 1)}`,
 };

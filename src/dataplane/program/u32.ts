@@ -77,6 +77,7 @@ function allHold(program: Int32Array, at: number, p: Packet): boolean {
 
 export const u32: Op = {
   name: 'u32',
+  payload: true,
   words: 2,
   variable: true,
   check: (a) => {
