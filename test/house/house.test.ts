@@ -23,11 +23,11 @@ function read(folder: string, extensions: readonly string[]): SourceFile[] {
   const walk = (directory: string): void => {
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
       const name = path.posix.join(directory, entry.name);
-      if (entry.isDirectory()) {
-        if (!SKIPPED.has(entry.name)) walk(name);
-      } else if (extensions.includes(path.extname(entry.name)) && !entry.name.endsWith('.d.ts')) {
+      // In a work tree of git's own, .git is a file.
+      if (SKIPPED.has(entry.name)) continue;
+      if (entry.isDirectory()) walk(name);
+      else if (extensions.includes(path.extname(entry.name)) && !entry.name.endsWith('.d.ts'))
         files.push({ name, text: readFileSync(name, 'utf8') });
-      }
     }
   };
   if (existsSync(folder)) walk(folder);

@@ -156,6 +156,7 @@ export class Lowerer implements Emitter, CompileContext {
     this.needKey(key);
     return this.regions.region(key, size, init);
   };
+  readonly regionWords = (number: number): Int32Array => this.regions.get(number);
   readonly slot: CompileContext['slot'] = (size, init) => {
     const key = this.own(`${this.keys.length}`);
     this.needKey(key);

@@ -2,6 +2,16 @@
  * -m rateest and -j RATEEST: rates that the target measures and the match, which reads its own options, compares.
  * (libxt_rateest.c, libxt_RATEEST.c, xt_rateest.c, xt_RATEEST.c)
  */
+import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
+import {
+  encodeRateest,
+  encodeRATEEST,
+  initRateest,
+  RATEEST_WORDS,
+  RateestFlag,
+  RateestMode,
+  setRateest,
+} from '../../dataplane/program/rateest.js';
 import { wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
@@ -24,6 +34,10 @@ export interface RateestData {
 }
 
 const NAME_LENGTH = 15;
+
+/** Rules that name an estimator share its region. */
+const estimatorKey = (name: string): string => `rateest/${name}`;
+const MODES = { none: RateestMode.EQ, eq: RateestMode.EQ, lt: RateestMode.LT, gt: RateestMode.GT } as const;
 
 /** Suffixes of iproute2 in bits a second, in lower case. */
 const SUFFIXES: Readonly<Record<string, number>> = {
@@ -202,7 +216,16 @@ export const rateest = defineMatch<RateestData>({
       return { errno: 'EINVAL', reason: 'rateest: what to compare, and how, is not said' };
     return undefined;
   },
-  cannot: () => 'the rates that -j RATEEST measures are not kept',
+  compile: (data, emit, { region }) => {
+    const estimator = (name: string): number => region(estimatorKey(name), RATEEST_WORDS, initRateest);
+    const flags =
+      (data.delta ? RateestFlag.DELTA : 0) | (data.bps ? RateestFlag.BPS : 0) | (data.pps ? RateestFlag.PPS : 0);
+    const { bps1, pps1, bps2, pps2 } = data;
+    const mode = MODES[data.mode];
+    const first = estimator(data.name1);
+    const second = data.name2 === '' ? -1 : estimator(data.name2);
+    emit.test(MatchOp.RATEEST, encodeRateest({ first, second, mode, flags, bps1, pps1, bps2, pps2 }), data.invert);
+  },
 });
 
 export interface RateestTargetData {
@@ -292,5 +315,10 @@ export const RATEEST = defineTarget<RateestTargetData>({
   --rateest-interval sec	Rate measurement interval in seconds
   --rateest-ewmalog value	Rate measurement averaging time constant
 `,
-  cannot: () => 'rates are not measured',
+  compile: ({ name, interval, ewmaLog }, emit, { region, regionWords, fail }) => {
+    const estimator = region(estimatorKey(name), RATEEST_WORDS, initRateest);
+    if (!setRateest(regionWords(estimator), interval, ewmaLog))
+      fail(`"${name}" is measured with another interval or average by another rule`);
+    emit.target(TargetOp.RATEEST, encodeRATEEST(estimator));
+  },
 });

@@ -165,6 +165,8 @@ export interface CompileContext {
    * has none or a smaller one. Uses with one key share one region. `own` prefixes the rule's identity and index.
    */
   region(key: string, words: number, init: (region: Int32Array) => void): number;
+  /** That region's words, to see whether those who share it agree. */
+  regionWords(region: number): Int32Array;
   readonly own: (key: string) => string;
   /** A few words of this use's own in a region shared with others; made zeroed and filled by `init` on first sight. */
   slot(

@@ -22,6 +22,7 @@ import { NFQUEUE } from './nfqueue.js';
 import { argument, type Op } from './op.js';
 import { MatchOp, TargetOp } from './ops.js';
 import { owner } from './owner.js';
+import { RATEEST, rateest } from './rateest.js';
 import { recent } from './recent.js';
 import { REJECT } from './reject.js';
 import { state } from './state.js';
@@ -69,6 +70,7 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.TCPMSS, tcpmss],
   [MatchOp.AH, ah],
   [MatchOp.ESP, esp],
+  [MatchOp.RATEEST, rateest],
 ]);
 
 const plain = (name: string): Op => ({ name, words: 0, text: () => '' });
@@ -99,4 +101,5 @@ export const TARGETS: ReadonlyMap<number, Op> = new Map<number, Op>([
   [TargetOp.CT, CT],
   [TargetOp.CHECKSUM, CHECKSUM],
   [TargetOp.HMARK, HMARK],
+  [TargetOp.RATEEST, RATEEST],
 ]);

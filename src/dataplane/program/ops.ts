@@ -54,6 +54,7 @@ export const enum MatchOp {
   CONNLABEL,
   IPCOMP,
   SOCKET,
+  RATEEST,
 }
 
 /** Targets. */
@@ -89,6 +90,7 @@ export const enum TargetOp {
   TEE,
   CHECKSUM,
   HMARK,
+  RATEEST,
 }
 
 /** What a target returns beside a Verdict: go on with the next rule (XT_CONTINUE). */

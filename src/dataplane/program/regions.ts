@@ -21,6 +21,7 @@ export const enum RegionKind {
   CONNLIMIT = 2,
   HASHLIMIT = 3,
   TREE = 4,
+  RATEEST = 5,
 }
 
 /** For Op.check: whether region number `region` has a slot of `size` words at `offset`; else a sentence. */

@@ -32,6 +32,7 @@ import { matchMultiport } from './multiport.js';
 import { applyDNAT, applyMASQUERADE, applyNETMAP, applyREDIRECT, applySNAT } from './nat.js';
 import { applyNFQUEUE } from './nfqueue.js';
 import { matchOwner } from './owner.js';
+import { applyRATEEST, matchRateest } from './rateest.js';
 import { matchRecent } from './recent.js';
 import { matchState } from './state.js';
 import { matchStatistic } from './statistic.js';
@@ -226,6 +227,8 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchAh(program, at, p);
     case MatchOp.ESP:
       return matchEsp(program, at, p);
+    case MatchOp.RATEEST:
+      return matchRateest(context, program, at);
   }
   return false;
 }
@@ -272,6 +275,8 @@ function apply(context: Context, program: Int32Array, target: number, p: Packet)
       return applyCHECKSUM(p);
     case TargetOp.HMARK:
       return applyHMARK(context, program, at, p);
+    case TargetOp.RATEEST:
+      return applyRATEEST(context, program, at, p);
   }
   return CONTINUE;
 }
