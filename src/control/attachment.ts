@@ -4,10 +4,13 @@
  */
 import type { DeviceInit } from '../dataplane/init.js';
 import type { LogInterface } from './log.js';
+import type { OwnRoutes } from './ownroutes.js';
 import type { Router } from './router.js';
 import type { Status } from './status.js';
 
 export interface Attachment {
+  /** The routing tables, where they are hutter's and not the kernel's. */
+  readonly routing: OwnRoutes | undefined;
   /** What worker `number` takes its packets from. */
   deviceOf(number: number): DeviceInit;
   /** ifindexes whose reverse path is checked strictly. */

@@ -24,6 +24,9 @@ export class HostError extends Error {
   override readonly name = 'HostError';
 }
 
+/** Characters of an answer that go out together. */
+const PIECE = 1 << 16;
+
 const say = (text: string): void => void process.stderr.write(`hutter: ${text}\n`);
 
 export class Daemon {
@@ -104,6 +107,9 @@ export class Daemon {
         return this.conntrack(request.argv, reply);
       case 'status':
         return this.status(request.argv, reply);
+      case 'route':
+      case 'rule':
+        return this.routing(request.program, request, reply);
       default:
         if (request.program === 'fail-worker' && process.env['HUTTER_TEST_FAULTS'] === '1') {
           this.router.failWorker(Number(request.argv[0]), this.router.table.next(-1));
@@ -119,6 +125,20 @@ export class Daemon {
     reply.write({ stdout, stderr });
     // The kernel's log would have it.
     for (const line of log) say(`${program}: ${line}`);
+    return code;
+  }
+
+  private async routing(program: 'route' | 'rule', { argv, stdin = '' }: Request, reply: Reply): Promise<number> {
+    const { routing } = this.attachment;
+    if (routing === undefined) {
+      const text = `hutter: the kernel routes what its queue gives to hutter: use \`ip ${program}' for its ${program}s\n`;
+      reply.write({ stderr: text });
+      return 1;
+    }
+    const { code, stdout, stderr } = await routing.run(program, argv, stdin);
+    // A million routes are no message that one piece would be good for.
+    for (let at = 0; at < stdout.length; at += PIECE) reply.write({ stdout: stdout.slice(at, at + PIECE) });
+    if (stderr !== '') reply.write({ stderr });
     return code;
   }
 

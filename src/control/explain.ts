@@ -19,11 +19,11 @@ import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Chain, type Ruleset, type TableModel, tableOf } from './model.js';
 import { packetText } from './packettext.js';
 import { parseProtocol } from './protocols.js';
-import { fibOf, linksOf } from './routing.js';
+import { fibOf } from './routing.js';
 import { loadRules, RulesRefused } from './rules.js';
 import { strictAddress } from './text/address.js';
 import { ruleText } from './text/write.js';
-import { linkOf, type Topology } from './topology.js';
+import { linkOf, linksOf } from './topology.js';
 
 export interface ExplainOptions {
   rules?: string;
@@ -306,7 +306,7 @@ function configuredWorld(config: Config): RouterWorld {
 }
 
 /** What the packet's own words say of the router. */
-function assumed({ in: indev, out, src, dst }: Described): Topology {
+function assumed({ in: indev, out, src, dst }: Described): { links: Link[]; routes: StaticRoute[] } {
   const links = [linkOf(1, 'lo', [])];
   const add = (name: string): Link => {
     const known = links.find((link) => link.name === name);

@@ -9,18 +9,21 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import type * as Programs from './cli/programs.js';
 import type { LabOptions } from './lab/index.js';
 import type { ReplayOptions } from './replay.js';
 
 const [, , name = ''] = process.argv;
 
 /** The commands that only ask the running router. */
-const CLIENTS: Readonly<Record<string, 'iptables' | 'iptablesSave' | 'iptablesRestore' | 'conntrack' | 'status'>> = {
+const CLIENTS: Readonly<Record<string, keyof typeof Programs>> = {
   iptables: 'iptables',
   'iptables-save': 'iptablesSave',
   'iptables-restore': 'iptablesRestore',
   conntrack: 'conntrack',
   status: 'status',
+  route: 'route',
+  rule: 'rule',
 };
 
 const client = CLIENTS[name];
@@ -172,6 +175,7 @@ async function main(): Promise<void> {
   asks('status [--json]', 'what the running router does');
   asks('iptables [args...]', "iptables' commands on the running router; also iptables-save and iptables-restore");
   asks('conntrack [args...]', "conntrack's commands on the running router");
+  asks('route [args...]', "ip route's commands on a running router's own routes (--device tun); also rule, as ip rule");
 
   try {
     await program.parseAsync();

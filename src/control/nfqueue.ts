@@ -12,6 +12,8 @@ import type { Settings } from './settings.js';
 import { type Status, unhandled } from './status.js';
 
 export class QueueAttachment implements Attachment {
+  /** The kernel routes. */
+  readonly routing = undefined;
   private readonly monitor = new Monitor();
   private readonly kernel = new Rtnetlink();
   private readonly diversion: Diversion;

@@ -25,7 +25,8 @@ import { hostAddresses, hostNameOf } from './keeper.js';
 import { formatLogRecord } from './log.js';
 import { type Chain, EMPTY_RULESET, type Ruleset, type TableModel } from './model.js';
 import { packetText } from './packettext.js';
-import { fibOf, linksOf } from './routing.js';
+import { fibOf } from './routing.js';
+import { linksOf } from './topology.js';
 import { ruleText } from './text/write.js';
 
 export interface ReplayOptions {

@@ -341,6 +341,12 @@ export class Router {
     for (const { waker } of this.members) waker.wake();
   }
 
+  /** As `routesChanged`; resolves when no worker reads what is no longer in the routing tables. */
+  async passRouteEdge(): Promise<void> {
+    this.routesChanged();
+    await this.tell(() => ({ type: 'edge' }));
+  }
+
   /** Whether routes are chosen by more than the destination. */
   setPolicyRouting(on: boolean): void {
     Atomics.store(this.control, Control.POLICY_ROUTING, on ? 1 : 0);

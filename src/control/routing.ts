@@ -2,7 +2,7 @@
  * Routes and routing rules as the configuration has them, in routing tables of the router's own (dataplane/route/fib.ts): for
  * `replay`, and for devices behind which no kernel routes.
  */
-import { type Link, Scope } from '../dataplane/interfaces.js';
+import type { Link } from '../dataplane/interfaces.js';
 import {
   ANY_PACKET,
   DEFAULT_RULES,
@@ -17,16 +17,7 @@ import { type Config, ConfigError, placeIn } from './config.js';
 import { parseProtocol } from './protocols.js';
 import { readTable } from './routename.js';
 import { strictAddress } from './text/address.js';
-import { readPrefix, ROUTE_TYPES, topologyOf } from './topology.js';
-
-const LOOPBACK = { local: 0x7f000001, address: 0x7f000001, prefixLength: 8, scope: Scope.HOST, secondary: false };
-
-/** The configuration's interfaces, `lo` with its address among them. */
-export function linksOf(config: Config): Link[] {
-  return topologyOf({ ...config, routes: [] }).links.map((link) =>
-    link.name === 'lo' ? { ...link, addresses: [LOOPBACK, ...link.addresses] } : link,
-  );
-}
+import { readPrefix, ROUTE_TYPES } from './topology.js';
 
 const ACTIONS = {
   blackhole: RuleAction.BLACKHOLE,
@@ -34,9 +25,12 @@ const ACTIONS = {
   prohibit: RuleAction.PROHIBIT,
 } as const;
 
-/** The tables with what addresses bring along and what the configuration says. @throws ConfigError naming line and column */
-export function fibOf(config: Config, links: readonly Link[]): Fib {
-  const fib = new Fib({ routes: Math.max(10_000, config.routes.length * 2) });
+/**
+ * The tables with what addresses bring along and what the configuration says, with room for `room` routes.
+ * @throws ConfigError naming line and column
+ */
+export function fibOf(config: Config, links: readonly Link[], room = 10_000): Fib {
+  const fib = new Fib({ routes: Math.max(room, config.routes.length * 2) });
   fib.setLinks(links);
   config.routes.forEach(({ to, via, dev, type, src, metric, mtu, table, tos, onlink }, i) => {
     const at = (key: string): string => placeIn(config, ['routes', i, key]);

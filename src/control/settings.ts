@@ -2,7 +2,16 @@
  * What `up` is told: the command line's options first, then the configuration file's, then defaults.
  */
 import { availableParallelism } from 'node:os';
-import { type Config, ConfigError, DEFAULT_CONTROL, type Keep, loadConfig, parseHelpers, parseKeep } from './config.js';
+import {
+  type Config,
+  ConfigError,
+  DEFAULT_CONTROL,
+  type Keep,
+  loadConfig,
+  parseConfig,
+  parseHelpers,
+  parseKeep,
+} from './config.js';
 import type { Fanout } from './divert.js';
 
 /** Everything that `up` is told, defaults filled in. */
@@ -20,7 +29,8 @@ export interface Settings {
   connections: number;
   helpers: string[];
   interfaces: Config['interfaces'];
-  routes: Config['routes'];
+  /** As read, for what TUN makes of it: routes, routing rules and their places in the file. */
+  config: Config;
   /** TUN: an interface to the router's own sockets. */
   local: boolean;
   /** TUN: milliseconds that an ICMP error to one destination costs; 0 = no limit. */
@@ -44,7 +54,7 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     connections: number;
     helpers: string[];
   }>;
-  const config: Partial<Config> = given.config === undefined ? {} : loadConfig(given.config);
+  const config: Config = given.config === undefined ? parseConfig('') : loadConfig(given.config);
   const rules = given.rules ?? config.rules;
   if (rules === undefined && given.config === undefined)
     throw new ConfigError('what rules? Give --rules FILE (iptables-save format) or --config FILE');
@@ -66,30 +76,13 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     log: given.log ?? config.log ?? '-',
     connections: given.connections ?? config.connections ?? 262_144,
     helpers: given.helpers === undefined ? (config.helpers ?? []) : parseHelpers(given.helpers),
-    interfaces: config.interfaces ?? {},
-    routes: config.routes ?? [],
+    interfaces: config.interfaces,
+    config,
     local: config.local ?? false,
     icmpRatelimit: config['icmp-ratelimit'] ?? 1000,
   };
-  if (settings.device === 'tun') {
-    checkTun(settings);
-    checkTunRoutes(config);
-  }
+  if (settings.device === 'tun') checkTun(settings);
   return settings;
-}
-
-/** What `replay` and `explain` can and TUN can't yet is refused, never ignored. @throws ConfigError */
-function checkTunRoutes({ routes = [], 'routing-rules': rules = [] }: Partial<Config>): void {
-  if (rules.length > 0)
-    throw new ConfigError('`routing-rules` are for replay and explain: --device tun knows no rules yet');
-  for (const { to, type, src, metric, mtu, table, tos, onlink } of routes) {
-    const beyond = { src, metric, mtu, table, tos, onlink };
-    const name = Object.entries(beyond).find(([, value]) => value !== undefined)?.[0];
-    if (name !== undefined)
-      throw new ConfigError(`the route to ${to}: \`${name}\` is for replay and explain: --device tun knows it not yet`);
-    if (type === 'throw' || type === 'local' || type === 'broadcast')
-      throw new ConfigError(`the route to ${to}: \`${type}\` is for replay and explain: --device tun knows it not yet`);
-  }
 }
 
 /** What TUN needs and what it has no use for. @throws ConfigError */

@@ -1,17 +1,13 @@
 /**
- * Interfaces and routes as the configuration has them, for a router that asks no kernel: `explain`, and TUN. Interfaces
- * are numbered in the file's order from 2 on; 1 is `lo`, which has no wire.
+ * Interfaces as the configuration has them, for a router that asks no kernel: `explain`, `replay` and TUN. They are
+ * numbered in the file's order from 2 on; 1 is `lo`, which has no wire.
  */
-import { type InterfaceAddress, type Link, LinkFlag } from '../dataplane/interfaces.js';
+import { type InterfaceAddress, type Link, LinkFlag, Scope } from '../dataplane/interfaces.js';
 import { RouteType } from '../dataplane/route/routes.js';
-import type { StaticRoute } from '../dataplane/route/static.js';
 import type { Config } from './config.js';
 import { strictAddress } from './text/address.js';
 
-export interface Topology {
-  links: Link[];
-  routes: StaticRoute[];
-}
+const LOOPBACK = { local: 0x7f000001, address: 0x7f000001, prefixLength: 8, scope: Scope.HOST, secondary: false };
 
 export const linkOf = (index: number, name: string, addresses: InterfaceAddress[], mtu = 1500): Link => ({
   index,
@@ -40,21 +36,12 @@ function addressesOf(texts: readonly string[]): InterfaceAddress[] {
   return addresses;
 }
 
-export function topologyOf({ interfaces, routes }: Pick<Config, 'interfaces' | 'routes'>): Topology {
-  const links = [linkOf(1, 'lo', [])];
+/** The configuration's interfaces, `lo` with its address before them. */
+export function linksOf({ interfaces }: Pick<Config, 'interfaces'>): Link[] {
+  const links = [linkOf(1, 'lo', [LOOPBACK, ...addressesOf(interfaces['lo']?.addresses ?? [])])];
   for (const [name, { addresses, mtu }] of Object.entries(interfaces))
     if (name !== 'lo') links.push(linkOf(links.length + 1, name, addressesOf(addresses), mtu));
-  return {
-    links,
-    routes: routes.map(({ to, via, dev, type }): StaticRoute => {
-      const gateway = via === undefined ? 0 : strictAddress(via)!;
-      const link =
-        links.find((candidate) => candidate.name === dev) ??
-        links.find(({ addresses }) => addresses.some((own) => reaches(own, gateway)));
-      const { address, prefixLength } = readPrefix(to);
-      return { dst: address, prefixLength, type: ROUTE_TYPES[type], oif: link?.index ?? 0, gateway };
-    }),
-  };
+  return links;
 }
 
 export const ROUTE_TYPES = {

@@ -3,26 +3,29 @@
  * set up as asked, and there is no kernel between them but hutter. The descriptors are kept here, a queue for each worker;
  * the interfaces go when they are closed, so that no crash leaves one behind.
  *
- * `local` is one more, in hutter's own namespace: it has the router's addresses and routes, so that the router's own
- * sockets are reached through INPUT and leave through OUTPUT.
+ * `local` is one more, in hutter's own namespace: it has the router's addresses and routes (localroutes.ts), so that the
+ * router's own sockets are reached through INPUT and leave through OUTPUT.
  *
  * An interface that is deleted, or whose namespace goes, is reported once and left; the others go on.
  */
 import { existsSync, statSync, writeFileSync } from 'node:fs';
 import type { DeviceInit } from '../dataplane/init.js';
-import type { InterfaceAddress, Link } from '../dataplane/interfaces.js';
+import { type Link, LinkFlag, Scope } from '../dataplane/interfaces.js';
 import { BANDS, countersOfBands, sharedBands, waitingIn } from '../dataplane/io/bands.js';
 import { isNativeError, loadNative, type TunHandle } from '../dataplane/io/native.js';
-import { RequestError, Rtnetlink } from '../dataplane/io/rtnetlink.js';
+import { Rtnetlink } from '../dataplane/io/rtnetlink.js';
 import { Hook } from '../dataplane/names.js';
-import { RouteType } from '../dataplane/route/routes.js';
+import type { Fib } from '../dataplane/route/fib.js';
 import type { Attachment } from './attachment.js';
 import type { Config } from './config.js';
+import { LocalRoutes } from './localroutes.js';
 import type { LogInterface } from './log.js';
+import { OwnRoutes } from './ownroutes.js';
 import type { Router } from './router.js';
+import { fibOf } from './routing.js';
 import type { Settings } from './settings.js';
 import type { BandStatus, InterfaceStatus, Status } from './status.js';
-import { readPrefix, type Topology, topologyOf } from './topology.js';
+import { linkOf, linksOf, readPrefix } from './topology.js';
 
 /** An interface can't be made; the message names it and says what to do. */
 export class TunError extends Error {
@@ -33,7 +36,8 @@ export class TunError extends Error {
 export const LOCAL_NAME = 'hutter';
 const NETNS_DIRECTORY = '/run/netns';
 const LOOK_MS = 250;
-const EEXIST = 17;
+/** Routes that there is room for at run time: address space, not memory. */
+const ROOM = 1_200_000;
 
 interface Port {
   /** hutter's own number. */
@@ -53,8 +57,12 @@ interface Port {
 }
 
 export class TunAttachment implements Attachment {
+  readonly routing: OwnRoutes;
   private readonly ports: Port[] = [];
-  private readonly topology: Topology;
+  /** hutter's own numbers; the one to its own sockets among them. */
+  private readonly links: Link[];
+  private readonly fib: Fib;
+  private local: LocalRoutes | undefined;
   private readonly states: Int32Array;
   private readonly native = loadNative();
   private timer: NodeJS.Timeout | undefined;
@@ -64,18 +72,28 @@ export class TunAttachment implements Attachment {
     private readonly settings: Settings,
     private readonly say: (text: string) => void,
   ) {
-    this.topology = topologyOf(settings);
-    this.states = new Int32Array(new SharedArrayBuffer((this.topology.links.length + 1) * 4));
+    const links = linksOf(settings);
+    this.fib = fibOf(settings.config, links, ROOM);
+    this.links = [...links];
+    this.states = new Int32Array(new SharedArrayBuffer((links.length + 1) * 4));
     try {
-      for (const link of this.topology.links) {
+      for (const link of links) {
         const config = settings.interfaces[link.name];
-        if (config !== undefined) this.make(link, config);
+        if (config !== undefined && (link.flags & LinkFlag.LOOPBACK) === 0) this.make(link, config);
       }
-      if (settings.local) this.makeLocal();
+      if (settings.local) this.local = this.makeLocal(links);
     } catch (error) {
       this.undo();
       throw error;
     }
+    const { fib, local } = this;
+    this.routing = new OwnRoutes({
+      fib,
+      links,
+      strict: this.filtered('strict'),
+      loose: this.filtered('loose'),
+      local,
+    });
   }
 
   private make({ index, name, mtu }: Link, config: Config['interfaces'][string]): void {
@@ -106,11 +124,11 @@ export class TunAttachment implements Attachment {
     this.ports.push(port);
   }
 
-  private makeLocal(): void {
-    const index = this.topology.links.length + 1;
-    const mtu = Math.max(...this.topology.links.map((link) => link.mtu));
-    const port = this.openPort(index, LOCAL_NAME, LOCAL_NAME, '', '', 0, `interface ${LOCAL_NAME} for \`local\``);
-    this.ports.push(port);
+  private makeLocal(links: readonly Link[]): LocalRoutes {
+    const index = links.length + 1;
+    const mtu = Math.max(...links.map((link) => link.mtu));
+    const where = `interface ${LOCAL_NAME} for \`local\``;
+    this.ports.push(this.openPort(index, LOCAL_NAME, LOCAL_NAME, '', '', 0, where));
     const kernel = new Rtnetlink();
     try {
       // What comes from here has passed hutter's own checks; its errors have the router's addresses on both sides.
@@ -121,41 +139,16 @@ export class TunAttachment implements Attachment {
         writeFileSync(`/proc/sys/net/ipv4/conf/${LOCAL_NAME}/${key}`, value);
       const ifindex = kernel.links().find((link) => link.name === LOCAL_NAME)!.index;
       kernel.bringUp(ifindex, mtu);
-      const addresses = this.topology.links.flatMap((link) => link.addresses);
-      for (const { local } of addresses) kernel.addAddress(ifindex, local, 32);
-      for (const own of addresses) {
-        if (own.secondary || own.prefixLength === 32) continue;
-        const network = own.prefixLength === 0 ? 0 : own.local & (-1 << (32 - own.prefixLength));
-        this.addLocalRoute(kernel, ifindex, network, own.prefixLength, own.local);
-      }
-      for (const { dst, prefixLength, type, oif } of this.topology.routes) {
-        if (type !== RouteType.UNICAST) continue;
-        const source = this.topology.links.find((link) => link.index === oif)?.addresses[0]?.local ?? 0;
-        this.addLocalRoute(kernel, ifindex, dst, prefixLength, source);
-      }
+      for (const { local, scope } of links.flatMap(({ addresses }) => addresses))
+        if (scope !== (Scope.HOST as number)) kernel.addAddress(ifindex, local, 32);
+      const local = new LocalRoutes(kernel, ifindex, this.say);
+      const prefixes = [...this.fib.routes()].map(({ dst, prefixLength }) => [dst, prefixLength] as const);
+      local.follow(this.fib, links, prefixes);
+      this.links.push(linkOf(index, LOCAL_NAME, [], mtu));
+      return local;
     } catch (error) {
-      throw new TunError(`interface ${LOCAL_NAME} for \`local\`: ${(error as Error).message}`, { cause: error });
-    } finally {
       kernel.close();
-    }
-    this.topology.links.push({
-      index,
-      name: LOCAL_NAME,
-      mtu,
-      flags: 1,
-      mac: new Uint8Array(6),
-      addresses: [] as InterfaceAddress[],
-    });
-  }
-
-  /** A route that this namespace has by other ways stays as it is, with a word about it. */
-  private addLocalRoute(kernel: Rtnetlink, ifindex: number, dst: number, length: number, source: number): void {
-    try {
-      kernel.addRoute(ifindex, dst, length, 0, source);
-    } catch (error) {
-      if (!(error instanceof RequestError) || error.errno !== EEXIST) throw error;
-      const text = `${dst >>> 24}.${(dst >> 16) & 255}.${(dst >> 8) & 255}.${dst & 255}/${length}`;
-      this.say(`warning: this namespace has a route to ${text} already: the router's own sockets go that way`);
+      throw new TunError(`${where}: ${(error as Error).message}`, { cause: error });
     }
   }
 
@@ -182,7 +175,6 @@ export class TunAttachment implements Attachment {
   }
 
   deviceOf(number: number): DeviceInit {
-    const { links, routes } = this.topology;
     return {
       kind: 'tun',
       ports: this.ports.map(({ handle, ifindex, name, gone, rate, bands, counters }) => ({
@@ -192,8 +184,8 @@ export class TunAttachment implements Attachment {
         ifindex,
         hook: name === LOCAL_NAME ? Hook.OUTPUT : Hook.PREROUTING,
       })),
-      links,
-      routes,
+      links: this.links,
+      fib: this.fib.shared,
       looseReversePath: this.filtered('loose'),
       local: this.ports.find(({ name }) => name === LOCAL_NAME)?.ifindex ?? 0,
       errorInterval: this.settings.icmpRatelimit,
@@ -207,11 +199,11 @@ export class TunAttachment implements Attachment {
 
   private filtered(how: 'loose' | 'strict'): number[] {
     const { interfaces } = this.settings;
-    return this.topology.links.filter(({ name }) => interfaces[name]?.['rp-filter'] === how).map(({ index }) => index);
+    return this.links.filter(({ name }) => interfaces[name]?.['rp-filter'] === how).map(({ index }) => index);
   }
 
   link(ifindex: number): LogInterface | undefined {
-    return this.topology.links.find(({ index }) => index === ifindex);
+    return this.links.find(({ index }) => index === ifindex);
   }
 
   setTracking(): void {
@@ -219,15 +211,16 @@ export class TunAttachment implements Attachment {
   }
 
   follow(router: Router): void {
+    this.routing.follow(router);
     this.timer = setInterval(() => {
       this.ports.forEach((port, i) => {
-        if (!port.gone) this.lookAfter(router, port, i);
+        if (!port.gone) this.lookAfter(port, i);
       });
     }, LOOK_MS);
     this.timer.unref();
   }
 
-  private lookAfter(router: Router, port: Port, i: number): void {
+  private lookAfter(port: Port, i: number): void {
     const errno = Atomics.load(this.states, i);
     const namespaceGone = port.file !== '' && statSync(port.file, { throwIfNoEntry: false })?.ino !== port.inode;
     if (errno === 0 && !namespaceGone) return;
@@ -235,7 +228,7 @@ export class TunAttachment implements Attachment {
     Atomics.store(this.states, i, errno === 0 ? 1 : errno);
     const what = namespaceGone ? `its namespace ${port.namespace} is gone` : 'it has been deleted';
     this.say(`interface ${port.name}: ${what}; the others go on`);
-    router.forgetInterface(port.ifindex).then(
+    this.routing.forget(port.ifindex).then(
       () => this.native.close(port.handle),
       (error: unknown) => this.say((error as Error).message),
     );
@@ -270,6 +263,7 @@ export class TunAttachment implements Attachment {
 
   undo(): void {
     clearInterval(this.timer);
+    this.local?.close();
     for (const port of this.ports) if (!port.gone) this.native.close(port.handle);
     this.ports.length = 0;
   }

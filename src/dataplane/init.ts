@@ -2,7 +2,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Link } from './interfaces.js';
 import type { TunPort } from './io/tun.js';
-import type { StaticRoute } from './route/static.js';
 import type { Publication } from './shared.js';
 
 export interface WorkerInit {
@@ -44,7 +43,8 @@ export interface TunInit {
   ports: TunPort[];
   /** Interfaces by hutter's own numbers. */
   links: Link[];
-  routes: StaticRoute[];
+  /** Routing tables (route/fib.ts), changed by the main thread. */
+  fib: SharedArrayBuffer;
   /** ifindexes on which a source must be reachable by some interface (rp_filter=2). */
   looseReversePath: number[];
   /** Interface to the router's own sockets; 0 = none. */

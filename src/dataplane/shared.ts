@@ -127,8 +127,10 @@ export interface Publication {
 export type WorkerMessage =
   | { type: 'publish'; publication: Publication }
   | { type: 'settings'; strictReversePath: number[] }
-  /** An interface is gone (TUN): its descriptor is let go of, and so are the routes by it. */
+  /** An interface is gone (TUN): its descriptor is let go of. The routes by it went before. */
   | { type: 'gone'; ifindex: number }
+  /** Nothing but to be acknowledged: what was taken out of shared memory before is read no more. */
+  | { type: 'edge' }
   | { type: 'stop' }
   /** For tests: throw, while holding the lock of a connection (−1 = of none). */
   | { type: 'fail'; entry: number };

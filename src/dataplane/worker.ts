@@ -25,8 +25,8 @@ import { Nat } from './nat/bind.js';
 import { forgetAddress, forgetInterface } from './nat/masquerade.js';
 import { Pipeline } from './pipeline.js';
 import { Header, ProgramFlag } from './program/format.js';
+import { FibReader } from './route/fib.js';
 import { Routes, type RouteSource } from './route/routes.js';
-import { StaticRoutes } from './route/static.js';
 import {
   Control,
   type Publication,
@@ -189,7 +189,7 @@ class Worker {
       } else if (message.type === 'fail') {
         if (message.entry >= 0) this.connections.lockEntry(message.entry);
         throw new Error('told to fail');
-      } else this.stopping = true;
+      } else if (message.type === 'stop') this.stopping = true;
     }
     this.acknowledge();
     return count;
@@ -287,20 +287,15 @@ class KernelWorld implements World {
 /** TUN interfaces and routes of hutter's own. */
 class OwnWorld implements World {
   readonly device: TunDevice;
-  readonly routes: RouteSource = { ask: (question, answer) => this.table.ask(question, answer) };
-  private table: StaticRoutes;
+  readonly routes: RouteSource;
   private present: Link[];
   private readonly states: Int32Array;
   private readonly seen: Int32Array;
 
-  constructor(
-    private readonly init: TunInit,
-    worker: number,
-    wakeFd: number,
-  ) {
+  constructor(init: TunInit, worker: number, wakeFd: number) {
     this.device = new TunDevice({ ports: init.ports, worker, wakeFd });
     this.present = init.links;
-    this.table = new StaticRoutes(init.routes, init.links);
+    this.routes = new FibReader(init.fib);
     this.states = new Int32Array(init.states);
     this.seen = new Int32Array(init.ports.length);
     init.ports.forEach(({ ifindex }, i) => {
@@ -320,10 +315,6 @@ class OwnWorld implements World {
   forget(ifindex: number): void {
     this.device.leave(ifindex);
     this.present = this.present.filter(({ index }) => index !== ifindex);
-    this.table = new StaticRoutes(
-      this.init.routes.filter(({ oif }) => oif !== ifindex),
-      this.present,
-    );
   }
 
   close(): void {

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
-import { fibOf, linksOf } from '../../src/control/routing.js';
+import { fibOf } from '../../src/control/routing.js';
+import { linksOf } from '../../src/control/topology.js';
 import { ConfigError, loadConfig, parseConfig, parseKeep } from '../../src/control/config.js';
 import { settingsFrom } from '../../src/control/settings.js';
 
@@ -159,28 +160,5 @@ t.test('routes and rules that the tables refuse: named with line and column', (t
     [0, 9, 32764, 32766, 32767],
   );
   t.match(fib.rules[2], { mark: 5, markMask: 0xff, srcLength: 16, table: 7 });
-  t.end();
-});
-
-t.test('TUN refuses what its routes do not know, rather than pass over it', (t) => {
-  const folder = mkdtempSync(path.join(tmpdir(), 'hutter-tun-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const file = path.join(folder, 'c.yml');
-  const refused = (text: string, message: string): void => {
-    writeFileSync(file, `device: tun\ninterfaces: { if0: { addresses: [10.0.0.1/24] } }\n${text}`);
-    t.throws(() => settingsFrom({ config: file }), new ConfigError(message));
-  };
-  refused(
-    'routing-rules: [{ table: 5 }]',
-    '`routing-rules` are for replay and explain: --device tun knows no rules yet',
-  );
-  refused(
-    'routes: [{ to: default, dev: if0, metric: 0 }]',
-    'the route to default: `metric` is for replay and explain: --device tun knows it not yet',
-  );
-  refused(
-    'routes: [{ to: 1.0.0.0/8, type: throw }]',
-    'the route to 1.0.0.0/8: `throw` is for replay and explain: --device tun knows it not yet',
-  );
   t.end();
 });

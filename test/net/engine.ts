@@ -87,6 +87,9 @@ export class Engine {
     return engine;
   }
 
+  /** The command `hutter`. */
+  readonly hutterFile = path.join(BIN, 'hutter.mjs');
+
   /** Where hutter's control socket is. */
   get control(): string {
     return path.join(this.network.dir, `${this.ns.role}.sock`);
@@ -179,6 +182,38 @@ export class Engine {
     );
     if (code !== 0) throw new Error(`hutter: ${command} ${args.join(' ')}\nended with ${code}: ${err}`);
     return out;
+  }
+
+  /** Runs `ip LINE` (`route …`, `rule …`) for each line on the tables that route for this engine: with TUN hutter's own. */
+  async ip(lines: readonly string[], input = ''): Promise<Output[]> {
+    if (this.name === 'hutter-tun') {
+      const outputs: Output[] = [];
+      for (const line of lines) outputs.push(await this.routing(line.split(' '), input));
+      return outputs;
+    }
+    const run = (line: string): string => `ip ${line} 2>"$err"; printf '\\036%s\\036' $?; cat "$err"; printf '\\037'`;
+    const script = `err=$(mktemp); ${lines.map(run).join('; ')}; rm "$err"`;
+    const { stdout } = await this.ns.run('sh', ['-c', script]);
+    return stdout.split('\x1f', lines.length).map((each) => {
+      const [out = '', code, stderr = ''] = each.split('\x1e');
+      // `table all` is of all families.
+      return { code: Number(code), stdout: out.replace(/^.*(?:::|ff00).*\n/gm, ''), stderr };
+    });
+  }
+
+  private routing([program = '', ...argv]: string[], stdin: string): Promise<Output> {
+    return new Promise((resolve) => {
+      const output = { stdout: '', stderr: '' };
+      ask(
+        this.control,
+        { program, argv, stdin },
+        ({ stdout = '', stderr = '' }) => {
+          output.stdout += stdout;
+          output.stderr += stderr;
+        },
+        (code) => resolve({ ...output, code }),
+      );
+    });
   }
 
   /** Loads a whole ruleset; tables that it doesn't name become empty. */

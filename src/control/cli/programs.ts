@@ -70,3 +70,14 @@ export function status(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
   run(path, { program: 'status', argv: rest });
 }
+
+export function route(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  const batch = rest.length === 1 && (rest[0] === '-batch' || rest[0] === '-b');
+  run(path, { program: 'route', argv: rest, ...(batch && { stdin: readStdin() }) });
+}
+
+export function rule(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  run(path, { program: 'rule', argv: rest });
+}

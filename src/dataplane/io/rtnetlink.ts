@@ -16,6 +16,7 @@ const enum Rtm {
   NEWADDR = 20,
   GETADDR = 22,
   NEWROUTE = 24,
+  DELROUTE = 25,
   GETROUTE = 26,
   NEWNEIGH = 28,
   GETNEIGH = 30,
@@ -247,6 +248,25 @@ export class Rtnetlink {
 
   /** Adds a unicast route to the main table; `gateway` and `source` 0 = none. @throws RequestError */
   addRoute(ifindex: number, dst: number, prefixLength: number, gateway: number, source = 0): void {
+    const flags = NLM_F_CREATE | NLM_F_EXCL;
+    this.changeRoute('adding the route', Rtm.NEWROUTE, flags, ifindex, dst, prefixLength, gateway, source);
+  }
+
+  /** Takes a route away that `addRoute` made, without a gateway. @throws RequestError */
+  removeRoute(ifindex: number, dst: number, prefixLength: number, source = 0): void {
+    this.changeRoute('removing the route', Rtm.DELROUTE, 0, ifindex, dst, prefixLength, 0, source);
+  }
+
+  private changeRoute(
+    what: string,
+    type: Rtm,
+    flags: number,
+    ifindex: number,
+    dst: number,
+    prefixLength: number,
+    gateway: number,
+    source: number,
+  ): void {
     const header = new Uint8Array(12);
     header[0] = AF_INET;
     header[1] = prefixLength;
@@ -258,7 +278,7 @@ export class Rtnetlink {
     if (prefixLength > 0) attributes.push([RTA_DST, word(dst, false)]);
     if (gateway !== 0) attributes.push([RTA_GATEWAY, word(gateway, false)]);
     if (source !== 0) attributes.push([RTA_PREFSRC, word(source, false)]);
-    this.request('adding the route', Rtm.NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, header, attributes);
+    this.request(what, type, flags, header, attributes);
   }
 
   private request(

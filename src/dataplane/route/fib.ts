@@ -145,6 +145,7 @@ const ERRNO_TEXT: Readonly<Record<Errno, string>> = {
   [Errno.AGAIN]: 'Resource temporarily unavailable',
   [Errno.ACCES]: 'Permission denied',
   [Errno.EXIST]: 'File exists',
+  [Errno.XDEV]: 'Invalid cross-device link',
   [Errno.NODEV]: 'No such device',
   [Errno.INVAL]: 'Invalid argument',
   [Errno.NETDOWN]: 'Network is down',
@@ -262,6 +263,12 @@ export class Fib {
   private links: readonly Link[] = [];
   private rulesAt = 0;
   private linksAt = 0;
+  /** Changes at once, one within the other. */
+  private depth = 0;
+  /** Tables that have had routes. */
+  private readonly known = new Set<number>([TableId.LOCAL, TableId.MAIN]);
+  /** Told of each prefix whose routes, in whatever table, have changed. */
+  onChange: ((dst: number, prefixLength: number) => void) | undefined;
 
   constructor(options: FibOptions = {}) {
     const routes = Math.min(options.routes ?? 100_000, MOST_ROUTES);
@@ -297,9 +304,10 @@ export class Fib {
     return this.list.some(({ protocol, sport, dport }) => protocol !== 0 || sport !== undefined || dport !== undefined);
   }
 
-  /** Answers as a worker's reader would, for `route get`. */
-  ask(question: Int32Array, answer: Int32Array): void {
+  /** Answers as a worker's reader would, for `route get`; returns the TOS that the route is for, 0 = any. */
+  ask(question: Int32Array, answer: Int32Array): number {
     this.own.ask(question, answer);
+    return this.own.routeTos;
   }
 
   /**
@@ -315,23 +323,26 @@ export class Fib {
     const locals = new Set(links.flatMap(({ addresses }) => addresses.map(({ local }) => local)));
     const wanted = links.flatMap((link) => addressRoutes(link));
     const keep = new Set(wanted.map(routeKey));
-    for (const route of [...this.routes()]) {
-      const ofAddress = route.protocol === (RouteProtocol.KERNEL as number);
-      const gone =
-        (ofAddress && !keep.has(routeKey(route))) ||
-        (route.oif !== 0 && !up.has(route.oif) && !(ofAddress && route.type === RouteType.LOCAL)) ||
-        (route.source !== 0 && !locals.has(route.source) && route.type !== RouteType.LOCAL);
-      if (gone) this.take(route);
-    }
-    for (const route of wanted)
-      if (!this.of(route).some((known) => routeKey(known) === routeKey(route))) this.put(route, 'append');
+    this.change(() => {
+      for (const route of [...this.routes()]) {
+        const ofAddress = route.protocol === (RouteProtocol.KERNEL as number);
+        const gone =
+          (ofAddress && !keep.has(routeKey(route))) ||
+          (route.oif !== 0 && !up.has(route.oif) && !(ofAddress && route.type === RouteType.LOCAL)) ||
+          (route.source !== 0 && !locals.has(route.source) && route.type !== RouteType.LOCAL);
+        if (gone) this.take(route);
+      }
+      for (const route of wanted)
+        if (!this.of(route).some((known) => routeKey(known) === routeKey(route))) this.put(route, 'append');
+    });
     // What is left takes its source from the interface as it now is.
     if (before.length > 0) this.renew();
   }
 
   /** All routes of a table, or of all tables, in the order in which the kernel lists them. */
   *routes(table?: number): Generator<Route> {
-    const numbers = [...this.tables.keys()].sort((a, b) => a - b);
+    // By the lists that the kernel keeps its tables in (fib_new_table), the newest of one first.
+    const numbers = [...this.tables.keys()].reverse().sort((a, b) => (a & 255) - (b & 255));
     for (const number of numbers) {
       if (table !== undefined && number !== table) continue;
       for (const { address, length, set } of this.tables.get(number)!.entries())
@@ -346,13 +357,24 @@ export class Fib {
     return size;
   }
 
-  /** Many changes at once. */
+  /** All tables' routes to this very prefix. */
+  waysTo(dst: number, prefixLength: number): Route[] {
+    return [...this.tables.keys()].flatMap((table) => this.of({ table, dst, prefixLength }));
+  }
+
+  /** Whether there is or was a route in the table, which the kernel makes then. */
+  has(table: number): boolean {
+    return this.known.has(table);
+  }
+
+  /** Many changes at once: lookups see them when the outermost ends. */
   change(changes: () => void): void {
-    const nested = [...this.tables.values()].reduceRight<() => void>(
-      (inner, table) => () => table.change(inner),
-      changes,
-    );
-    nested();
+    if (this.depth++ === 0) for (const table of this.tables.values()) table.begin();
+    try {
+      changes();
+    } finally {
+      if (--this.depth === 0) for (const table of this.tables.values()) table.end();
+    }
   }
 
   /** Adds a route (`add`: none with its prefix, TOS and metric may be there). @throws RouteError */
@@ -417,6 +439,7 @@ export class Fib {
     if (table === undefined) {
       table = new RoutingTable(this.arena);
       this.tables.set(number, table);
+      if (this.depth > 0) table.begin();
     }
     return table;
   }
@@ -451,7 +474,7 @@ export class Fib {
       if (link === undefined) throw new RouteError(Errno.NODEV);
       if ((link.flags & LinkFlag.UP) === 0) throw new RouteError(Errno.NETDOWN, 'Device for nexthop is not up');
     }
-    if (source !== 0 && !this.isLocal(source)) throw new RouteError(Errno.INVAL, 'Invalid prefsrc address');
+    if (source !== 0 && !this.owns(source)) throw new RouteError(Errno.INVAL, 'Invalid prefsrc address');
     return checked;
   }
 
@@ -460,7 +483,7 @@ export class Fib {
     const link = this.link(oif);
     if (link === undefined) throw new RouteError(Errno.NODEV, 'Nexthop device required for onlink');
     if ((link.flags & LinkFlag.UP) === 0) throw new RouteError(Errno.NETDOWN, 'Nexthop device is not up');
-    if (this.isLocal(gateway)) throw new RouteError(Errno.INVAL, 'Nexthop has invalid gateway');
+    if (this.owns(gateway)) throw new RouteError(Errno.INVAL, 'Nexthop has invalid gateway');
     return oif;
   }
 
@@ -476,7 +499,8 @@ export class Fib {
     return this.links.find((link) => link.index === index);
   }
 
-  private isLocal(address: number): boolean {
+  /** Whether the address is one of the router's own (inet_addr_type). */
+  owns(address: number): boolean {
     return this.own.isLocal(this.tables.get(TableId.LOCAL)?.offset ?? 0, address);
   }
 
@@ -526,6 +550,8 @@ export class Fib {
       this.sets.set(set.key, set);
     }
     if (before !== undefined && --before.users === 0) this.sets.delete(before.key);
+    this.known.add(table);
+    this.onChange?.(dst, prefixLength);
   }
 
   /** One object for the same routes, whatever their prefix. */
@@ -554,17 +580,18 @@ export class Fib {
       if (now !== set) renewed.set(set, now);
     }
     if (renewed.size === 0) return;
-    for (const table of this.tables.values())
-      table.change(() => {
-        for (const { address, length, set } of table.entries()) {
-          const now = renewed.get(set);
-          if (now === undefined) continue;
-          table.set(address, length, now);
-          now.users++;
-          this.sets.set(now.key, now);
-          if (--(set as Ways).users === 0) this.sets.delete((set as Ways).key);
-        }
-      });
+    for (const table of this.tables.values()) {
+      table.begin();
+      for (const { address, length, set } of table.entries()) {
+        const now = renewed.get(set);
+        if (now === undefined) continue;
+        table.set(address, length, now);
+        now.users++;
+        this.sets.set(now.key, now);
+        if (--(set as Ways).users === 0) this.sets.delete((set as Ways).key);
+      }
+      table.end();
+    }
   }
 
   private publishRules(): void {
@@ -635,6 +662,8 @@ export class FibReader implements RouteSource {
   private sport = 0;
   private dport = 0;
   private scope = 0;
+  /** TOS of the route that answered last; 0 = it takes any. */
+  routeTos = 0;
 
   constructor(shared: SharedArrayBuffer) {
     this.w = new Int32Array(shared);
@@ -643,6 +672,7 @@ export class FibReader implements RouteSource {
 
   ask(question: Int32Array, answer: Int32Array): void {
     answer.fill(0);
+    this.routeTos = 0;
     this.dst = question[Question.DST]!;
     this.src = question[Question.SRC]!;
     this.oif = question[Question.OIF]!;
@@ -756,6 +786,7 @@ export class FibReader implements RouteSource {
 
   private give(alias: number, type: RouteType, answer: Int32Array): void {
     const { w } = this;
+    this.routeTos = w[alias + Alias.KIND]! >> 16;
     answer[Answer.TYPE] = type;
     answer[Answer.OIF] = w[alias + Alias.OIF]!;
     answer[Answer.GATEWAY] = w[alias + Alias.GATEWAY]!;

@@ -58,6 +58,7 @@ export const enum Errno {
   AGAIN = 11,
   ACCES = 13,
   EXIST = 17,
+  XDEV = 18,
   NODEV = 19,
   INVAL = 22,
   NETDOWN = 100,

@@ -201,8 +201,9 @@ export class RoutingTable {
   private readonly outdated: Chain[] = [];
   /** Words of the longest set so far. */
   private widest = 0;
-  /** Upper halves to be built anew, while `change` collects them. */
+  /** Upper halves to be built anew, between `begin` and `end`. */
   private dirty: Set<number> | undefined;
+  private depth = 0;
 
   /** @throws TableFull */
   constructor(private readonly arena: Arena) {
@@ -220,19 +221,16 @@ export class RoutingTable {
     return at < 0 ? undefined : bucket!.sets[at];
   }
 
-  /** Many changes at once: each part of the table is built once, at the end. */
-  change(changes: () => void): void {
-    const outer = this.dirty;
-    this.dirty = outer ?? new Set();
-    try {
-      changes();
-    } finally {
-      if (outer === undefined) {
-        const dirty = this.dirty;
-        this.dirty = undefined;
-        this.rebuild(dirty);
-      }
-    }
+  /** Many changes at once: each part of the table is built once, by the `end` of the outermost `begin`. */
+  begin(): void {
+    this.dirty ??= new Set();
+    this.depth++;
+  }
+  end(): void {
+    if (--this.depth > 0) return;
+    const dirty = this.dirty!;
+    this.dirty = undefined;
+    this.rebuild(dirty);
   }
 
   /**
@@ -240,12 +238,15 @@ export class RoutingTable {
    * @throws TableFull before anything is changed
    */
   set(address: number, length: number, set: RouteSet | undefined): void {
-    this.change(() => {
+    this.begin();
+    try {
       this.widest = Math.max(this.widest, set?.words.length ?? 0);
       if (length === 0) this.setDefault(set);
       else if (length <= 16) this.setShort(address, length, set);
       else this.setLong(address, length, set);
-    });
+    } finally {
+      this.end();
+    }
   }
 
   /** All prefixes in the kernel's order: by address, the longest of one address first. */
