@@ -192,7 +192,7 @@ function walking(rules: number): Case {
     interfaces: new Interfaces(),
     table,
     nat: new Nat(table),
-    log: { log: nothing },
+    log: { log: nothing, nflog: nothing, trace: nothing, traceReturn: nothing },
     answers: { reject: nothing },
     routes: { masqueradeAddress: nothing, addressType: nothing, pathMtu: nothing },
     hz: 250,

@@ -35,6 +35,8 @@ static const struct {
     {"tunStates", tun_states},
     {"tunLeave", tun_leave},
     {"tunStats", tun_stats},
+    {"ulogOpen", ulog_open},
+    {"ulogSend", ulog_send},
     {"ifName", if_name},
     {"checksumFinish", checksum_finish_bytes},
 };

@@ -17,7 +17,7 @@ export interface Reached {
 }
 
 /** Matches everything and looks at nothing. */
-const unconditional = (rule: RuleSpec): boolean =>
+export const unconditional = (rule: RuleSpec): boolean =>
   rule.matches.length === 0 &&
   rule.src.addr === 0 &&
   rule.src.mask === 0 &&

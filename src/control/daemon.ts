@@ -2,6 +2,7 @@
  * The running whole: the attachment to the network, workers, ruleset, control socket. Made by
  * `start`, which undoes everything when a step fails; ended by `stop`.
  */
+import { LogKind } from '../dataplane/shared.js';
 import type { Attachment } from './attachment.js';
 import { runIptables } from './commands/run.js';
 import type { Program } from './commands/session.js';
@@ -9,7 +10,8 @@ import { runConntrack } from './conntrack.js';
 import { runningRouter } from './divert.js';
 import { examineHost, examineOwnHost, type Finding, kernelHz } from './host.js';
 import { Keeper } from './keeper.js';
-import { formatLogRecord, openLog } from './log.js';
+import { type FindInterface, formatLogRecord, kindOf, openLog } from './log.js';
+import { NflogSender } from './nflog.js';
 import type { Ruleset } from './model.js';
 import { QueueAttachment } from './nfqueue.js';
 import { Router } from './router.js';
@@ -63,6 +65,8 @@ export class Daemon {
     let router: Router | undefined;
     try {
       const log = openLog(settings.log);
+      const link: FindInterface = (ifindex) => attachment.link(ifindex);
+      const nflog = new NflogSender(link);
       router = await Router.start(
         {
           workers,
@@ -71,7 +75,10 @@ export class Daemon {
           strictReversePath: attachment.strictReversePath(),
           helpers: settings.helpers,
           hz,
-          onLog: (record) => log(formatLogRecord(record, (ifindex) => attachment.link(ifindex))),
+          onLog: (record) => {
+            if (kindOf(record) === LogKind.NFLOG) nflog.send(record);
+            else log(formatLogRecord(record, link, (counter) => keeper.traced(counter)));
+          },
           onTrouble: say,
         },
         keeper.program,

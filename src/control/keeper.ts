@@ -8,10 +8,12 @@ import { fileURLToPath } from 'node:url';
 import type { Piscina } from 'piscina';
 import { type Backend, CommitError } from './commands/backend.js';
 import { type Compiled, CompileError, Compiler } from './compile/index.js';
+import type { FindRule, TracedRule } from './log.js';
 import { type Counters, type Ruleset, ZERO } from './model.js';
 import type { Built } from './compile/tree/build.js';
 import type { Router } from './router.js';
 import { looseAddress } from './text/address.js';
+import { ruleFinder } from './trace.js';
 
 /** A chain's tree is grown anew when more rules lie beside it. */
 const SLACK = 32;
@@ -26,6 +28,7 @@ export class Keeper implements Backend {
   private growing = false;
   private closed = false;
   private compiled: Compiled;
+  private finder: { ruleset: Ruleset; find: FindRule } | undefined;
   readonly compiler: Compiler;
 
   /**
@@ -162,6 +165,15 @@ export class Keeper implements Backend {
     const slot = this.compiler.slots.of(id);
     if (slot === undefined || this.router === undefined) return ZERO;
     return { packets: BigInt(this.router.packets(slot)), bytes: BigInt(this.router.bytes(slot)) };
+  }
+
+  /** A rule or policy in force by its counter slot, for traces. */
+  traced(counter: number): TracedRule | undefined {
+    if (this.finder?.ruleset !== this.current) {
+      const find = ruleFinder(this.current, (id) => this.compiler.slots.of(id));
+      this.finder = { ruleset: this.current, find };
+    }
+    return this.finder.find(counter);
   }
 
   host(name: string): Promise<readonly number[]> {

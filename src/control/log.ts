@@ -7,7 +7,8 @@
  */
 import { openSync, writeSync } from 'node:fs';
 import { Proto, TcpFlag } from '../dataplane/names.js';
-import { LogRecord } from '../dataplane/shared.js';
+import { LogOption } from '../dataplane/program/log.js';
+import { LogKind, LogRecord } from '../dataplane/shared.js';
 import { u16, u32, u8 } from '../dataplane/wire/bytes.js';
 
 /** What the line says of an interface. */
@@ -18,14 +19,27 @@ export interface LogInterface {
 }
 export type FindInterface = (ifindex: number) => LogInterface | undefined;
 
-/** --log-tcp-sequence, … (include/uapi/linux/netfilter/xt_LOG.h, the same bits as NF_LOG_*). */
-const enum LogOption {
-  TCP_SEQUENCE = 0x01,
-  TCP_OPTIONS = 0x02,
-  IP_OPTIONS = 0x04,
-  UID = 0x08,
-  MAC_DECODE = 0x20,
+/** A rule or policy that a traced packet met. */
+export interface TracedRule {
+  table: string;
+  chain: string;
+  builtIn: boolean;
+  /** From 1; a policy is the one behind the last rule. */
+  rule: number;
+  /** It decides about every packet that comes to it: a policy, or a verdict without matches. */
+  ends: boolean;
 }
+/** By counter slot; undefined if it has gone. */
+export type FindRule = (counter: number) => TracedRule | undefined;
+
+/** The level that TRACE's lines have (net/ipv4/netfilter/ip_tables.c, trace_loginfo). */
+const TRACE_LEVEL = 4;
+
+/** Words of a record by name. */
+export const wordsOf = (record: Uint8Array): ((index: LogRecord) => number) => {
+  const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
+  return (index) => view.getInt32(index * 4, true);
+};
 
 const ETH_HEADER = 14;
 const ETH_ADDRESS = 6;
@@ -37,13 +51,19 @@ const ICMP_HEADER = 8;
 const AH_HEADER = 12;
 const ESP_HEADER = 8;
 
-/** The line of one record, without the line feed; each character is one byte (Latin-1), whatever the prefix holds. */
-export function formatLogRecord(record: Uint8Array, find: FindInterface): string {
-  const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
-  const word = (index: LogRecord): number => view.getInt32(index * 4, true);
-  const prefixStart = LogRecord.WORDS * 4;
-  const packetStart = prefixStart + word(LogRecord.PREFIX_LENGTH);
-  const prefix = Buffer.from(record.buffer, record.byteOffset + prefixStart, packetStart - prefixStart);
+export const kindOf = (record: Uint8Array): LogKind => wordsOf(record)(LogRecord.KIND);
+
+/** The prefix of LOG or NFLOG as bytes in a string. */
+export const prefixOf = (record: Uint8Array, word: (index: LogRecord) => number): string =>
+  Buffer.from(record.buffer, record.byteOffset + LogRecord.WORDS * 4, word(LogRecord.PREFIX_LENGTH)).toString('latin1');
+
+/**
+ * The line of one record, without the line feed; each character is one byte (Latin-1), whatever the prefix holds. `rules`
+ * names the rules of traces.
+ */
+export function formatLogRecord(record: Uint8Array, find: FindInterface, rules: FindRule): string {
+  const word = wordsOf(record);
+  const packetStart = LogRecord.WORDS * 4 + word(LogRecord.PREFIX_LENGTH);
 
   const options = word(LogRecord.OPTIONS);
   const indev = word(LogRecord.INDEV);
@@ -51,7 +71,7 @@ export function formatLogRecord(record: Uint8Array, find: FindInterface): string
   const physindev = word(LogRecord.PHYSINDEV);
   const name = (ifindex: number): string => (ifindex === 0 ? '' : (find(ifindex)?.name ?? `if${ifindex}`));
 
-  let line = `<${word(LogRecord.LEVEL)}>${prefix.toString('latin1')}IN=${name(indev)} OUT=${name(outdev)} `;
+  let line = `${beginning(record, word, rules)}IN=${name(indev)} OUT=${name(outdev)} `;
   if (physindev !== 0 && physindev !== indev) line += `PHYSIN=${name(physindev)} `;
   if (indev !== 0) {
     const source = new Uint8Array(8);
@@ -65,6 +85,28 @@ export function formatLogRecord(record: Uint8Array, find: FindInterface): string
   const mark = word(LogRecord.MARK) >>> 0;
   if (mark !== 0) line += `MARK=0x${mark.toString(16)} `;
   return line;
+}
+
+function beginning(record: Uint8Array, word: (index: LogRecord) => number, rules: FindRule): string {
+  const kind: LogKind = kindOf(record);
+  const number = word(LogRecord.NUMBER);
+  switch (kind) {
+    case LogKind.LOG:
+      return `<${number}>${prefixOf(record, word)}`;
+    case LogKind.NFLOG:
+      return `NFLOG ${number}: ${prefixOf(record, word)} `;
+    case LogKind.TRACE:
+    case LogKind.TRACE_RETURN:
+      return `<${TRACE_LEVEL}>TRACE: ${traced(rules(number), kind === LogKind.TRACE_RETURN)} `;
+  }
+}
+
+/** get_chainname_rulenum(): an unconditional verdict counts as the chain's end wherever it stands. */
+function traced(met: TracedRule | undefined, atEnd: boolean): string {
+  if (met === undefined) return 'a rule that went since:rule:0';
+  const { table, chain, rule, ends, builtIn } = met;
+  const end = builtIn ? 'policy' : 'return';
+  return `${table}:${chain}:${atEnd || ends ? end : 'rule'}:${atEnd ? rule + 1 : rule}`;
 }
 
 /** dump_mac_header(): empty for a link without addresses; an Ethernet header is rebuilt, destination first. */

@@ -22,12 +22,13 @@ import { CompileError, Compiler } from './compile/index.js';
 import { type Config, ConfigError, loadConfig, reason } from './config.js';
 import { runConntrack } from './conntrack.js';
 import { hostAddresses, hostNameOf } from './keeper.js';
-import { formatLogRecord } from './log.js';
+import { type FindRule, formatLogRecord } from './log.js';
 import { type Chain, EMPTY_RULESET, type Ruleset, type TableModel } from './model.js';
 import { packetText } from './packettext.js';
 import { fibOf } from './routing.js';
 import { linksOf } from './topology.js';
 import { ruleText } from './text/write.js';
+import { ruleFinder } from './trace.js';
 
 export interface ReplayOptions {
   rules?: string;
@@ -139,6 +140,7 @@ class Replay {
   private readonly device: CaptureDevice;
   private readonly simulation: Simulation;
   private readonly compiler = new Compiler(1000);
+  private readonly findRule: FindRule;
   private readonly counters: Float64Array;
   private readonly deciders: { decider: Decider; slot: number; packets: number; drops: number }[] = [];
   private readonly log: Report['log'] = [];
@@ -155,6 +157,7 @@ class Replay {
     const compiled = this.compiler.compile(rules.ruleset);
     const program = this.compiler.growTrees() ? this.compiler.compile(rules.ruleset) : compiled;
     this.counters = new Float64Array(program.counters * 2);
+    this.findRule = ruleFinder(rules.ruleset, (id) => this.compiler.slots.of(id));
     this.collectDeciders(rules.ruleset);
     const inputs = this.inputs(config);
     this.openOutputs(inputs);
@@ -310,7 +313,8 @@ class Replay {
   }
 
   private logLine(record: Uint8Array): string {
-    const line = formatLogRecord(record, (ifindex) => this.links.find(({ index }) => index === ifindex));
+    const link = (ifindex: number): Link | undefined => this.links.find(({ index }) => index === ifindex);
+    const line = formatLogRecord(record, link, this.findRule);
     return Buffer.from(line, 'latin1').toString();
   }
 

@@ -96,6 +96,8 @@ export class Packet {
   changed = 0;
   /** Set by a match that finds the packet impossible (`hotdrop` in the kernel): the table's verdict is DROP. */
   hotdrop = 0;
+  /** 1: TRACE has it told which rules it matches. */
+  trace = 0;
 
   /**
    * Forgets what an earlier packet left; then the IP and transport headers of bytes[start, limit) are parsed. `cut` (not
@@ -113,6 +115,7 @@ export class Packet {
     this.ctEvents = 0;
     this.changed = 0;
     this.hotdrop = 0;
+    this.trace = 0;
     if (limit - start < 20) return ParseError.TOO_SHORT;
     const first = u8(bytes, start);
     if (first >> 4 !== 4) return ParseError.NOT_IPV4;

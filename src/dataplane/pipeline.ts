@@ -611,7 +611,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (chain === 0) return Verdict.ACCEPT;
     // Most tables are empty at most hooks.
     return program[chain + Chain.RULES] === 0
-      ? policy(this.context.counters, program, chain, p)
+      ? policy(this.context, program, chain, p)
       : run(this.context, program, chain, p);
   }
 

@@ -199,35 +199,58 @@ export class Ring {
     const at = (i: number): number => this.bytes[i & (this.capacity - 1)]!;
     while (tail !== head) {
       const length = at(tail) | (at(tail + 1) << 8) | (at(tail + 2) << 16) | (at(tail + 3) << 24);
-      records.push(Uint8Array.from({ length }, (_, i) => at(tail + 4 + i)));
+      records.push(this.copy(tail + 4, length));
       tail = (tail + 4 + ((length + 3) & ~3)) | 0;
     }
     Atomics.store(this.words, Ring.TAIL, tail);
     return records;
   }
+
+  private copy(from: number, length: number): Uint8Array {
+    const record = new Uint8Array(length);
+    const start = from & (this.capacity - 1);
+    const first = Math.min(length, this.capacity - start);
+    record.set(this.bytes.subarray(start, start + first));
+    record.set(this.bytes.subarray(0, length - first), first);
+    return record;
+  }
+}
+
+/** Why a packet is told of. */
+export const enum LogKind {
+  /** -j LOG */
+  LOG = 0,
+  /** -j NFLOG */
+  NFLOG = 1,
+  /** -j TRACE: it matched a rule, or met a policy. */
+  TRACE = 2,
+  /** -j TRACE: it came to the end of a user's chain whose last rule is the one named. */
+  TRACE_RETURN = 3,
 }
 
 /**
- * A LOG record in the ring: words, then the packet's first bytes. `prefix` is in the program's own words, so a record
- * needs no program to be read.
+ * A record in the ring: words, then the prefix's bytes, then the packet's first ones. A record needs no program to be
+ * read; a trace's rule is known by its counter slot.
  */
 export const enum LogRecord {
-  LEVEL = 0,
+  KIND = 0,
+  /** LOG's level, NFLOG's group, a trace's counter slot. */
+  NUMBER = 1,
   /** LOG's --log-tcp-sequence … bits (XT_LOG_*). */
-  OPTIONS = 1,
-  HOOK = 2,
-  INDEV = 3,
-  OUTDEV = 4,
-  MARK = 5,
-  PHYSINDEV = 6,
+  OPTIONS = 2,
+  HOOK = 3,
+  INDEV = 4,
+  OUTDEV = 5,
+  MARK = 6,
+  PHYSINDEV = 7,
   /** −1 = unknown. */
-  UID = 7,
-  GID = 8,
-  MAC_LENGTH = 9,
-  MAC_HIGH = 10,
-  MAC_LOW = 11,
-  PREFIX_LENGTH = 12,
-  WORDS = 13,
+  UID = 8,
+  GID = 9,
+  MAC_LENGTH = 10,
+  MAC_HIGH = 11,
+  MAC_LOW = 12,
+  PREFIX_LENGTH = 13,
+  WORDS = 14,
 }
 /** Bytes of the packet that a LOG record keeps: the longest IP header, the longest TCP header, an ICMP error's quote. */
 export const LOG_SNAP = 192;

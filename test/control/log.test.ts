@@ -31,7 +31,7 @@ function record(fields: Fields, packet: number[]): Uint8Array {
   const prefix = Buffer.from(fields.prefix ?? '', 'latin1');
   const mac = Uint8Array.from([...(fields.mac ?? []), 0, 0, 0, 0, 0, 0, 0, 0]);
   const words = new Int32Array(LogRecord.WORDS);
-  words[LogRecord.LEVEL] = fields.level ?? 4;
+  words[LogRecord.NUMBER] = fields.level ?? 4;
   words[LogRecord.OPTIONS] = fields.options ?? 0;
   words[LogRecord.INDEV] = fields.indev ?? 0;
   words[LogRecord.OUTDEV] = fields.outdev ?? 0;
@@ -49,7 +49,11 @@ function record(fields: Fields, packet: number[]): Uint8Array {
 const line = (fields: Fields, packet: number[]): string => {
   // A record may begin anywhere in memory.
   const odd = Buffer.concat([Buffer.from([0]), record(fields, packet)]).subarray(1);
-  return formatLogRecord(odd, (ifindex) => INTERFACES.get(ifindex));
+  return formatLogRecord(
+    odd,
+    (ifindex) => INTERFACES.get(ifindex),
+    () => undefined,
+  );
 };
 
 const u16 = (value: number): number[] => [value >> 8, value & 255];

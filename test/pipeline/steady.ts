@@ -40,7 +40,7 @@ const pipeline = new Pipeline({
   device,
   stats,
   errorLimit: new ErrorLimit(),
-  log: { log: () => undefined },
+  log: { log: () => undefined, nflog: () => undefined, trace: () => undefined, traceReturn: () => undefined },
   hz: 1000,
   worker: 0,
 });

@@ -2,7 +2,9 @@
 import { runIptables } from '../../src/control/commands/run.js';
 import { MemoryBackend } from '../../src/control/commands/backend.js';
 import { Compiler } from '../../src/control/compile/index.js';
+import { formatLogRecord } from '../../src/control/log.js';
 import type { Ruleset } from '../../src/control/model.js';
+import { ruleFinder } from '../../src/control/trace.js';
 import { type Outcome, Simulation, type SimulationOptions } from '../../src/dataplane/simulate.js';
 import type { Publication } from '../../src/dataplane/shared.js';
 import type { Link } from '../../src/dataplane/interfaces.js';
@@ -92,6 +94,13 @@ export class World {
   countedText(table: string, chain: string, number: number): string {
     const at = this.counterAt(table, chain, number);
     return `${this.counters[at]!}:${this.counters[at + 1]!}`;
+  }
+
+  /** LOG's and TRACE's lines of an outcome. */
+  lines({ logs }: Outcome): string[] {
+    const find = ruleFinder(this.backend.ruleset(), (id) => this.compiler.slots.of(id));
+    const link = (ifindex: number): Link | undefined => LINKS.find(({ index }) => index === ifindex);
+    return logs.map((record) => formatLogRecord(record, link, find));
   }
 
   private counterAt(table: string, chain: string, number: number): number {

@@ -198,7 +198,13 @@ export class World {
       interfaces: this.interfaces,
       table: this.table,
       nat: new Nat(this.table),
-      log: { log: (_p, _context, program, at) => void this.logged.push(unpackText(program, at + 3, program[at + 2]!)) },
+      log: {
+        log: (_p, _context, program, at) => void this.logged.push(unpackText(program, at + 3, program[at + 2]!)),
+        nflog: (_p, _context, program, at) =>
+          void this.logged.push(`nflog ${program[at]} ${unpackText(program, at + 3, program[at + 2]!)}`),
+        trace: (_p, _context, counter) => void this.logged.push(`trace ${counter}`),
+        traceReturn: (_p, _context, _program, chain) => void this.logged.push(`trace end of ${chain}`),
+      },
       answers: { reject: (_p, _context, kind) => void this.rejected.push(kind) },
       routes: {
         masqueradeAddress: () => ip('128.61.70.47'),

@@ -1,4 +1,6 @@
 /** -j NFLOG: the packet to a netlink group. (libxt_NFLOG.c, xt_NFLOG.c) */
+import { encodeNFLOG } from '../../dataplane/program/nflog.js';
+import { TargetOp } from '../../dataplane/program/ops.js';
 import { formatString, string, uint16, uint32 } from './args.js';
 import { problem } from '../text/problem.js';
 import { defineTarget, option } from './record.js';
@@ -73,5 +75,6 @@ export const NFLOG = defineTarget<NflogData>({
  --nflog-threshold NUM		Message threshold of in-kernel queue
  --nflog-prefix STRING		Prefix string for log messages
 `,
-  cannot: () => 'only the kernel can send to a netlink log group; LOG writes to the log here',
+  compile: ({ group, sized, length, prefix }, emit) =>
+    emit.target(TargetOp.NFLOG, encodeNFLOG(group, sized ? length : -1, prefix)),
 });

@@ -1,4 +1,5 @@
-/** -j TRACE: the kernel reports every rule that the packet meets. (libxt_TRACE.c, xt_TRACE.c) */
+/** -j TRACE: every rule that the packet meets is written to the log. (libxt_TRACE.c, xt_TRACE.c) */
+import { TargetOp } from '../../dataplane/program/ops.js';
 import { defineTarget } from './record.js';
 
 export const TRACE = defineTarget<Record<never, never>>({
@@ -6,5 +7,5 @@ export const TRACE = defineTarget<Record<never, never>>({
   tables: ['raw'],
   init: () => ({}),
   options: [],
-  cannot: () => 'it would report the rules that the kernel runs, and the rules are here',
+  compile: (_data, emit) => emit.target(TargetOp.TRACE, []),
 });

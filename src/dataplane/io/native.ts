@@ -20,6 +20,7 @@ export type RtnetlinkHandle = Handle<'rtnetlink'>;
 export type MonitorHandle = Handle<'monitor'>;
 export type TunHandle = Handle<'tun'>;
 export type TunPortsHandle = Handle<'tun-ports'>;
+export type UlogHandle = Handle<'ulog'>;
 
 /** What the addon throws. */
 export interface NativeError extends Error {
@@ -106,6 +107,11 @@ export interface Native {
   tunLeave(handle: TunPortsHandle, ifindex: number): void;
   /** Totals in the order of tun.c's STAT_*. */
   tunStats(handle: TunPortsHandle, out: Float64Array): void;
+
+  /** @throws with errno */
+  ulogOpen(): UlogHandle;
+  /** Sends a netlink message to the socket with this address, an unsigned number; 0 or a positive errno. */
+  ulogSend(handle: UlogHandle, portid: number, message: Uint8Array): number;
 
   /** Name of an interface in this thread's namespace, '' when there is none. */
   ifName(ifindex: number): string;

@@ -21,6 +21,7 @@ import { DNAT, MASQUERADE, NETMAP, REDIRECT, SNAT } from './nat.js';
 import { NFQUEUE } from './nfqueue.js';
 import { argument, type Op } from './op.js';
 import { MatchOp, TargetOp } from './ops.js';
+import { NFLOG } from './nflog.js';
 import { owner } from './owner.js';
 import { RATEEST, rateest } from './rateest.js';
 import { recent } from './recent.js';
@@ -33,6 +34,7 @@ import { TCPMSS, tcpmss } from './tcpmss.js';
 import { TCPOPTSTRIP } from './tcpoptstrip.js';
 import { time } from './time.js';
 import { TOS, tos } from './tos.js';
+import { TRACE } from './trace.js';
 import { TTL, ttl } from './ttl.js';
 import { u32 } from './u32.js';
 import { udp } from './udp.js';
@@ -101,5 +103,7 @@ export const TARGETS: ReadonlyMap<number, Op> = new Map<number, Op>([
   [TargetOp.CT, CT],
   [TargetOp.CHECKSUM, CHECKSUM],
   [TargetOp.HMARK, HMARK],
+  [TargetOp.NFLOG, NFLOG],
+  [TargetOp.TRACE, TRACE],
   [TargetOp.RATEEST, RATEEST],
 ]);

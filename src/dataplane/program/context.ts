@@ -13,9 +13,14 @@ import { Header } from './format.js';
 import { creditsPerJiffy } from './limit.js';
 import { KEYS, MAX_TREES } from './tree.js';
 
-/** Where LOG records go. `at` is the offset of the target's arguments in `program`; see log.ts. */
+/** Where records of packets go. `at` is the offset of a target's arguments in `program`; see log.ts and nflog.ts. */
 export interface LogSink {
   log(p: Packet, context: Context, program: Int32Array, at: number): void;
+  nflog(p: Packet, context: Context, program: Int32Array, at: number): void;
+  /** A traced packet matched the rule, or met the policy, with this counter slot. */
+  trace(p: Packet, context: Context, counter: number): void;
+  /** A traced packet came to the end of the user's chain at offset `chain`. */
+  traceReturn(p: Packet, context: Context, program: Int32Array, chain: number): void;
 }
 
 /** Builds and sends REJECT's answers, or decides that none is due (dataplane/answer). */

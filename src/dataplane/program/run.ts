@@ -42,10 +42,14 @@ import { applyTCPMSS, matchTcpmss } from './tcpmss.js';
 import { applyTCPOPTSTRIP } from './tcpoptstrip.js';
 import { matchTime } from './time.js';
 import { applyTOS, matchTos } from './tos.js';
+import { applyTRACE } from './trace.js';
 import { applyTTL, matchTtl } from './ttl.js';
 import { matchU32 } from './u32.js';
 import { beginRules, nextRule, ordinary } from './tree.js';
 import { matchUdp } from './udp.js';
+
+/** Past every chain's end: left by RETURN, not by its last rule. */
+const RETURNED = 0x7fff_ffff;
 
 /** `chain` is the offset of a built-in chain (format.ts `entry`). For Verdict.QUEUE see Context.queueNumber. */
 export function run(context: Context, program: Int32Array, chain: number, p: Packet): Verdict {
@@ -78,7 +82,8 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
       if (beside < next && program[beside]! < at) at = program[beside]!;
     }
     if (at >= end) {
-      if (top === bottom) return policy(counters, program, chain, p);
+      if (p.trace !== 0 && at === end && here !== chain) context.log.traceReturn(p, context, program, here);
+      if (top === bottom) return policy(context, program, chain, p);
       top -= 2;
       at = stack[top]!;
       here = stack[top + 1]!;
@@ -128,6 +133,7 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
     const counter = program[at + Rule.COUNTER]! << 1;
     counters[counter]! += 1;
     counters[counter + 1]! += p.length;
+    if (p.trace !== 0) context.log.trace(p, context, counter >> 1);
     switch (program[target + Op.OP]!) {
       case TargetOp.NONE:
         at = next;
@@ -137,7 +143,7 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
       case TargetOp.DROP:
         return Verdict.DROP;
       case TargetOp.RETURN:
-        at = end;
+        at = RETURNED;
         break;
       case TargetOp.JUMP:
         stack[top] = next;
@@ -167,10 +173,12 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
 }
 
 /** The end of a built-in chain: its policy decides and is counted. */
-export function policy(counters: Float64Array, program: Int32Array, chain: number, p: Packet): Verdict {
+export function policy(context: Context, program: Int32Array, chain: number, p: Packet): Verdict {
+  const counters = context.counters;
   const counter = program[chain + Chain.POLICY_COUNTER]! << 1;
   counters[counter]! += 1;
   counters[counter + 1]! += p.length;
+  if (p.trace !== 0) context.log.trace(p, context, counter >> 1);
   return program[chain + Chain.POLICY]!;
 }
 
@@ -240,6 +248,11 @@ function apply(context: Context, program: Int32Array, target: number, p: Packet)
     case TargetOp.LOG:
       context.log.log(p, context, program, at);
       return CONTINUE;
+    case TargetOp.NFLOG:
+      context.log.nflog(p, context, program, at);
+      return CONTINUE;
+    case TargetOp.TRACE:
+      return applyTRACE(p);
     case TargetOp.REJECT:
       context.answers.reject(p, context, program[at]!);
       return Verdict.DROP;

@@ -1,0 +1,173 @@
+/**
+ * NFLOG's messages to whoever listens to a group: ulogd, `tcpdump -i nflog:GROUP`. The kernel's module sends its own to the
+ * netlink socket that asked for the group and lists these in /proc; hutter looks there and sends the same message to the same
+ * socket (net/netfilter/nfnetlink_log.c, __build_packet_message; include/uapi/linux/netfilter/nfnetlink_log.h). Without a listener nothing is
+ * sent, as in the kernel. Runs on the main thread.
+ *
+ * What a listener asked for is obeyed: packets whole, in part or not at all, sequence numbers. `--nflog-threshold` has nothing to
+ * gather: messages go out as they are made. The destination's hardware address is the interface's own, as in LOG's line.
+ */
+import { readFileSync } from 'node:fs';
+import { Hook } from '../dataplane/names.js';
+import { loadNative, type UlogHandle } from '../dataplane/io/native.js';
+import { LogRecord } from '../dataplane/shared.js';
+import { type FindInterface, prefixOf, wordsOf } from './log.js';
+
+const LISTENERS = '/proc/net/netfilter/nfnetlink_log';
+
+/** NFULA_* */
+const enum Attribute {
+  PACKET_HDR = 1,
+  MARK = 2,
+  TIMESTAMP = 3,
+  IFINDEX_INDEV = 4,
+  IFINDEX_OUTDEV = 5,
+  IFINDEX_PHYSINDEV = 6,
+  HWADDR = 8,
+  PAYLOAD = 9,
+  PREFIX = 10,
+  UID = 11,
+  GID = 14,
+  HWTYPE = 15,
+  HWHEADER = 16,
+  HWLEN = 17,
+}
+/** NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET */
+const MSG_PACKET = 4 << 8;
+const NLMSG_HEADER = 16;
+const NFGENMSG = 4;
+const ATTRIBUTE_HEADER = 4;
+const AF_INET = 2;
+const ARPHRD_ETHER = 1;
+const ETH_P_IP = 0x0800;
+const ETH_ADDRESS = 6;
+/** NFULNL_COPY_PACKET */
+const COPY_PACKET = 2;
+/** A netlink attribute's length is 16 bits. */
+const MOST_PAYLOAD = 0xffff - ATTRIBUTE_HEADER;
+
+/** A socket that asked for a group. */
+export interface Listener {
+  group: number;
+  /** Netlink address. */
+  portid: number;
+  copyMode: number;
+  copyRange: number;
+}
+
+/** The lines of /proc/net/netfilter/nfnetlink_log: group, portid, queued, copy mode, copy range, flush timeout, uses. */
+export const readListeners = (text: string): Listener[] =>
+  text
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .map(([group, portid, , copyMode, copyRange]) => ({
+      group: group!,
+      portid: portid!,
+      copyMode: copyMode!,
+      copyRange: copyRange!,
+    }));
+
+export class NflogSender {
+  private handle: UlogHandle | undefined;
+  private listeners: Listener[] = [];
+  private looked = false;
+
+  constructor(private readonly find: FindInterface) {}
+
+  /** Who listens now; records that come together need only one look. */
+  private look(): void {
+    this.looked = true;
+    queueMicrotask(() => (this.looked = false));
+    try {
+      this.listeners = readListeners(readFileSync(LISTENERS, 'latin1'));
+    } catch {
+      // The module comes with the first listener.
+      this.listeners = [];
+    }
+  }
+
+  /** Sends a record of LogKind.NFLOG; what a listener is too slow to take is lost, as in the kernel. */
+  send(record: Uint8Array): void {
+    if (!this.looked) this.look();
+    const group = wordsOf(record)(LogRecord.NUMBER);
+    const listener = this.listeners.find((each) => each.group === group);
+    if (listener === undefined) return;
+    const native = loadNative();
+    this.handle ??= native.ulogOpen();
+    native.ulogSend(this.handle, listener.portid, nflogMessage(record, listener, this.find, Date.now() * 1000));
+  }
+}
+
+/** NFULNL_MSG_PACKET as the listener asked for it; `timeUs`: when the packet came, microseconds since 1970. */
+export function nflogMessage(record: Uint8Array, listener: Listener, find: FindInterface, timeUs: number): Uint8Array {
+  const word = wordsOf(record);
+  const prefix = prefixOf(record, word);
+  const payload = record.subarray(LogRecord.WORDS * 4 + prefix.length);
+  const told = listener.copyMode === COPY_PACKET ? Math.min(payload.length, listener.copyRange, MOST_PAYLOAD) : 0;
+  const message = new Message();
+  const hook: Hook = word(LogRecord.HOOK);
+  const indev = word(LogRecord.INDEV);
+  const outdev = word(LogRecord.OUTDEV);
+  const physindev = word(LogRecord.PHYSINDEV);
+
+  message.attribute(Attribute.PACKET_HDR, [ETH_P_IP >> 8, ETH_P_IP & 255, hook, 0]);
+  message.attribute(Attribute.PREFIX, Buffer.from(prefix + '\0', 'latin1'));
+  if (indev !== 0) message.word(Attribute.IFINDEX_INDEV, indev);
+  if (physindev !== 0 && physindev !== indev) message.word(Attribute.IFINDEX_PHYSINDEV, physindev);
+  if (outdev !== 0) message.word(Attribute.IFINDEX_OUTDEV, outdev);
+  if (word(LogRecord.MARK) !== 0) message.word(Attribute.MARK, word(LogRecord.MARK));
+  if (indev !== 0 && word(LogRecord.MAC_LENGTH) === ETH_ADDRESS) {
+    const source = Buffer.alloc(8);
+    source.writeInt32BE(word(LogRecord.MAC_HIGH), 0);
+    source.writeInt32BE(word(LogRecord.MAC_LOW), 4);
+    const own = find(indev)?.mac ?? new Uint8Array(ETH_ADDRESS);
+    const header = [...own, ...source.subarray(0, ETH_ADDRESS), ETH_P_IP >> 8, ETH_P_IP & 255];
+    message.attribute(Attribute.HWADDR, [0, ETH_ADDRESS, 0, 0, ...source]);
+    message.attribute(Attribute.HWTYPE, [0, ARPHRD_ETHER]);
+    message.attribute(Attribute.HWLEN, [header.length >> 8, header.length & 255]);
+    message.attribute(Attribute.HWHEADER, header);
+  }
+  if (hook <= Hook.FORWARD) {
+    const time = Buffer.alloc(16);
+    time.writeBigUInt64BE(BigInt(Math.floor(timeUs / 1e6)), 0);
+    time.writeBigUInt64BE(BigInt(Math.floor(timeUs % 1e6)), 8);
+    message.attribute(Attribute.TIMESTAMP, time);
+  }
+  if (word(LogRecord.UID) !== -1) {
+    message.word(Attribute.UID, word(LogRecord.UID));
+    message.word(Attribute.GID, word(LogRecord.GID));
+  }
+  if (told > 0) message.attribute(Attribute.PAYLOAD, payload.subarray(0, told));
+  return message.finish(listener.group);
+}
+
+/** A netlink message that grows; attributes are padded to four bytes. */
+class Message {
+  private readonly parts: Uint8Array[] = [];
+  private length = NLMSG_HEADER + NFGENMSG;
+
+  attribute(type: Attribute, value: ArrayLike<number>): void {
+    const length = ATTRIBUTE_HEADER + value.length;
+    const part = Buffer.alloc((length + 3) & ~3);
+    part.writeUInt16LE(length, 0);
+    part.writeUInt16LE(type, 2);
+    part.set(value, ATTRIBUTE_HEADER);
+    this.parts.push(part);
+    this.length += part.length;
+  }
+
+  /** Big-endian, as all of this subsystem's numbers. */
+  word(type: Attribute, value: number): void {
+    this.attribute(type, [value >>> 24, value >>> 16, value >>> 8, value]);
+  }
+
+  finish(group: number): Uint8Array {
+    const header = Buffer.alloc(NLMSG_HEADER + NFGENMSG);
+    header.writeUInt32LE(this.length, 0);
+    header.writeUInt16LE(MSG_PACKET, 4);
+    header.writeUInt8(AF_INET, NLMSG_HEADER);
+    header.writeUInt16BE(group, NLMSG_HEADER + 2);
+    return Buffer.concat([header, ...this.parts]);
+  }
+}
