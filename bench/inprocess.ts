@@ -193,8 +193,8 @@ function walking(rules: number): Case {
     table,
     nat: new Nat(table),
     log: { log: nothing, nflog: nothing, trace: nothing, traceReturn: nothing },
-    answers: { reject: nothing },
-    routes: { masqueradeAddress: nothing, addressType: nothing, pathMtu: nothing },
+    answers: { reject: nothing, isListening: () => false },
+    routes: { masqueradeAddress: nothing, addressType: nothing, pathMtu: nothing, isWayBack: () => true },
     hz: 250,
     worker: 0,
   });

@@ -59,6 +59,8 @@ import { optionsProblem, SOURCE_ROUTE } from './wire/options.js';
 const RESET = -1;
 const OWN_RESET = -2;
 const REPLY = -3;
+/** Of 240.0.0.0/4, to which no route but the default one leads. */
+const NOBODY = 0xf0000001 | 0;
 /** All hosts of this subnet, the only group the router is in. */
 const ALL_HOSTS = 0xe0000001 | 0;
 const NET_UNREACHABLE = 0;
@@ -681,6 +683,20 @@ export class Pipeline implements Answers, AddressQuestions {
     return backMtu < mtu ? backMtu : mtu;
   }
 
+  isWayBack(p: Packet, mark: number, loose: boolean, acceptLocal: boolean): boolean {
+    // Rules look the source up in the tables as it is; a route is not made to a group or to everybody, nor to 0.0.0.0/8,
+    // which has none of its own but the default one's.
+    const many = p.src >>> 28 === 0xe || p.src === -1;
+    const dst = p.src >>> 24 === 0 ? NOBODY : p.src;
+    const { words } = this.routes;
+    const route = this.routes.output(dst, this.interfaces.isOwn(p.dst) ? p.dst : 0, 0, mark, p.tos, 0, 0);
+    if (words[route + RouteField.ERRNO] !== 0) return false;
+    const type: RouteType = words[route + RouteField.TYPE]!;
+    if (type === RouteType.LOCAL) return acceptLocal && (loose || this.interfaces.has(p.indev, p.src));
+    if (type !== RouteType.UNICAST && !many) return false;
+    return loose || words[route + RouteField.OIF] === p.indev;
+  }
+
   /** MASQUERADE's source: inet_select_addr() of the way out, towards the next hop. */
   masqueradeAddress(p: Packet): number {
     let nextHop = this.nextHop;
@@ -707,6 +723,10 @@ export class Pipeline implements Answers, AddressQuestions {
     }
     if (type !== RouteType.BROADCAST && type !== RouteType.ANYCAST) return RouteType.UNICAST;
     return ifindex === 0 || words[route + RouteField.OIF] === ifindex ? type : RouteType.UNICAST;
+  }
+
+  isListening(queue: number): boolean {
+    return this.device.isListening?.(queue) ?? false;
   }
 
   /** REJECT: builds the answer, runs it through OUTPUT and POSTROUTING with the connection attached, and sends it. */

@@ -17,7 +17,7 @@ import { Interfaces } from '../../src/dataplane/interfaces.js';
 import { HOOK_NAMES, TABLE_NAMES, Proto, type Hook, type HookName, type TableName } from '../../src/dataplane/names.js';
 import { Nat } from '../../src/dataplane/nat/bind.js';
 import { Packet, ParseError } from '../../src/dataplane/packet.js';
-import { Context } from '../../src/dataplane/program/context.js';
+import { Context, type Routes } from '../../src/dataplane/program/context.js';
 import { entry } from '../../src/dataplane/program/format.js';
 import { unpackText } from '../../src/dataplane/program/op.js';
 import { run } from '../../src/dataplane/program/run.js';
@@ -179,6 +179,10 @@ export class World {
   counters = new Float64Array(0);
   /** For TCPMSS. */
   pathMtu = 1500;
+  /** The kernel's queues that somebody listens to. */
+  readonly listening = new Set<number>();
+  /** For rpfilter. */
+  wayBack: Routes['isWayBack'] = () => true;
   /** RTN_* by address, for addrtype. */
   readonly types = new Map<number, number>();
 
@@ -205,11 +209,15 @@ export class World {
         trace: (_p, _context, counter) => void this.logged.push(`trace ${counter}`),
         traceReturn: (_p, _context, _program, chain) => void this.logged.push(`trace end of ${chain}`),
       },
-      answers: { reject: (_p, _context, kind) => void this.rejected.push(kind) },
+      answers: {
+        reject: (_p, _context, kind) => void this.rejected.push(kind),
+        isListening: (queue) => this.listening.has(queue),
+      },
       routes: {
         masqueradeAddress: () => ip('128.61.70.47'),
         addressType: (address) => this.types.get(address) ?? 1,
         pathMtu: () => this.pathMtu,
+        isWayBack: (p, mark, loose, acceptLocal) => this.wayBack(p, mark, loose, acceptLocal),
       },
       hz,
       worker: 0,

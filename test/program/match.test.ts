@@ -225,6 +225,23 @@ t.test('conntrack: seconds left', (t) => {
   t.end();
 });
 
+t.test('conntrack: an unconfirmed connection’s timeout is taken for a moment in time', (t) => {
+  const ask = (uptimeMs: number): number => {
+    const w = new World();
+    w.at(uptimeMs);
+    w.load('*filter\n:INPUT DROP\n-A INPUT -m conntrack --ctexpire 1: -j ACCEPT');
+    const p = packet();
+    p.ct = w.table.create(p.src, p.dst, 0x10001, Proto.UDP, 0, 0);
+    w.table.refresh(p.ct, 30_000);
+    p.ctState = CtState.NEW;
+    return w.run(p);
+  };
+  t.equal(ask(329_000), 1, 'jiffies begin 300 s before 0, and 30 s later it is over');
+  t.equal(ask(329_001), 0);
+  t.equal(ask(2_000_000_000), 0, 'three weeks later');
+  t.end();
+});
+
 t.test('connlimit: connections of a host or network, this one included', (t) => {
   const w = new World();
   w.load('*filter\n:INPUT DROP\n-A INPUT -p tcp -m connlimit --connlimit-upto 2 --connlimit-mask 24 -j ACCEPT');

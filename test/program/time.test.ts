@@ -59,6 +59,78 @@ t.test('limit: the clock may wrap', (t) => {
   t.end();
 });
 
+for (const hz of [100, 250, 1000])
+  t.test(`hashlimit: a bucket for each host, a packet a minute behind a burst of 2, at ${hz} ticks a second`, (t) => {
+    const w = new World(hz).load(
+      `*filter\n:INPUT DROP\n-A INPUT -m hashlimit --hashlimit-upto 1/minute --hashlimit-burst 2 ` +
+        `--hashlimit-mode srcip --hashlimit-htable-expire 3600000 --hashlimit-name a -j ACCEPT`,
+    );
+    const ask = (src: string): boolean => w.run(packet({ src })) === 1;
+    t.same([ask('10.0.0.1'), ask('10.0.0.1'), ask('10.0.0.1')], [true, true, false]);
+    t.same([ask('10.0.0.2'), ask('10.0.0.2'), ask('10.0.0.2')], [true, true, false], 'its own');
+    const tick = 1000 / hz;
+    w.wait(60_000 - tick);
+    t.equal(ask('10.0.0.1'), false, 'the last tick without credit');
+    w.wait(tick);
+    t.same([ask('10.0.0.1'), ask('10.0.0.1')], [true, false], 'the first with it');
+    w.wait(600_000);
+    t.same([ask('10.0.0.1'), ask('10.0.0.1'), ask('10.0.0.1')], [true, true, false], 'no more than the burst');
+    t.end();
+  });
+
+t.test('hashlimit: bytes, and what has outlived its time', (t) => {
+  const w = new World(250).load(
+    '*filter\n:INPUT DROP\n-A INPUT -m hashlimit --hashlimit-upto 1kb/s --hashlimit-mode srcip ' +
+      '--hashlimit-htable-expire 5000 --hashlimit-htable-gcinterval 2000 --hashlimit-name a -j ACCEPT',
+  );
+  const passed = (): number => Array.from({ length: 40 }, () => w.run(packet())).reduce((sum, one) => sum + one, 0);
+  // 1,024 bytes in units of 16: 64, and a packet of 40 bytes costs three.
+  t.equal(passed(), 21);
+  w.wait(500);
+  t.equal(passed(), 11);
+  w.wait(5999);
+  t.equal(passed(), 21);
+  t.end();
+});
+
+t.test('hashlimit: an entry goes when the collector looks behind its time, and its bucket is full again', (t) => {
+  const w = new World(250).load(
+    '*filter\n:INPUT DROP\n-A INPUT -m hashlimit --hashlimit-upto 1/hour --hashlimit-burst 2 --hashlimit-mode srcip ' +
+      '--hashlimit-htable-expire 5000 --hashlimit-htable-gcinterval 2000 --hashlimit-name a -j ACCEPT',
+  );
+  const ask = (): boolean => w.run(packet()) === 1;
+  t.same([ask(), ask(), ask()], [true, true, false]);
+  w.wait(5996);
+  t.equal(ask(), false, 'over, and the collector looks every two seconds');
+  w.wait(6004);
+  t.same([ask(), ask()], [true, true]);
+  t.end();
+});
+
+t.test('hashlimit: a table of so many entries drops what would need another, until some have gone', (t) => {
+  const w = new World(250).load(
+    '*filter\n:INPUT ACCEPT\n-A INPUT -m hashlimit --hashlimit-above 1/hour --hashlimit-burst 1 --hashlimit-mode srcip ' +
+      '--hashlimit-htable-size 16 --hashlimit-htable-max 20 --hashlimit-htable-expire 1000 --hashlimit-name a -j DROP',
+  );
+  const ask = (host: number): number => w.run(packet({ src: `10.0.0.${host}` }));
+  for (let host = 0; host < 20; host++) t.equal(ask(host), 1);
+  t.equal(ask(20), 0);
+  w.wait(3000);
+  t.equal(ask(21), 1);
+  t.end();
+});
+
+t.test('quota: more than 32 bits', (t) => {
+  const w = new World().load('*filter\n:INPUT DROP\n-A INPUT -m quota --quota 4294967330 -j ACCEPT');
+  const p = packet();
+  p.length = 65_535;
+  for (let i = 0; i < 65_537; i++) if (w.run(p) !== 1) t.fail(`packet ${i}`);
+  p.length = 35;
+  t.equal(w.run(p), 1, '35 bytes are left');
+  t.equal(w.run(p), 0);
+  t.end();
+});
+
 const from = (src: string, more: Fields = {}) => packet({ src, ...more });
 
 /** A world whose INPUT takes the rule; `ask` says whether a packet from `src` matches. */

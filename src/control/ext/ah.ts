@@ -95,4 +95,5 @@ export const ipcomp = defineMatch<IpcompData>({
 [!] --ipcompspi spi[:spi]
 				match spi (range)
 `,
+  compile: ({ min, max, invert }, emit) => emit.test(MatchOp.IPCOMP, encodeSpi(min, max, invert)),
 });

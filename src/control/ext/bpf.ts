@@ -1,4 +1,6 @@
 /** -m bpf: a program of the classic packet filter, or a pinned one of the new. (libxt_bpf.c revision 1, xt_bpf.c) */
+import { encodeBpf } from '../../dataplane/program/bpf.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { problem } from '../text/problem.js';
 import { string } from './args.js';
 import { defineMatch, option } from './record.js';
@@ -79,6 +81,12 @@ function faultOf(program: BpfData['program']): string | undefined {
   return last === Code.RET_K || last === Code.RET_A ? undefined : 'the last instruction is no return';
 }
 
+/** Loads from a fixed place: those from here on count from the link's header, the network's, or are no bytes of the packet. */
+const LOADS = new Set([0x20, 0x28, 0x30]);
+const LINK_HEADER = 0xffe0_0000;
+const NETWORK_HEADER = 0xfff0_0000;
+const ANCILLARY = 0xffff_f000;
+
 const code = ({ program }: BpfData): string => program.map((instruction) => instruction.join(' ')).join(',');
 
 export const bpf = defineMatch<BpfData>({
@@ -118,4 +126,16 @@ export const bpf = defineMatch<BpfData>({
     return fault === undefined ? undefined : { errno: 'EINVAL', reason: `bpf: ${fault}` };
   },
   cannot: ({ path }) => (path === '' ? undefined : 'pinned objects run in the kernel only'),
+  compile: ({ program }, emit, { fail }) =>
+    emit.test(
+      MatchOp.BPF,
+      encodeBpf(
+        program.map(([op, yes, no, k], at) => {
+          if (!LOADS.has(op) || k < LINK_HEADER) return [op, yes, no, k];
+          if (k < NETWORK_HEADER || k >= ANCILLARY)
+            return fail(`instruction ${at}: it asks for what a diverted packet does not carry`);
+          return [op, yes, no, k - NETWORK_HEADER];
+        }),
+      ),
+    ),
 });

@@ -1,4 +1,6 @@
 /** -m cluster: connections that are this node's share. (libxt_cluster.c, xt_cluster.c) */
+import { encodeCluster } from '../../dataplane/program/cluster.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { problem } from '../text/problem.js';
 import { bang, uint32 } from './args.js';
 import { defineMatch, option } from './record.js';
@@ -73,4 +75,6 @@ export const cluster = defineMatch<ClusterData>({
   [!] --cluster-local-nodemask <num>	Set the local node mask
   --cluster-hash-seed <num>		Set seed value of the Jenkins hash
 `,
+  compile: ({ totalNodes, nodeMask, seed, invert }, emit) =>
+    emit.test(MatchOp.CLUSTER, encodeCluster(totalNodes, nodeMask, seed, invert)),
 });

@@ -1,4 +1,6 @@
 /** -m connbytes: how much a connection has carried so far. (libxt_connbytes.c, xt_connbytes.c) */
+import { ConnbytesDirection, ConnbytesWhat, encodeConnbytes } from '../../dataplane/program/connbytes.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { problem } from '../text/problem.js';
 import { string, uint64Range } from './args.js';
 import { defineMatch, option } from './record.js';
@@ -14,6 +16,16 @@ export interface ConnbytesData {
   mode: (typeof MODES)[number];
 }
 
+const WHAT: Readonly<Record<ConnbytesData['mode'], ConnbytesWhat>> = {
+  packets: ConnbytesWhat.PACKETS,
+  bytes: ConnbytesWhat.BYTES,
+  avgpkt: ConnbytesWhat.AVERAGE,
+};
+const DIRECTION: Readonly<Record<ConnbytesData['direction'], ConnbytesDirection>> = {
+  original: ConnbytesDirection.ORIGINAL,
+  reply: ConnbytesDirection.REPLY,
+  both: ConnbytesDirection.BOTH,
+};
 const MAX = 0xffff_ffff_ffff_ffffn;
 
 function range({ from, to }: ConnbytesData, dashes: string): string {
@@ -61,4 +73,8 @@ export const connbytes = defineMatch<ConnbytesData>({
      --connbytes-dir [original, reply, both]
      --connbytes-mode [packets, bytes, avgpkt]
 `,
+  compile: ({ from, to, direction, mode }, emit) => {
+    const [min, max] = from > to ? [to, from] : [from, to];
+    emit.test(MatchOp.CONNBYTES, encodeConnbytes(WHAT[mode], DIRECTION[direction], from > to, min, max));
+  },
 });

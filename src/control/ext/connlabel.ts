@@ -1,4 +1,6 @@
 /** -m connlabel: one of 128 labels of a connection. (libxt_connlabel.c, xt_connlabel.c) */
+import { encodeConnlabel } from '../../dataplane/program/connlabel.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { existsSync, readFileSync } from 'node:fs';
 import { looseUnsigned } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
@@ -66,4 +68,5 @@ export const connlabel = defineMatch<ConnlabelData>({
 `,
   check: ({ bit }) =>
     bit > MAX_BIT ? { errno: 'ERANGE', reason: `connlabel: the last label is ${MAX_BIT}, not ${bit}` } : undefined,
+  compile: ({ bit, set, invert }, emit) => emit.test(MatchOp.CONNLABEL, encodeConnlabel(bit, set, invert)),
 });

@@ -1,17 +1,11 @@
 /** -m dccp: ports, packet types and options. (libxt_dccp.c, xt_dccp.c; RFC 4340) */
+import { DccpTest, encodeDccp } from '../../dataplane/program/dccp.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { bang, portRange, string, uint8 } from './args.js';
 import { printPorts } from './ports.js';
 import { defineMatch, option } from './record.js';
-
-/** XT_DCCP_* */
-export const enum DccpTest {
-  SPORT = 1 << 0,
-  DPORT = 1 << 1,
-  TYPE = 1 << 2,
-  OPTION = 1 << 3,
-}
 
 export interface DccpData {
   /** DccpTest bits: what is asked, and what of it is negated. */
@@ -136,4 +130,5 @@ export const dccp = defineMatch<DccpData>({
 [!] --dccp-types type[,...]                            match when packet is one of the given types
 [!] --dccp-option option                               match if option (by number!) is set
 `,
+  compile: (data, emit) => emit.test(MatchOp.DCCP, encodeDccp(data)),
 });

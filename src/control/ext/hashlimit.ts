@@ -2,21 +2,19 @@
  * -m hashlimit: a token bucket for each address, port or pair of them. (libxt_hashlimit.c revision 3, xt_hashlimit.c)
  * Rates are kept as the kernel's: millionths of a second a packet, or for bytes 2^32 − 1 over (16-byte units + 1).
  */
+import {
+  encodeHashlimit,
+  HashlimitMode,
+  type HashlimitTable,
+  hashlimitOverflows,
+  hashlimitWords,
+  initHashlimit,
+} from '../../dataplane/program/hashlimit.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { problem } from '../text/problem.js';
 import { atoi, scanUnsigned } from '../text/numbers.js';
 import { badValue, prefixLength, string, uint32 } from './args.js';
 import { defineMatch, option, type OptionCall } from './record.js';
-
-/** XT_HASHLIMIT_* */
-export const enum HashlimitMode {
-  DESTINATION = 1 << 0,
-  DESTINATION_PORT = 1 << 1,
-  SOURCE = 1 << 2,
-  SOURCE_PORT = 1 << 3,
-  INVERT = 1 << 4,
-  BYTES = 1 << 5,
-  RATE_MATCH = 1 << 6,
-}
 
 export interface HashlimitData {
   /** HashlimitMode bits. */
@@ -383,5 +381,12 @@ export const hashlimit = defineMatch<HashlimitData>({
     if (data.name === '.' || data.name === '..' || data.name.includes('/'))
       return invalid(`"${data.name}" is no name for a table`);
     return undefined;
+  },
+  // The first rule that names a table makes it, and what that one asks for holds for all.
+  compile: (data, emit, { region, hz, fail }) => {
+    const asked: HashlimitTable = { ...data, average: data.avg };
+    if (hashlimitOverflows(asked, hz)) fail(`overflow, try lower: ${data.avg}/${data.burst}`);
+    const table = region(`hashlimit/${data.name}`, hashlimitWords(asked), (words) => initHashlimit(words, asked, hz));
+    emit.test(MatchOp.HASHLIMIT, encodeHashlimit(table, (data.mode & HashlimitMode.INVERT) !== 0));
   },
 });

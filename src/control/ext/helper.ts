@@ -1,4 +1,6 @@
 /** -m helper: connections that belong to a helper's. (libxt_helper.c, xt_helper.c) */
+import { encodeHelper } from '../../dataplane/program/helper.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { bang, formatString, string } from './args.js';
 import { defineMatch, option } from './record.js';
 
@@ -30,4 +32,5 @@ export const helper = defineMatch<HelperData>({
   help: `helper match options:
 [!] --helper string        Match helper identified by string
 `,
+  compile: ({ name, invert }, emit) => emit.test(MatchOp.HELPER, encodeHelper(name, invert)),
 });

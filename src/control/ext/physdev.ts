@@ -1,4 +1,6 @@
 /** -m physdev: the ports of a bridge that a packet came and goes by. (libxt_physdev.c, xt_physdev.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodePhysdev } from '../../dataplane/program/physdev.js';
 import { Hook } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
@@ -119,4 +121,5 @@ export const physdev = defineMatch<PhysdevData>({
     asked & (PhysdevTest.OUT | PhysdevTest.IS_OUT | PhysdevTest.BRIDGED)
       ? 'the port that a bridge sends a packet by is not known where hutter takes it'
       : undefined,
+  compile: (data, emit) => emit.test(MatchOp.PHYSDEV, encodePhysdev(data.asked, data.invert, data.in)),
 });

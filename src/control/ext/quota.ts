@@ -1,4 +1,6 @@
 /** -m quota: so many bytes and no more. (libxt_quota.c, xt_quota.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodeQuota, initQuota, QUOTA_STATE_WORDS } from '../../dataplane/program/quota.js';
 import { bang, uint64 } from './args.js';
 import { defineMatch, option } from './record.js';
 
@@ -28,4 +30,8 @@ export const quota = defineMatch<QuotaData>({
   help: `quota match options:
 [!] --quota quota		quota (bytes)
 `,
+  compile: ({ quota, invert }, emit, { slot }) => {
+    const { region, offset } = slot(QUOTA_STATE_WORDS, (words, at) => initQuota(words, at, quota));
+    emit.test(MatchOp.QUOTA, encodeQuota(invert, region, offset));
+  },
 });

@@ -1,13 +1,7 @@
 /** -m rpfilter: whether the way back to the source is the way it came. (libxt_rpfilter.c, ipt_rpfilter.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodeRpfilter, RpfilterFlag } from '../../dataplane/program/rpfilter.js';
 import { defineMatch, option } from './record.js';
-
-/** XT_RPFILTER_* */
-export const enum RpfilterFlag {
-  LOOSE = 1 << 0,
-  VALID_MARK = 1 << 1,
-  ACCEPT_LOCAL = 1 << 2,
-  INVERT = 1 << 3,
-}
 
 export interface RpfilterData {
   /** RpfilterFlag bits. */
@@ -47,4 +41,5 @@ export const rpfilter = defineMatch<RpfilterData>({
     --accept-local   do not reject packets with a local source address
     --invert         match packets that failed the reverse path test
 `,
+  compile: ({ flags }, emit) => emit.test(MatchOp.RPFILTER, encodeRpfilter(flags)),
 });

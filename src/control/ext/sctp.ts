@@ -1,4 +1,6 @@
 /** -m sctp: ports and chunks. Reads its own options, as extensions of the first hour do. (libxt_sctp.c, xt_sctp.c) */
+import { ChunkMatch, encodeSctp, SctpTest } from '../../dataplane/program/sctp.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
@@ -6,7 +8,7 @@ import { printPorts } from './ports.js';
 import { defineMatch, option } from './record.js';
 import { parsePorts } from './tcp.js';
 
-type ChunkMatch = 'any' | 'all' | 'only';
+const MATCHES = { any: ChunkMatch.ANY, all: ChunkMatch.ALL, only: ChunkMatch.ONLY } as const;
 
 export interface SctpData {
   sport: [number, number];
@@ -17,7 +19,7 @@ export interface SctpData {
   notSport: boolean;
   notDport: boolean;
   /** null: chunks are not looked at. */
-  match: ChunkMatch | null;
+  match: keyof typeof MATCHES | null;
   notChunks: boolean;
   /** Chunk types in ascending order; all 256 for ALL. */
   chunks: number[];
@@ -183,4 +185,20 @@ export const sctp = defineMatch<SctpData>({
 						        chunktypes are present
 chunktypes - DATA INIT INIT_ACK SACK HEARTBEAT HEARTBEAT_ACK ABORT SHUTDOWN SHUTDOWN_ACK ERROR COOKIE_ECHO COOKIE_ACK ECN_ECNE ECN_CWR SHUTDOWN_COMPLETE ASCONF ASCONF_ACK FORWARD_TSN ALL NONE
 `,
+  compile: (data, emit) => {
+    const bits = (sport: boolean, dport: boolean, chunks: boolean): number =>
+      (sport ? SctpTest.SPORT : 0) | (dport ? SctpTest.DPORT : 0) | (chunks ? SctpTest.CHUNKS : 0);
+    emit.test(
+      MatchOp.SCTP,
+      encodeSctp({
+        flags: bits(data.asksSport, data.asksDport, data.match !== null),
+        invert: bits(data.notSport, data.notDport, data.notChunks),
+        sport: data.sport,
+        dport: data.dport,
+        match: MATCHES[data.match ?? 'any'],
+        chunks: data.chunks,
+        chunkFlags: data.flags,
+      }),
+    );
+  },
 });

@@ -1,6 +1,6 @@
 /** Every operation by number, for verify.ts and dump.ts. An operation that isn't listed here can't be in a program. */
 import { addrtype } from './addrtype.js';
-import { ah, esp } from './ah.js';
+import { ah, esp, ipcomp } from './ah.js';
 import * as basics from './basics.js';
 import { connlimit } from './connlimit.js';
 import { CHECKSUM } from './checksum.js';
@@ -19,6 +19,17 @@ import { MARK, mark } from './mark.js';
 import { multiport } from './multiport.js';
 import { DNAT, MASQUERADE, NETMAP, REDIRECT, SNAT } from './nat.js';
 import { NFQUEUE } from './nfqueue.js';
+import { bpf } from './bpf.js';
+import { cluster } from './cluster.js';
+import { connbytes } from './connbytes.js';
+import { connlabel } from './connlabel.js';
+import { dccp } from './dccp.js';
+import { hashlimit } from './hashlimit.js';
+import { helper } from './helper.js';
+import { physdev } from './physdev.js';
+import { quota } from './quota.js';
+import { rpfilter } from './rpfilter.js';
+import { sctp } from './sctp.js';
 import { argument, type Op } from './op.js';
 import { MatchOp, TargetOp } from './ops.js';
 import { NFLOG } from './nflog.js';
@@ -73,6 +84,18 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.AH, ah],
   [MatchOp.ESP, esp],
   [MatchOp.RATEEST, rateest],
+  [MatchOp.IPCOMP, ipcomp],
+  [MatchOp.HASHLIMIT, hashlimit],
+  [MatchOp.QUOTA, quota],
+  [MatchOp.CONNBYTES, connbytes],
+  [MatchOp.CONNLABEL, connlabel],
+  [MatchOp.HELPER, helper],
+  [MatchOp.SCTP, sctp],
+  [MatchOp.DCCP, dccp],
+  [MatchOp.PHYSDEV, physdev],
+  [MatchOp.RPFILTER, rpfilter],
+  [MatchOp.CLUSTER, cluster],
+  [MatchOp.BPF, bpf],
 ]);
 
 const plain = (name: string): Op => ({ name, words: 0, text: () => '' });

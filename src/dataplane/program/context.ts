@@ -23,10 +23,12 @@ export interface LogSink {
   traceReturn(p: Packet, context: Context, program: Int32Array, chain: number): void;
 }
 
-/** Builds and sends REJECT's answers, or decides that none is due (dataplane/answer). */
+/** What targets ask of the router: REJECT's answers, built and sent where one is due; who takes packets over. */
 export interface Answers {
   /** `kind` is a RejectWith number (reject.ts). */
   reject(p: Packet, context: Context, kind: number): void;
+  /** Whether somebody takes packets from the kernel's queue of this number. */
+  isListening(queue: number): boolean;
 }
 
 /** Questions about addresses and routes; 0 stands for "none". */
@@ -37,6 +39,8 @@ export interface Routes {
   addressType(address: number, ifindex: number): number;
   /** The smaller MTU, in bytes, of the packet's way out and of the way back to its source. */
   pathMtu(p: Packet): number;
+  /** rpfilter_lookup_reverse(): whether the packet's source is reached by the interface that it came in by (`loose`: by any). */
+  isWayBack(p: Packet, mark: number, loose: boolean, acceptLocal: boolean): boolean;
 }
 
 export interface ContextParts {
@@ -89,9 +93,8 @@ export class Context {
   regions: readonly Int32Array[] = [];
   /** This worker's counters: slot * 2 packets, slot * 2 + 1 bytes. */
   counters: Float64Array = new Float64Array(0);
-  /** For Verdict.QUEUE: the queue that NFQUEUE chose, and whether the packet passes when nobody listens there. */
+  /** For Verdict.QUEUE: the queue that NFQUEUE chose. */
   queueNumber = 0;
-  queueBypass = 0;
   /** xorshift32 state for `statistic` and its like. */
   random: number;
 

@@ -6,8 +6,10 @@
  */
 import { Dir, Proto } from '../names.js';
 import type { Packet } from '../packet.js';
+import { portsOffset } from '../wire/ports.js';
 import { u16, u32, u8 } from '../wire/bytes.js';
 import type { Context } from './context.js';
+import { JHASH_INITVAL, jhash3 } from './jhash.js';
 import { setMark } from './mark.js';
 import { argument, hex, type Op } from './op.js';
 import { CONTINUE } from './ops.js';
@@ -50,45 +52,13 @@ export const encodeHMARK = (h: Hmark): number[] => [
   h.connection ? 1 : 0,
 ];
 
-const JHASH_INITVAL = 0xdead_beef | 0;
-const rol = (x: number, bits: number): number => (x << bits) | (x >>> (32 - bits));
-
-/** Jenkins' hash of three words (include/linux/jhash.h, jhash_3words), int32. */
-export function jhash3(a: number, b: number, c: number, seed: number): number {
-  const initial = (seed + JHASH_INITVAL + 12) | 0;
-  a = (a + initial) | 0;
-  b = (b + initial) | 0;
-  c = (c + initial) | 0;
-  c = ((c ^ b) - rol(b, 14)) | 0;
-  a = ((a ^ c) - rol(c, 11)) | 0;
-  b = ((b ^ a) - rol(a, 25)) | 0;
-  c = ((c ^ b) - rol(b, 16)) | 0;
-  a = ((a ^ c) - rol(c, 4)) | 0;
-  b = ((b ^ a) - rol(a, 14)) | 0;
-  c = ((c ^ b) - rol(b, 24)) | 0;
-  return c;
-}
+/** jhash_3words() starts from so much more than the seed. */
+const THREE_WORDS = 12;
 
 /** hash · modulus / 2^32, rounded down (reciprocal_scale), without leaving exact doubles. */
 function scale(hash: number, modulus: number): number {
   const low = Math.floor(((hash & 0xffff) * modulus) / 0x1_0000);
   return Math.floor(((hash >>> 16) * modulus + low) / 0x1_0000);
-}
-
-/** Offset of the ports or the SPI in the transport header (proto_ports_offset), −1 where there are none. */
-function portsOffset(protocol: number): number {
-  switch (protocol) {
-    case Proto.TCP:
-    case Proto.UDP:
-    case Proto.UDPLITE:
-    case Proto.SCTP:
-    case Proto.DCCP:
-    case Proto.ESP:
-      return 0;
-    case Proto.AH:
-      return 4;
-  }
-  return -1;
 }
 
 const ICMP_HEADER = 8;
@@ -138,7 +108,8 @@ export function applyHMARK(context: Context, program: Int32Array, at: number, p:
   src &= program[at + Arg.SRC_MASK]!;
   dst &= program[at + Arg.DST_MASK]!;
   const ordered = src >>> 0 <= dst >>> 0;
-  const hash = jhash3(ordered ? src : dst, ordered ? dst : src, ports, program[at + Arg.SEED]!);
+  const initial = (program[at + Arg.SEED]! + JHASH_INITVAL + THREE_WORDS) | 0;
+  const hash = jhash3(ordered ? src : dst, ordered ? dst : src, ports, initial);
   const spread = hash ^ (protocol & program[at + Arg.PROTOCOL_MASK]!);
   setMark(p, (scale(spread, program[at + Arg.MODULUS]! >>> 0) + program[at + Arg.OFFSET]!) | 0);
   return CONTINUE;

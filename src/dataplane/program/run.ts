@@ -14,7 +14,18 @@ import type { Context } from './context.js';
 import { Chain, CHAIN_WORDS, INVERT, Op, OP_MASK, Rule, RULE_WORDS } from './format.js';
 import { CONTINUE, MatchOp, TargetOp } from './ops.js';
 import { matchAddrtype } from './addrtype.js';
-import { matchAh, matchEsp } from './ah.js';
+import { matchAh, matchEsp, matchIpcomp } from './ah.js';
+import { matchBpf } from './bpf.js';
+import { matchCluster } from './cluster.js';
+import { matchConnbytes } from './connbytes.js';
+import { matchConnlabel } from './connlabel.js';
+import { matchDccp } from './dccp.js';
+import { matchHashlimit } from './hashlimit.js';
+import { matchHelper } from './helper.js';
+import { matchPhysdev } from './physdev.js';
+import { matchQuota } from './quota.js';
+import { matchRpfilter } from './rpfilter.js';
+import { matchSctp } from './sctp.js';
 import { matchConnlimit } from './connlimit.js';
 import { applyCHECKSUM } from './checksum.js';
 import { applyCONNMARK, matchConnmark } from './connmark.js';
@@ -134,6 +145,15 @@ export function run(context: Context, program: Int32Array, chain: number, p: Pac
     counters[counter]! += 1;
     counters[counter + 1]! += p.length;
     if (p.trace !== 0) context.log.trace(p, context, counter >> 1);
+    // A negated test found the packet impossible: the rule holds, its target acts, and whatever that says the packet goes.
+    if (p.hotdrop !== 0) {
+      if (program[target + Op.OP]! > TargetOp.GOTO) {
+        context.top = top;
+        apply(context, program, target, p);
+        context.top = bottom;
+      }
+      return Verdict.DROP;
+    }
     switch (program[target + Op.OP]!) {
       case TargetOp.NONE:
         at = next;
@@ -237,6 +257,30 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchEsp(program, at, p);
     case MatchOp.RATEEST:
       return matchRateest(context, program, at);
+    case MatchOp.IPCOMP:
+      return matchIpcomp(program, at, p);
+    case MatchOp.HASHLIMIT:
+      return matchHashlimit(context, program, at, p);
+    case MatchOp.QUOTA:
+      return matchQuota(context, program, at, p);
+    case MatchOp.CONNBYTES:
+      return matchConnbytes(context, program, at, p);
+    case MatchOp.CONNLABEL:
+      return matchConnlabel(context, program, at, p);
+    case MatchOp.HELPER:
+      return matchHelper(context, program, at, p);
+    case MatchOp.SCTP:
+      return matchSctp(program, at, p);
+    case MatchOp.DCCP:
+      return matchDccp(program, at, p);
+    case MatchOp.PHYSDEV:
+      return matchPhysdev(context, program, at, p);
+    case MatchOp.RPFILTER:
+      return matchRpfilter(context, program, at, p);
+    case MatchOp.CLUSTER:
+      return matchCluster(context, program, at, p);
+    case MatchOp.BPF:
+      return matchBpf(program, at, program[at - Op.ARGS + Op.LENGTH]! - Op.ARGS, p);
   }
   return false;
 }
