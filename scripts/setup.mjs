@@ -28,6 +28,7 @@ const TEST = {
   ...LAB,
   // npm cap, which captures packets, is built against libpcap.
   '/usr/include/pcap.h': 'libpcap-dev',
+  conntrack: 'conntrack',
   ethtool: 'ethtool',
   ipset: 'ipset',
   traceroute: 'traceroute',

@@ -110,11 +110,13 @@ export class Arena {
     if (kernel || hutter) throw new Error(`clearing: ${kernel?.text ?? ''}${hutter?.text ?? ''}`);
     // What errors have taught the routers about paths goes with them.
     const forget = 'echo 1 > /proc/sys/net/ipv4/route/flush';
-    await Promise.all([
-      this.within(this.kernel, 'sh', ['-c', `conntrack -F; ${forget}`], ''),
+    const cleared = await Promise.all([
+      this.within(this.kernel, 'sh', ['-c', `conntrack -F && ${forget}`], ''),
       this.within(this.hutter, 'sh', ['-c', forget], ''),
       this.control.ask({ program: 'conntrack', argv: ['-F'] }),
     ]);
+    // What stays behind would be taken for a divergence of the next scenario.
+    for (const { code, stderr } of cleared) if (code !== 0) throw new Error(`clearing: ${stderr}`);
   }
 
   /** Loads rules on both; what each said if it refused. */

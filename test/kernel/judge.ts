@@ -239,8 +239,6 @@ class Run {
   private compare(given: (Placed | undefined)[], outcome: Outcome): string | undefined {
     for (const side of SIDES) this.left[side]!.push(...outcome.out[side]);
     const [kernel, hutter] = this.left as [Placed[], Placed[]];
-    // Known, and in docs/DIFFERENCES.md.
-    for (let i = kernel.length - 1; i >= 0; i--) if (noSource(kernel[i]!.bytes[12]!)) kernel.splice(i, 1);
     for (let i = 0; i < kernel.length;) {
       const a = kernel[i]!;
       const j = hutter.findIndex(({ port }) => port === a.port);
@@ -318,9 +316,6 @@ class Run {
     return inner;
   }
 }
-
-/** 127.0.0.0/8, and multicast and above. */
-const noSource = (byte: number): boolean => byte === 127 || byte >= 224;
 
 const tupleName = (proto: number, { src, dst, sport, dport }: Ends): string =>
   `${proto} ${src} ${sport} ${dst} ${dport}`;

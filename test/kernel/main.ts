@@ -1,6 +1,6 @@
 /**
  * `npm run test:kernel -- --minutes N [--seed S] [--flows N] [--scenario FILE] [--out DIR] [--workers N]`: the long judge. Runs
- * seeded scenarios until the time is over, shrinks every divergence into a file of DIR, and prints how much was compared and
+ * what verdicts.ts says of each option, then seeded scenarios until the time is over, shrinks every divergence into a file of DIR, and prints how much was compared and
  * what it had in it.
  * `--scenario` runs one such file and tells what happened to each packet. Exit code 1 when anything differed.
  */
@@ -15,6 +15,7 @@ import { Random } from './random.js';
 import { covered, makeRules, missing } from './rules.js';
 import type { Scenario } from './scenario.js';
 import { makeTraffic } from './traffic.js';
+import { matchScenario, TARGET_ROWS, targetScenario } from './verdicts.js';
 
 const DEFAULT_FLOWS = 40;
 /** A defect differs in every run of its seed. */
@@ -54,6 +55,14 @@ async function main(): Promise<number> {
     const coverage = new Coverage();
     say(`matches and targets: ${covered().join(' ')}`);
     if (missing().length > 0) say(`not generated: ${missing().join(' ')}`);
+    for (const scenario of [matchScenario(), ...TARGET_ROWS.map(targetScenario)]) {
+      let verdict = await run(arena, scenario);
+      packets += verdict.packets;
+      for (let tries = 0; verdict.divergence && tries < RETRIES; tries++) verdict = await run(arena, scenario);
+      if (!verdict.divergence) continue;
+      faults++;
+      await tell(arena, scenario);
+    }
     for (; Date.now() < end && faults < Number(values.faults); seed++) {
       const scenario = scenarioOf(seed, Number(values.flows));
       const verdict = await run(arena, scenario);

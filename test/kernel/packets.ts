@@ -311,7 +311,9 @@ export function describe(packet: Buffer, start = 0): string {
     words.push(
       `seq=${packet.readUInt32BE(l4 + 4)} ack=${packet.readUInt32BE(l4 + 8)} win=${packet.readUInt16BE(l4 + 14)}`,
     );
-    words.push(`off=${packet[l4 + 12]! >> 4} data=${packet.length - l4 - (packet[l4 + 12]! >> 4) * 4}`);
+    const data = l4 + (packet[l4 + 12]! >> 4) * 4;
+    words.push(`off=${packet[l4 + 12]! >> 4} data=${packet.length - data}`);
+    if (data > l4 + 20) words.push(`OPTIONS ${packet.toString('hex', l4 + 20, data)}`);
   } else if (proto === UDP) words.push(`UDP ${ends.src}:${ends.sport} > ${ends.dst}:${ends.dport}`);
   else if (proto === SCTP && packet.length >= l4 + 16) {
     words.push(`SCTP ${ends.src}:${ends.sport} > ${ends.dst}:${ends.dport} chunk=${packet[l4 + 12]}`);

@@ -108,6 +108,7 @@ const MATCHES: Record<string, Make> = {
           () =>
             `${not(r)}--ctstatus ${r.once(5) ? 'NONE' : r.some(['EXPECTED', 'SEEN_REPLY', 'ASSURED', 'CONFIRMED'], 2).join(',')}`,
           () => `${not(r)}--ctexpire ${r.pick('0:5', '15:60', '100:125', '200:310', '1000:500000', '0')}`,
+          () => `${not(r)}--ctrepldstport ${range(r)}`,
           () => `--ctdir ${r.pick('ORIGINAL', 'REPLY')}`,
         ],
         2,
@@ -119,7 +120,7 @@ const MATCHES: Record<string, Make> = {
   // A rate times its burst has to fit the kernel's 32 bits.
   limit: (r) => `--limit ${r.pick('1/hour', '2/hour', '20/day')} --limit-burst ${r.pick(1, 2, 3, 5)}`,
   hashlimit: (r) =>
-    `--hashlimit-${r.pick('upto', 'above')} ${r.pick('1/hour', '1/day')} --hashlimit-burst ${r.pick(1, 2, 3)} --hashlimit-mode ${r.some(['srcip', 'dstip', 'srcport', 'dstport']).join(',')} --hashlimit-name h${r.below(1e6)}${r.pick('', '', ' --hashlimit-srcmask 24', ' --hashlimit-dstmask 16')}`,
+    `--hashlimit-${r.pick('upto', 'above')} ${r.pick('1/hour --hashlimit-burst 1', '1/hour --hashlimit-burst 3', '2/hour', '1/day --hashlimit-burst 1')} --hashlimit-mode ${r.some(['srcip', 'dstip', 'srcport', 'dstport']).join(',')} --hashlimit-name h${r.below(1e6)}${r.pick('', '', ' --hashlimit-srcmask 24', ' --hashlimit-dstmask 16')}`,
   recent: (r) =>
     r.pick(
       () => `${not(r)}--set`,
@@ -138,8 +139,13 @@ const MATCHES: Record<string, Make> = {
   iprange: (r) =>
     `${not(r)}--${r.pick('src', 'dst')}-range ${r.pick('10.1.0.2-10.1.0.3', '10.0.0.0-10.255.255.255', '198.51.100.10-203.0.113.5')}`,
   mac: (r) => `${not(r)}--mac-source 02:00:00:00:01:0${1 + r.below(3)}`,
-  addrtype: (r) =>
-    `${not(r)}--${r.pick('src', 'dst')}-type ${r.some(['LOCAL', 'UNICAST', 'BROADCAST', 'MULTICAST'], 2).join(',')}`,
+  addrtype: (r, { chain }) =>
+    `${not(r)}--${r.pick('src', 'dst')}-type ${r.some(['LOCAL', 'UNICAST', 'BROADCAST', 'MULTICAST', 'BLACKHOLE'], 2).join(',')}` +
+    (chain === 'PREROUTING' || chain === 'INPUT'
+      ? r.pick('', '', ' --limit-iface-in')
+      : chain === 'FORWARD' || chain === 'POSTROUTING'
+        ? r.pick('', '', ' --limit-iface-out')
+        : ''),
   pkttype: (r) => `${not(r)}--pkt-type ${r.pick('unicast', 'broadcast', 'multicast')}`,
   statistic: (r) => `--mode nth ${not(r)}--every ${2 + r.below(4)} --packet ${r.below(2)}`,
   string: (r) =>
@@ -151,7 +157,8 @@ const MATCHES: Record<string, Make> = {
     `${not(r)}--connbytes ${r.pick('0:3', '2:', '100:1000')} --connbytes-dir ${r.pick('original', 'reply', 'both')} --connbytes-mode ${r.pick('packets', 'bytes', 'avgpkt')}`,
   helper: (r) => `${not(r)}--helper ftp`,
   time: (r) => `${r.pick('--timestart 00:00 --timestop 23:59:59', '--datestart 2035-01-01', '--datestop 2020-01-01')}`,
-  rpfilter: (r) => r.pick('', '--loose', '--invert', '--validmark'),
+  rpfilter: (r) =>
+    r.pick('', '--loose', '--invert', '--validmark', '--accept-local', '--loose --invert --accept-local'),
   quota: (r) => `${not(r)}--quota ${r.pick(100, 400, 2000)}`,
   ah: (r) => r.pick(`${not(r)}--ahspi ${r.pick('1', '0:100', '256:')}`, ''),
   esp: (r) => r.pick(`${not(r)}--espspi ${r.pick('1', '0:100', '256:')}`, ''),
@@ -160,12 +167,14 @@ const MATCHES: Record<string, Make> = {
       () => `${not(r)}--dport ${port(r)}`,
       () => `${not(r)}--sport ${port(r)}`,
       () =>
-        `${not(r)}--chunk-types ${r.pick('all', 'any', 'only')} ${r.some(['DATA', 'INIT', 'INIT_ACK', 'ABORT'], 2).join(',')}`,
+        `${not(r)}--chunk-types ${r.pick('all', 'any', 'only')} ${r.some(['DATA', 'DATA:BE', 'DATA:b', 'INIT', 'INIT_ACK', 'ABORT', 'SACK'], 2).join(',')}`,
+      () => `--chunk-types ${r.pick('all', 'any', 'only')} ${r.pick('ALL', 'NONE')}`,
     )(),
   dccp: (r) =>
     r.pick(
       () => `${not(r)}--dport ${port(r)}`,
       () => `${not(r)}--dccp-types ${r.some(['REQUEST', 'RESPONSE', 'DATA', 'ACK', 'INVALID'], 2).join(',')}`,
+      () => `${not(r)}--dccp-option ${r.pick(1, 2, 5)}`,
     )(),
   // Programs of the far ends are nobody's here; raw sockets belong to users 0 and 1000 (wire.c).
   owner: (r) =>
@@ -176,7 +185,16 @@ const MATCHES: Record<string, Make> = {
     )(),
   cluster: (r) =>
     `--cluster-total-nodes ${r.pick(2, 3)} ${not(r)}--cluster-local-node ${1 + r.below(2)} --cluster-hash-seed ${r.below(1 << 30)}`,
-  connlabel: (r) => `${not(r)}--label ${r.below(4)}`,
+  connlabel: (r) => `${not(r)}--label ${r.below(4)}${r.pick('', ' --set')}`,
+  // TCP; longer than 100 bytes; the first 16 bits behind the header between 20000 and 20005; a TTL by way of the memory.
+  bpf: (r) =>
+    `--bytecode "${r.pick(
+      '4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0',
+      '4,128 0 0 0,37 0 1 100,6 0 0 1,6 0 0 0',
+      '6,177 0 0 0,72 0 0 0,53 0 2 20000,37 1 0 20005,6 0 0 65535,6 0 0 0',
+      '7,48 0 0 8,2 0 0 3,0 0 0 60,97 0 0 3,60 0 0 0,22 0 0 0,6 0 0 0',
+    )}"`,
+  physdev: (r) => r.pick('! --physdev-in br0p1', '--physdev-is-in', '! --physdev-is-in', '--physdev-in br+'),
   ipcomp: (r) => `${not(r)}--ipcompspi ${r.pick('1', '0:100')}`,
 };
 
@@ -205,9 +223,6 @@ const ONLY_CHAINS: Record<string, string[]> = {
 };
 /** Not the judge's: nothing here carries it, or what it asks for differs between the two sides by construction. */
 const ELSEWHERE = new Set([
-  'connlabel', // its names are the host's, in a file
-  'bpf',
-  'physdev',
   'policy',
   'cgroup',
   'socket',
@@ -248,13 +263,28 @@ const TARGETS: Record<string, { tables: string[]; chains?: string[]; make: Make 
   },
   CONNMARK: {
     tables: ['mangle'],
-    make: (r) => r.pick('--set-mark 1', '--save-mark', '--restore-mark', '--set-xmark 0x2/0x3'),
+    make: (r) =>
+      r.pick(
+        '--set-mark 1',
+        '--save-mark',
+        '--restore-mark',
+        '--set-xmark 0x2/0x3',
+        '--save-mark --nfmask 0x3 --ctmask 0x13',
+        '--restore-mark --mask 0x1',
+        '--set-xmark 0x1/0x1 --left-shift-mark 2',
+        '--and-mark 0xe',
+        '--or-mark 4',
+        '--xor-mark 3',
+      ),
   },
   TOS: {
     tables: ['mangle'],
     make: (r) => `--${r.pick('set-tos 0x10', 'set-tos 0x08/0x1e', 'and-tos 0xf0', 'or-tos 0x04', 'xor-tos 0x0c')}`,
   },
-  DSCP: { tables: ['mangle'], make: (r) => `--set-dscp ${r.pick('0x04', '0x2e', '0')}` },
+  DSCP: {
+    tables: ['mangle'],
+    make: (r) => r.pick('--set-dscp 0x04', '--set-dscp 0x2e', '--set-dscp 0', '--set-dscp-class AF21'),
+  },
   ECN: { tables: ['mangle'], make: () => '--ecn-tcp-remove' },
   TTL: { tables: ['mangle'], make: (r) => `--ttl-${r.pick('set 20', 'dec 1', 'inc 1', 'set 64')}` },
   TCPMSS: {
@@ -271,7 +301,7 @@ const TARGETS: Record<string, { tables: string[]; chains?: string[]; make: Make 
     make: (r, { proto }) =>
       proto === 'tcp' && r.once(2)
         ? '--reject-with tcp-reset'
-        : `--reject-with icmp-${r.pick('net-unreachable', 'host-unreachable', 'port-unreachable', 'proto-unreachable', 'net-prohibited', 'host-prohibited', 'admin-prohibited')}`,
+        : `--reject-with icmp-${r.pick('net-unreachable', 'host-unreachable', 'port-unreachable', 'proto-unreachable', 'net-prohibited', 'port-unreachable', 'admin-prohibited', 'host-prohibited', 'admin-prohibited')}`,
   },
   SNAT: {
     tables: ['nat'],
@@ -303,7 +333,9 @@ const TARGETS: Record<string, { tables: string[]; chains?: string[]; make: Make 
     tables: ['nat'],
     chains: ['PREROUTING', 'OUTPUT'],
     make: (r, { proto }) =>
-      proto === 'tcp' || proto === 'udp' ? r.pick('', '--to-ports 8080', '--to-ports 8000-8003') : '',
+      proto === 'tcp' || proto === 'udp'
+        ? r.pick('', '--to-ports 8080', '--to-ports 8000-8003', '--to-ports 8000-8003 --random', '--random')
+        : '',
   },
   NETMAP: { tables: ['nat'], make: (r) => `--to ${r.pick('10.2.0.0/24', '198.51.100.0/30', '10.1.0.0/29')}` },
   NOTRACK: { tables: ['raw'], make: () => '' },
@@ -313,7 +345,9 @@ const TARGETS: Record<string, { tables: string[]; chains?: string[]; make: Make 
       r.pick(
         '--notrack',
         // The kernel's own errors about what is in a zone: docs/DIFFERENCES.md.
-        chain === 'PREROUTING' && (proto === 'tcp' || proto === 'udp') ? `--zone ${1 + r.below(2)}` : '--notrack',
+        chain === 'PREROUTING' && (proto === 'tcp' || proto === 'udp')
+          ? `--zone${r.pick('', '', '-orig', '-reply')} ${1 + r.below(2)}`
+          : '--notrack',
         '--ctevents new,destroy',
         proto === 'tcp' ? '--helper ftp' : '',
       ),
@@ -408,7 +442,7 @@ export function makeRules(r: Random): string {
   let text = '';
   for (const table of Object.keys(CHAINS)) {
     if (table === 'raw' ? !r.once(2) : r.once(5)) continue;
-    const users = r.once(2) ? ['u1', 'u2'].slice(0, 1 + r.below(2)) : [];
+    const users = r.once(2) ? ['u1', 'u2', 'u3', 'u4'].slice(0, 1 + r.below(4)) : [];
     text += `*${table}\n`;
     for (const chain of CHAINS[table]!)
       text += `:${chain} ${table === 'filter' && r.once(7) ? 'DROP' : 'ACCEPT'} [0:0]\n`;

@@ -5,7 +5,8 @@
 import { runIptables } from '../../src/control/commands/run.js';
 import type { Link } from '../../src/dataplane/interfaces.js';
 import { InFlag } from '../../src/dataplane/io/batch.js';
-import { Hook } from '../../src/dataplane/names.js';
+import type { FrameFacts } from '../../src/dataplane/io/loopback.js';
+import { Hook, Verdict } from '../../src/dataplane/names.js';
 import { RandomPorts } from '../../src/dataplane/nat/range.js';
 import { RouteType } from '../../src/dataplane/route/routes.js';
 import { StaticRoutes } from '../../src/dataplane/route/static.js';
@@ -15,11 +16,13 @@ import type { Court } from './judge.js';
 import { addressAt } from './packets.js';
 import { Random } from './random.js';
 import type { Scenario } from './scenario.js';
-import { isRouter, macBytes, type Outcome, type Placed } from './wire.js';
+import { isRouter, macBytes, type Outcome, type Placed, USER } from './wire.js';
 
 const FIRST_IFINDEX = 2;
 const UP = 1;
 const LOOPBACK = 8;
+/** What the kernel calls expired is so with any uptime past that (xt_conntrack asks for unconfirmed connections). */
+const UP_MS = 7_200_000;
 /** Between two packets on the simulation's clock. */
 const STEP_MS = 1;
 
@@ -52,33 +55,33 @@ export const forSimulation = (scenario: Scenario): Scenario => ({
 
 /** hutter in this process, rules loaded. */
 export class SimulatedRouter {
-  private constructor(private readonly world: World) {
-    // The kernel's; the other clock is our own.
-    world.router.wall = Date.now();
+  private constructor(
+    private readonly world: World,
+    wall: number,
+  ) {
+    world.router.wall = wall;
+    // Of a machine that has been up for so long; from here on the clock is our own.
+    world.router.now = UP_MS;
   }
 
-  /** `seed`: of the ports that NAT chooses. */
-  static async load(rules: string, seed = 1): Promise<SimulatedRouter> {
+  /** `seed`: of the ports that NAT chooses. `wall`: its wall clock, which is the kernel's unless said. */
+  static async load(rules: string, { seed = 1, wall = Date.now() } = {}): Promise<SimulatedRouter> {
     const routes = new StaticRoutes(ROUTES, LINKS);
     const r = new Random(seed);
     const random = new RandomPorts((numbers) => void numbers.forEach((_, i) => (numbers[i] = r.below(0x10000))));
     return new SimulatedRouter(
       await World.create(rules, { links: LINKS, routes, kernelRoutes: false, errorInterval: 0, random }),
+      wall,
     );
   }
 
   /** What comes out for a packet. */
-  send({ port, bytes }: Placed): Placed[] {
+  send({ port, bytes }: Placed, physindev = 0): Placed[] {
     const { router } = this.world;
     router.now += STEP_MS;
-    const outcome = router.run(bytes, {
-      hook: Hook.PREROUTING,
-      indev: FIRST_IFINDEX + port,
-      mac: macBytes(true, port),
-      flags: InFlag.CSUM_NOT_VERIFIED,
-    });
+    const outcome = router.run(bytes, isRouter(port) ? ownFacts(port, bytes) : farFacts(port, physindev));
     const out = outcome.answers.map((answer) => ({ port: portTo(answer), bytes: Buffer.from(answer) }));
-    if (outcome.packet && outcome.outdev >= FIRST_IFINDEX) {
+    if (outcome.packet && outcome.verdict === Verdict.ACCEPT && outcome.outdev >= FIRST_IFINDEX) {
       out.push({ port: outcome.outdev - FIRST_IFINDEX, bytes: Buffer.from(outcome.packet) });
     }
     return out;
@@ -103,6 +106,22 @@ export class SimulatedRouter {
     return countsOf(lines.join('\n'));
   }
 }
+
+const farFacts = (port: number, physindev: number): FrameFacts => ({
+  hook: Hook.PREROUTING,
+  indev: FIRST_IFINDEX + port,
+  mac: macBytes(true, port),
+  flags: InFlag.CSUM_NOT_VERIFIED,
+  physindev,
+});
+/** Of a program's packet: root's, or a user's. */
+const ownFacts = (port: number, bytes: Uint8Array): FrameFacts => ({
+  hook: Hook.OUTPUT,
+  outdev: FIRST_IFINDEX + portTo(bytes),
+  flags: InFlag.UID | InFlag.GID,
+  uid: port === USER ? 1000 : 0,
+  gid: port === USER ? 1000 : 0,
+});
 
 /** By which interface the router sends to the packet's destination. */
 function portTo(packet: Uint8Array): number {

@@ -41,6 +41,11 @@ const STRANGE: Host[] = ['224.0.0.5', '127.0.0.1', '255.255.255.255', '10.1.0.1'
 );
 const SERVICES = [21, 22, 53, 80, 113, 443, 8080];
 
+/** How much of a packet errors quote. */
+const QUOTES = [28, 28, 36, 548, 24, 20];
+/** Of ICMP a part of the header would show a checksum over an identifier that NAT may have chosen, and not the identifier. */
+const ICMP_QUOTES = [28, 28, 36, 548, 28, 20];
+
 interface Talk {
   from: Host;
   to: Host;
@@ -121,8 +126,8 @@ class Life {
 
   private add(way: 0 | 1, l4: Transport, more: Partial<PacketSpec> = {}, fragments?: PacketEvent['fragments']): number {
     const { r, talk } = this;
-    // Nobody answers from where nobody is.
-    if (way === 1 && NOWHERE.includes(talk.to)) way = 0;
+    // Nobody answers from where nobody is, and 0.0.0.0 can't be answered by.
+    if (way === 1 && (NOWHERE.includes(talk.to) || talk.from.address === '0.0.0.0')) way = 0;
     const [from, to] = way === 0 ? [talk.from, talk.to] : [talk.to, talk.from];
     const id = this.ids.next++;
     const packet: PacketSpec = { src: from.address, dst: to.address, id: 1000 + id, l4, ...more };
@@ -135,7 +140,7 @@ class Life {
     const event: PacketEvent = { kind: 'packet', id, flow: talk.flow, way, port: from.port, packet };
     if (fragments) event.fragments = fragments;
     this.events.push(event);
-    if (r.once(14)) this.error(id);
+    if (r.once(14)) this.error(id, l4.proto === ICMP ? ICMP_QUOTES : QUOTES);
     return id;
   }
 
@@ -151,7 +156,7 @@ class Life {
     )();
   }
 
-  private error(about: number): void {
+  private error(about: number, lengths: readonly number[]): void {
     const { r } = this;
     const [type, code, rest] = r.pick<[number, number, number]>(
       [3, 3, 0],
@@ -171,7 +176,7 @@ class Life {
       code,
       rest,
       from: r.pick('end', 'end', 'hop'),
-      length: r.pick(28, 28, 36, 548, 24, 20),
+      length: r.pick(...lengths),
     };
     if (r.once(10)) event.checksum = 0x101;
     if (r.once(12)) event.damage = 1;

@@ -26,6 +26,9 @@ export interface Device {
   /** From now on packets need not come whole, only their first bytes with all headers (`headers`), or whole again. */
   copyHeaders?(headers: boolean): void;
 
+  /** Whether somebody takes packets from the kernel's queue of this number; absent where there are no queues. */
+  isListening?(queue: number): boolean;
+
   /** Running totals since the device was opened. */
   readonly stats: DeviceStats;
 

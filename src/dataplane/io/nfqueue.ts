@@ -14,6 +14,7 @@ import { DeviceClosed } from './device.js';
 import type { Device, DeviceCapabilities, DeviceStats } from './device.js';
 import { isNativeError, loadNative } from './native.js';
 import type { InjectHandle, Native, NfqueueHandle } from './native.js';
+import { Queues } from './queues.js';
 
 /** NFQA_CFG_F_* (include/uapi/linux/netfilter/nfnetlink_queue.h). CONNTRACK stays off: hutter tracks itself. */
 const enum ConfigFlag {
@@ -96,6 +97,7 @@ export class NfqueueDevice implements Device {
   private readonly handle: NfqueueHandle;
   private readonly injector: InjectHandle;
   private readonly words = new Float64Array(Stat.COUNT);
+  private readonly queues = new Queues();
   private injectErrors = 0;
   private injectErrno = 0;
   private readonly totals: NfqueueStats = {
@@ -160,6 +162,10 @@ export class NfqueueDevice implements Device {
       this.injectErrors++;
       this.injectErrno = errno;
     }
+  }
+
+  isListening(queue: number): boolean {
+    return this.queues.has(queue, performance.now());
   }
 
   /** Asks whether the kernel still knows the queue: if not, the next `receive` throws DeviceClosed. */

@@ -194,6 +194,7 @@ export function matchBpf(program: Int32Array, at: number, words: number, p: Pack
 
 export const bpf: Op = {
   name: 'bpf',
+  payload: true,
   words: 2,
   variable: true,
   text: (a) =>

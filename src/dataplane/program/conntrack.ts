@@ -109,12 +109,27 @@ export function matchConntrack(context: Context, program: Int32Array, at: number
   )
     return false;
   if ((flags & CtTest.EXPIRES) !== 0) {
-    // Before it is confirmed its clock doesn't run.
-    const seconds = (status & Status.CONFIRMED) === 0 ? 0 : Math.floor(table.expires(entry) / 1000);
+    const seconds =
+      (status & Status.CONFIRMED) === 0
+        ? unconfirmedSeconds(context, table.expires(entry))
+        : Math.floor(table.expires(entry) / 1000);
     const within = seconds >= program[at + Arg.EXPIRES]! >>> 0 && seconds <= program[at + Arg.EXPIRES + 1]! >>> 0;
     if (within === ((invert & CtTest.EXPIRES) !== 0)) return false;
   }
   return true;
+}
+
+/** Jiffies begin at -300 * HZ, so that it shows early where they are taken to begin at 0 (linux/jiffies.h). */
+const FIRST_JIFFY_S = -300;
+
+/**
+ * Whole seconds that an unconfirmed connection has left by nf_ct_expires(): it takes the `timeout` that the connection will
+ * have (milliseconds) for a moment in time.
+ */
+function unconfirmedSeconds(context: Context, timeout: number): number {
+  const { ticks, hz } = context;
+  const left = (Math.floor((timeout * hz) / 1000) - (ticks + FIRST_JIFFY_S * hz)) | 0;
+  return left <= 0 ? 0 : Math.floor(left / hz);
 }
 
 function addressesHold(

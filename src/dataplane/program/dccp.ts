@@ -102,6 +102,7 @@ function hasOption(p: Packet, header: number, option: number): boolean {
 
 export const dccp: Op = {
   name: 'dccp',
+  payload: true,
   words: Arg.WORDS,
   text: (a) => {
     const words: string[] = [];

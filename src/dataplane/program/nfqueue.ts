@@ -1,6 +1,6 @@
 /**
  * -j NFQUEUE and -j QUEUE (net/netfilter/xt_NFQUEUE.c): FIRST TOTAL FLAGS (1 bypass, 2 cpu fanout). The packet goes on to
- * another queue of the kernel. With several, the kernel hashes the addresses' lesser and greater and the protocol with a
+ * another queue of the kernel; with bypass and nobody there, it is as good as accepted. With several, the kernel hashes the addresses' lesser and greater and the protocol with a
  * seed of its own: which queue a pair of hosts gets is free, that it keeps it is not.
  */
 import { Verdict } from '../names.js';
@@ -20,8 +20,8 @@ export function applyNFQUEUE(context: Context, program: Int32Array, at: number, 
   const total = program[at + 1]!;
   let queue = program[at]!;
   if (total > 1) queue += (flags & QueueFlag.CPU_FANOUT) !== 0 ? context.worker % total : spread(p) % total;
+  if ((flags & QueueFlag.BYPASS) !== 0 && !context.answers.isListening(queue)) return Verdict.ACCEPT;
   context.queueNumber = queue;
-  context.queueBypass = flags & QueueFlag.BYPASS;
   return Verdict.QUEUE;
 }
 

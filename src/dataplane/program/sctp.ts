@@ -123,6 +123,7 @@ function flagsHold(program: Int32Array, at: number, type: number, flags: number)
 
 export const sctp: Op = {
   name: 'sctp',
+  payload: true,
   words: Arg.FLAG_TESTS,
   variable: true,
   check: (a) =>
