@@ -2,12 +2,22 @@
  * Every option of every match and target decides as its rows say (verdicts.ts), in a simulated router; and none is
  * without a row.
  */
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { allExtensions } from '../../src/control/ext/registry.js';
 import type { Extension } from '../../src/control/ext/record.js';
 import { build, describe } from './packets.js';
 import { SimulatedRouter } from './simulated.js';
-import { MATCH_ROWS, type MatchRow, NO_VERDICT, ONE_WAY, type Sent, TARGET_ROWS, WEDNESDAY } from './verdicts.js';
+import {
+  JUDGED_IN,
+  MATCH_ROWS,
+  type MatchRow,
+  NO_VERDICT,
+  ONE_WAY,
+  type Sent,
+  TARGET_ROWS,
+  WEDNESDAY,
+} from './verdicts.js';
 import type { Placed } from './wire.js';
 
 /** How often the rule of a row held for the last of the packets. */
@@ -90,6 +100,13 @@ t.test('no option is without a verdict', (t) => {
       for (const not of invert ? ['', '! '] : ['']) {
         if (excused.has(`${kind} ${name} ${names[0]}`)) continue;
         const use = `${kind} ${name} ${not}${names[0]}`;
+        const file = JUDGED_IN[name];
+        if (file !== undefined) {
+          const text = readFileSync(file, 'utf8');
+          // What its negations mean there, the modes say.
+          if (not === '' && !names.some((each) => text.includes(`--${each}`))) missing.push(`${use} in ${file}`);
+          continue;
+        }
         if (kind === 'target') {
           if (!done.has(use)) missing.push(use);
         } else if (ONE_WAY.has(use)) {

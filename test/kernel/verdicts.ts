@@ -614,6 +614,12 @@ export const NO_VERDICT: Readonly<Record<string, string>> = {
   'target ECN ecn-ip-ect': 'refused by the tool, too',
 };
 
+/** Extensions whose verdicts take more than a packet or two, and the tests that give them: every option stands there. */
+export const JUDGED_IN: Readonly<Record<string, string>> = {
+  rateest: 'test/program/rateest.test.ts',
+  RATEEST: 'test/program/rateest.test.ts',
+};
+
 /** What holds always, or never. */
 export const ONE_WAY: ReadonlySet<string> = new Set(['match recent set', 'match recent ! set']);
 

@@ -125,6 +125,8 @@ t.test('rateest: modes, negations, differences, two estimators', (t) => {
     ['--rateest1 tcp --rateest-lt --rateest-bps --rateest2 tcp', false],
     ['--rateest-delta --rateest1 tcp --rateest-pps1 25 --rateest-eq --rateest-pps2 15 --rateest2 udp', true],
     ['--rateest-delta --rateest1 tcp --rateest-pps1 25 --rateest-lt --rateest-pps2 16 --rateest2 udp', true],
+    // 1,600 of 8,000 bits are left here, and nothing of 0 there.
+    ['--rateest-delta --rateest1 tcp --rateest-bps1 8000bit --rateest-gt --rateest-bps2 0bit --rateest2 udp', true],
     // Nothing is left of 10 where 20 are used.
     ['--rateest-delta --rateest1 tcp --rateest-pps1 10 --rateest-eq --rateest-pps2 10 --rateest2 udp', true],
     ['--rateest nobody --rateest-eq --rateest-pps 0', true],
