@@ -535,6 +535,8 @@ mangle('-p udp -j CHECKSUM --checksum-fill', /UDP/, U);
 const LOGGED =
   '--log-level 4 --log-prefix "a " --log-tcp-sequence --log-tcp-options --log-ip-options --log-uid --log-macdecode';
 mangle(`-j LOG ${LOGGED}`, /UDP/, U);
+mangle('-j NFLOG --nflog-group 5 --nflog-prefix a --nflog-size 60 --nflog-threshold 2', /UDP/, U);
+mangle('-j NFLOG --nflog-range 60', /UDP/, U);
 for (const options of [
   '--queue-num 65000',
   '--queue-balance 65000:65001',
