@@ -452,8 +452,12 @@ class Reader {
     }
   }
 
-  /** Argument of an option of the core that can be negated, the old way, too. */
-  private negatable(arg: string): string {
+  /**
+   * Argument of -p, -s, -d, -i, -o and -j. The tool takes the last word whole, so that what stands in one word with its option
+   * (`-ptcp`, `--jump=ACCEPT`) is read with it. All but -j can be negated, the old way, too.
+   */
+  private negatable(): string {
+    const arg = this.getopt.last;
     if (arg !== '!' || !this.takeOldNot(this.invert)) return arg;
     this.invert = true;
     return this.argv[this.getopt.index++]!;
@@ -544,25 +548,25 @@ class Reader {
       case 'V':
         return this.invert ? `Not ${VERSION} (legacy) ;-)\n` : `${this.context.program} v${VERSION} (legacy)\n`;
       case 'p':
-        this.readProtocol(arg);
+        this.readProtocol();
         break;
       case 's':
-        this.source = this.negatable(arg);
+        this.source = this.negatable();
         this.sourceAt = this.getopt.index - 1;
         this.setOption(Opt.SOURCE);
         break;
       case 'd':
-        this.destination = this.negatable(arg);
+        this.destination = this.negatable();
         this.destinationAt = this.getopt.index - 1;
         this.setOption(Opt.DESTINATION);
         break;
       case 'i':
         if (arg === '') problem('Empty interface is likely to be undesired');
-        this.in = this.readInterface(arg, Opt.IN);
+        this.in = this.readInterface(Opt.IN);
         break;
       case 'o':
         if (arg === '') problem('Empty interface is likely to be undesired');
-        this.out = this.readInterface(arg, Opt.OUT);
+        this.out = this.readInterface(Opt.OUT);
         break;
       case 'g':
         this.setOption(Opt.JUMP);
@@ -572,7 +576,7 @@ class Reader {
         break;
       case 'j':
         this.setOption(Opt.JUMP);
-        this.readJump(arg);
+        this.readJump(this.getopt.last);
         break;
       case 'f':
         this.setOption(Opt.FRAGMENT);
@@ -641,8 +645,8 @@ class Reader {
     );
   }
 
-  private readProtocol(given: string): void {
-    const raw = this.negatable(given);
+  private readProtocol(): void {
+    const raw = this.negatable();
     const arg = /[A-Z]/.test(raw) ? raw.replace(/[A-Z]/g, (c) => c.toLowerCase()) : raw;
     this.setOption(Opt.PROTOCOL);
     this.protocolName = arg;
@@ -652,8 +656,8 @@ class Reader {
     this.head = { proto, notProto };
   }
 
-  private readInterface(given: string, option: number): string {
-    const arg = this.negatable(given);
+  private readInterface(option: number): string {
+    const arg = this.negatable();
     this.setOption(option);
     if (arg.length > 15) problem(`interface name \`${arg}' must be shorter than IFNAMSIZ (15)`);
     if (/[/ ]/.test(arg))
