@@ -189,7 +189,8 @@ export class Keeper implements Backend {
 export async function hostAddresses(name: string): Promise<number[]> {
   try {
     const found = await lookup(name, { all: true, family: 4, verbatim: true });
-    return found.map(({ address }) => looseAddress(address)!);
+    // An IPv6 address is "found" as itself, whatever family is asked for.
+    return found.flatMap(({ address }) => looseAddress(address) ?? []);
   } catch {
     return [];
   }
