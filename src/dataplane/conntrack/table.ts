@@ -73,6 +73,8 @@ export const enum Ct {
 /** Who has the entry, in the high byte of Ct.STATUS: 0 the table, else a slot's cache or limbo, its scratch, nobody. */
 const PLACE_SHIFT = 24;
 const PLACE_MASK = 0xff << PLACE_SHIFT;
+/** Scratch that is no worker's: a new connection whose packet will come again (crossings.ts). */
+const PLACE_LENT = 0xff;
 /** Dead to all but `findLingering`, still in its buckets; gc takes it out. A bit of Ct.STATUS above the kernel's. */
 const LINGERS = 1 << 23;
 const PLACE_SCRATCH = 0x80;
@@ -343,6 +345,20 @@ export class ConntrackTable {
   }
   isConfirmed(entry: number): boolean {
     return (this.words[this.at(entry) + Ct.STATUS]! & Status.CONFIRMED) !== 0;
+  }
+
+  /** Takes a new connection out of this worker's hands, for whichever confirms or discards it. */
+  lend(entry: number): void {
+    Atomics.or(this.words, this.at(entry) + Ct.STATUS, PLACE_LENT << PLACE_SHIFT);
+  }
+  isLent(entry: number): boolean {
+    return this.words[this.at(entry) + Ct.STATUS]! >>> PLACE_SHIFT === PLACE_LENT;
+  }
+  /** Whether the entry holds a connection still: in the table, or lent. */
+  isLive(entry: number): boolean {
+    const status = this.words[this.at(entry) + Ct.STATUS]!;
+    const place = status >>> PLACE_SHIFT;
+    return place === PLACE_LENT || (place === 0 && (status & Status.CONFIRMED) !== 0);
   }
 
   src(entry: number, dir: number): number {

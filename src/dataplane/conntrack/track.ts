@@ -7,6 +7,7 @@
 import { InFlag } from '../io/batch.js';
 import { CtState, Dir, Hook, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
+import type { Crossings } from './crossings.js';
 import type { PortHelpers } from './helpers/helpers.js';
 import { Change, deliverEvents } from './events.js';
 import { Expectation, forget, fulfil } from './expect.js';
@@ -32,6 +33,8 @@ export class Tracker {
   onExpected: ((tracker: Tracker, entry: number, master: number) => void) | null = null;
   /** Helpers bound by port; null = none. */
   portHelpers: PortHelpers | null = null;
+  /** Packets that will come again, and their new connections; null = packets cross once. */
+  crossings: Crossings | null = null;
 
   constructor(readonly table: ConntrackTable) {
     table.onRemove = forget;
@@ -79,24 +82,30 @@ export function track(tracker: Tracker, p: Packet, hook: Hook): Verdict {
   if (ports === NO_TUPLE) return invalid(t);
   const keyOriginal = packKey(protocol, zones & 0xffff);
   const keyReply = packKey(protocol, zones >>> 16);
+  let crossings = tracker.crossings;
   for (;;) {
     let entry: number;
     let dir: number;
+    let shared = false;
     const link = t.find(p.src, p.dst, ports, keyOriginal, keyReply);
     if (link !== 0) {
       entry = linkEntry(link);
       dir = linkDir(link);
     } else {
       if (!invertible(protocol, ports)) return invalid(t);
-      entry = begin(tracker, p, ports, zones);
+      entry = crossings === null ? -1 : crossings.findNew(p.src, p.dst, ports, keyOriginal);
+      shared = entry >= 0;
+      if (!shared) entry = begin(tracker, p, ports, zones);
       dir = Dir.ORIGINAL;
       if (entry < 0) {
         t.count(Stat.DROP);
         return Verdict.DROP;
       }
     }
+    if (shared) crossings!.lock();
     const status = t.words[t.at(entry) + Ct.STATUS]!;
     const outcome = packet(t, p, entry, dir, verify);
+    if (shared) crossings!.unlock();
     if (outcome === Outcome.ACCEPT) {
       p.ct = entry;
       p.ctDir = dir;
@@ -110,7 +119,8 @@ export function track(tracker: Tracker, p: Packet, hook: Hook): Verdict {
       else p.ctState = CtState.NEW;
       return Verdict.ACCEPT;
     }
-    if ((status & Status.CONFIRMED) === 0) discard(t, entry);
+    if ((status & Status.CONFIRMED) === 0) discard(tracker, entry);
+    crossings = null;
     if (outcome === Outcome.REPEAT) continue;
     t.count(Stat.INVALID);
     if (outcome === Outcome.INVALID) return Verdict.ACCEPT;
@@ -124,10 +134,12 @@ function invalid(t: ConntrackTable): Verdict {
   return Verdict.ACCEPT;
 }
 
-function discard(t: ConntrackTable, entry: number): void {
+/** Forgets a connection that was never confirmed, unless other packets have it, too. */
+function discard({ table: t, crossings }: Tracker, entry: number): void {
+  t.pendingEvents = 0;
+  if (crossings !== null && !crossings.leave()) return;
   forget(t, entry);
   t.discard(entry);
-  t.pendingEvents = 0;
 }
 
 /** A new connection for the packet (init_conntrack); −1 when the table is full. */
@@ -247,7 +259,17 @@ export function confirm(tracker: Tracker, p: Packet): Verdict {
     return Verdict.ACCEPT;
   }
   if (p.ctDir !== Dir.ORIGINAL) return Verdict.ACCEPT;
-  const result = t.insert(p.ct);
+  const { crossings } = tracker;
+  let result: number;
+  if (crossings === null || crossings.mine < 0) result = t.insert(p.ct);
+  else {
+    crossings.lock();
+    // Another of its packets may have been here meanwhile.
+    const confirmed = t.isConfirmed(p.ct);
+    result = confirmed ? Insert.INSERTED : t.insert(p.ct);
+    crossings.unlock();
+    if (confirmed) return Verdict.ACCEPT;
+  }
   if (result === Insert.INSERTED) {
     t.count(Stat.INSERT);
     if (t.helper(p.ct) !== 0) t.pendingEvents |= Change.HELPER;
@@ -256,7 +278,7 @@ export function confirm(tracker: Tracker, p: Packet): Verdict {
     return Verdict.ACCEPT;
   }
   t.pendingEvents = 0;
-  if (result > 0 && resolveClash(t, p, result)) {
+  if (result > 0 && resolveClash(tracker, p, result)) {
     t.count(Stat.CLASH_RESOLVE);
     return Verdict.ACCEPT;
   }
@@ -268,16 +290,18 @@ export function confirm(tracker: Tracker, p: Packet): Verdict {
 }
 
 /** Two packets of one flow met in different threads, or of two flows that only look alike (nf_ct_resolve_clash). */
-function resolveClash(t: ConntrackTable, p: Packet, link: number): boolean {
+function resolveClash(tracker: Tracker, p: Packet, link: number): boolean {
+  const t = tracker.table;
   if (p.protocol === Proto.TCP || p.protocol === Proto.SCTP || p.protocol === Proto.ICMP) return false;
-  if (merge(t, p, linkEntry(link))) return true;
+  if (merge(tracker, p, linkEntry(link))) return true;
   const reply = t.insertReplyOnly(p.ct);
   if (reply === Insert.INSERTED) return true;
-  return reply > 0 && merge(t, p, linkEntry(reply));
+  return reply > 0 && merge(tracker, p, linkEntry(reply));
 }
 
 /** Gives the packet the connection that is in the table already, when it is the same or its mirror image. */
-function merge(t: ConntrackTable, p: Packet, winner: number): boolean {
+function merge(tracker: Tracker, p: Packet, winner: number): boolean {
+  const t = tracker.table;
   const a = t.at(winner);
   const b = t.at(p.ct);
   if ((t.words[a + Ct.STATUS]! & Status.DYING) !== 0) return false;
@@ -285,7 +309,7 @@ function merge(t: ConntrackTable, p: Packet, winner: number): boolean {
   const mirrored = t.sameTuple(a, b + Ct.TUPLE_WORDS) && t.sameTuple(a + Ct.TUPLE_WORDS, b);
   if (!same && !mirrored) return false;
   t.accountPacket(winner, p.ctDir, p.length);
-  discard(t, p.ct);
+  discard(tracker, p.ct);
   p.ct = winner;
   return true;
 }
@@ -296,7 +320,7 @@ export function release(tracker: Tracker, p: Packet): void {
   if (p.ct < 0) return;
   if ((t.words[t.at(p.ct) + Ct.STATUS]! & Status.CONFIRMED) !== 0) {
     if (t.pendingEvents !== 0) deliverEvents(t, p.ct);
-  } else if (p.ctDir === Dir.ORIGINAL) discard(t, p.ct);
+  } else if (p.ctDir === Dir.ORIGINAL) discard(tracker, p.ct);
   p.ct = -1;
 }
 

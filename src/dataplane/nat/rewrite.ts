@@ -16,6 +16,8 @@ import { sctpChecksum } from '../wire/crc32c.js';
 
 // IPv4 header (RFC 791).
 const TOS_WORD = 0;
+const FLAGS_WORD = 6;
+const RESERVED = 0x8000;
 const TTL_WORD = 8;
 const HEADER_CHECKSUM = 10;
 const SOURCE = 12;
@@ -174,6 +176,12 @@ export function showTtl(p: Packet): void {
   const { changed } = p;
   setHeaderWord(p, TTL_WORD, (p.ttl << 8) | p.protocol);
   p.changed = changed;
+}
+
+/** Sets or clears the reserved bit of the header's flags. */
+export function setReserved(p: Packet, on: boolean): void {
+  const flags = u16(p.bytes, p.start + FLAGS_WORD);
+  setHeaderWord(p, FLAGS_WORD, on ? flags | RESERVED : flags & ~RESERVED);
 }
 
 function setHeaderWord(p: Packet, offset: number, value: number): void {

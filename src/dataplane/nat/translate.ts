@@ -75,6 +75,23 @@ function changedBit(manip: Manip, dir: Dir): number {
   return (manip === Manip.SRC) === (dir === Dir.ORIGINAL) ? Status.SRC_NAT : Status.DST_NAT;
 }
 
+/** What `sourceLink` answers beside a link. */
+export const UNCHANGED = 0;
+export const UNDECIDED = -1;
+
+/**
+ * What POSTROUTING will make of the source of a packet that has passed PREROUTING or OUTPUT: a link to the tuple whose
+ * destination it becomes; UNCHANGED; or UNDECIDED where the nat table is still to be asked.
+ */
+export function sourceLink(nat: Nat, p: Packet): number {
+  const entry = p.ct;
+  if (entry < 0) return UNCHANGED;
+  const status = nat.table.status(entry);
+  const error = p.ctState === CtState.RELATED && p.protocol === Proto.ICMP;
+  if (p.ctState !== CtState.ESTABLISHED && !error && (status & Status.SRC_NAT_DONE) === 0) return UNDECIDED;
+  return (status & changedBit(Manip.SRC, p.ctDir)) === 0 ? UNCHANGED : ((entry + 1) << 1) | (p.ctDir ^ 1);
+}
+
 /** Rewrites one side of the packet of the connection at offset `e`: it shall look as the answer to the other direction's. */
 function change(table: ConntrackTable, p: Packet, e: number, manip: Manip): Verdict {
   const w = table.words;
