@@ -92,6 +92,9 @@ export class Packet {
   ctZones = 0;
   ctHelper = 0;
   ctEvents = 0;
+  /** 1: a rule gave it the traffic control class `priority` (major << 16 | minor). */
+  classified = 0;
+  priority = 0;
   /** 1: the bytes differ from what came and go back with the verdict. */
   changed = 0;
   /** Set by a match that finds the packet impossible (`hotdrop` in the kernel): the table's verdict is DROP. */
@@ -113,6 +116,7 @@ export class Packet {
     this.ctZones = 0;
     this.ctHelper = 0;
     this.ctEvents = 0;
+    this.classified = 0;
     this.changed = 0;
     this.hotdrop = 0;
     this.trace = 0;

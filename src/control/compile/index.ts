@@ -31,6 +31,7 @@ import {
 import { type Proof, verify } from '../../dataplane/program/verify.js';
 import { type Reached, reachedRules, walkOf } from '../check.js';
 import { type Chain, type Rule, type Ruleset, sharedEnds, type TableModel } from '../model.js';
+import { writeLate } from './late.js';
 import { Lowerer, type Needs, RuleError } from './lower.js';
 import { RegionStore } from './regions.js';
 import { CounterSlots } from './slots.js';
@@ -173,6 +174,7 @@ export class Compiler {
     const drafts = this.draftAll(tables, lowerer, change);
     const chains = this.place(drafts);
     const words = this.emit(drafts, chains, lowerer, depth, change);
+    writeLate(ruleset, words);
     this.retire(change, chains);
     const regions = this.regions.list();
     const proof = verify(words, { regions, counters: this.slots.length }, this.running?.proof);

@@ -1,4 +1,6 @@
 /** -j CLASSIFY: the packet's traffic control class. (libxt_CLASSIFY.c, xt_CLASSIFY.c) */
+import { encodeCLASSIFY } from '../../dataplane/program/classify.js';
+import { TargetOp } from '../../dataplane/program/ops.js';
 import { problem } from '../text/problem.js';
 import { string } from './args.js';
 import { defineTarget, option } from './record.js';
@@ -41,5 +43,6 @@ export const CLASSIFY = defineTarget<ClassifyData>({
   help: `CLASSIFY target options:
 --set-class MAJOR:MINOR    Set skb->priority value (always hexadecimal!)
 `,
-  cannot: () => 'the kernel sets the priority of forwarded packets anew after they have gone back to it',
+  compile: ({ major, minor }, emit) => emit.target(TargetOp.CLASSIFY, encodeCLASSIFY(major, minor)),
+  late: () => ({ class: true }),
 });

@@ -207,4 +207,6 @@ export const CONNMARK = defineTarget<ConnmarkTargetData>({
   cannot: ({ mode, ctmark }) => (mode === ConnmarkMode.SET ? privateBits(ctmark) : undefined),
   compile: ({ mode, ctmark, ctmask, nfmask, shift, right }, emit) =>
     emit.target(TargetOp.CONNMARK, encodeCONNMARK(mode, ctmark, ctmask, nfmask, shift, right)),
+  late: ({ mode, ctmask, nfmask, shift, right }) =>
+    mode === ConnmarkMode.RESTORE ? { marks: nfmask | (right ? ctmask >>> shift : ctmask << shift) } : {},
 });

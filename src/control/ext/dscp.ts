@@ -110,4 +110,5 @@ export const DSCP = defineTarget<DscpTargetData>({
 				These two options are mutually exclusive !
 `,
   compile: ({ dscp }, emit) => emit.target(TargetOp.TOS, encodeDSCP(dscp)),
+  late: () => ({ tos: true }),
 });

@@ -201,7 +201,7 @@ export const HMARK = defineTarget<HmarkData>({
       : undefined,
   cannot: ({ modulus, offset }) =>
     offset + modulus > (PrivateMark.ALL & -PrivateMark.ALL) >>> 0
-      ? `marks up to ${offset + modulus - 1} reach bits of ${hex(PrivateMark.ALL)}, by which hutter knows its own packets`
+      ? `marks up to ${offset + modulus - 1} reach the bit ${hex(PrivateMark.ALL)}, by which hutter knows its own packets`
       : undefined,
   compile: ({ given, srcMask, dstMask, portMask, portSet, protocolMask, seed, modulus, offset }, emit) =>
     emit.target(
@@ -218,4 +218,5 @@ export const HMARK = defineTarget<HmarkData>({
         connection: (given & Given.CT) !== 0,
       }),
     ),
+  late: () => ({ marks: -1 }),
 });

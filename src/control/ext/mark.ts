@@ -51,7 +51,7 @@ const ANY = ['set-xmark', 'set-mark', 'and-mark', 'or-mark', 'xor-mark'];
 /** Why a rule may not set these bits; undefined if they are free for rules. */
 export function privateBits(value: number): string | undefined {
   return value & PrivateMark.ALL
-    ? `${hex(value)} has bits of ${hex(PrivateMark.ALL)}, by which hutter knows the packets that it sends itself`
+    ? `${hex(value)} has the bit ${hex(PrivateMark.ALL)}, by which hutter knows the packets that it sends itself`
     : undefined;
 }
 
@@ -125,4 +125,5 @@ export const MARK = defineTarget<MarkTargetData>({
 `,
   cannot: ({ mark }) => privateBits(mark),
   compile: ({ mark, mask }, emit) => emit.target(TargetOp.MARK, encodeMARK(mark, mask)),
+  late: ({ mark, mask }) => ({ marks: mark | mask }),
 });

@@ -221,6 +221,18 @@ export interface ExtensionSpec<D> {
    * warns.
    */
   cannot?(data: D): string | undefined;
+  /** What a target does to a packet that would matter to the kernel if it routed it anew; absent: nothing. */
+  late?(data: D): Late;
+}
+
+/** See dataplane/program/late.ts. */
+export interface Late {
+  /** Bits of the mark that change. */
+  readonly marks?: number;
+  readonly tos?: boolean;
+  /** The traffic control class. */
+  readonly class?: boolean;
+  readonly ttl?: { readonly set: number } | { readonly up: number } | { readonly down: number };
 }
 
 /**

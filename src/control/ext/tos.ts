@@ -138,4 +138,5 @@ export const TOS = defineTarget<TosTargetData>({
   --xor-tos bits          Binary XOR the TOS value with bits
 `,
   compile: ({ value, mask }, emit) => emit.target(TargetOp.TOS, encodeTOS(value, mask)),
+  late: () => ({ tos: true }),
 });

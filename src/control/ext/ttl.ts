@@ -117,4 +117,7 @@ export const TTL = defineTarget<TtlTargetData>({
   --ttl-inc value		Increment TTL by <value 1-255>
 `,
   compile: ({ mode, ttl }, emit) => emit.target(TargetOp.TTL, encodeTTL(mode, ttl)),
+  late: ({ mode, ttl }) => ({
+    ttl: mode === TtlChange.SET ? { set: ttl } : mode === TtlChange.INCREASE ? { up: ttl } : { down: ttl },
+  }),
 });

@@ -4,6 +4,7 @@ import { ah, esp, ipcomp } from './ah.js';
 import * as basics from './basics.js';
 import { connlimit } from './connlimit.js';
 import { CHECKSUM } from './checksum.js';
+import { CLASSIFY } from './classify.js';
 import { CONNMARK, connmark } from './connmark.js';
 import { conntrack } from './conntrack.js';
 import { CT } from './ct.js';
@@ -129,4 +130,5 @@ export const TARGETS: ReadonlyMap<number, Op> = new Map<number, Op>([
   [TargetOp.NFLOG, NFLOG],
   [TargetOp.TRACE, TRACE],
   [TargetOp.RATEEST, RATEEST],
+  [TargetOp.CLASSIFY, CLASSIFY],
 ]);

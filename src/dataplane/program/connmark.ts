@@ -3,7 +3,7 @@
  *
  * -j CONNMARK: MODE CTMARK CTMASK NFMASK SHIFT RIGHT, with MODE of ConnmarkMode. SET: the connection's mark becomes
  * (mark & ~CTMASK) ^ CTMARK, shifted. SAVE: (mark & ~CTMASK) ^ (the packet's & NFMASK, shifted). RESTORE: the packet's
- * becomes (its & ~NFMASK) ^ (the connection's & CTMASK, shifted), but for hutter's own bits (PrivateMark).
+ * becomes (its & ~NFMASK) ^ (the connection's & CTMASK, shifted), but for hutter's own bit (PrivateMark).
  */
 import { Change } from '../conntrack/events.js';
 import type { Packet } from '../packet.js';

@@ -3,7 +3,7 @@
  * (verify.ts) before its first use, never changed afterwards, dumpable as text (dump.ts). Offsets are in words from the
  * program's start; 0 stands for "none".
  *
- *     header   MAGIC VERSION LENGTH FLAGS COUNTERS REGIONS DEPTH  then ENTRY[table * HOOK_COUNT + hook]: offset of a chain
+ *     header   MAGIC VERSION LENGTH FLAGS COUNTERS REGIONS DEPTH, six words for late.ts,  then ENTRY[table * HOOK_COUNT + hook]: offset of a chain
  *     chain    POLICY POLICY_COUNTER RULES END NEXT TREE NEW  then its rules, one behind the other, then its index
  *     rule     LENGTH COUNTER TARGET  then its tests, one behind the other; its target last
  *     test     OP | INVERT  LENGTH  arguments      (matches; -s -d -p -i -o -f are tests like any other)
@@ -20,7 +20,7 @@ import { HOOK_COUNT, TABLE_COUNT, type Hook, type Table } from '../names.js';
 
 /** "HTR1" */
 export const MAGIC = 0x48545231;
-export const VERSION = 3;
+export const VERSION = 4;
 
 export const enum Header {
   MAGIC = 0,
@@ -33,7 +33,17 @@ export const enum Header {
   REGIONS = 5,
   /** The most jumps that can be open at once: no loops, so it is bounded. */
   DEPTH = 6,
-  ENTRY = 7,
+  /** What rules do to packets that are routed already (late.ts): LateFlag bits in FORWARD and POSTROUTING. */
+  LATE = 7,
+  /** Bits of the mark that they may change there. */
+  LATE_MARKS = 8,
+  /** Behind the last time that a packet of the router's own is routed: in filter OUTPUT and POSTROUTING. */
+  LATE_OWN = 9,
+  LATE_OWN_MARKS = 10,
+  /** A packet that enters FORWARD with a TTL within these leaves with one from 1 to 254. */
+  LATE_TTL_MIN = 11,
+  LATE_TTL_MAX = 12,
+  ENTRY = 13,
 }
 export const HEADER_WORDS = Header.ENTRY + TABLE_COUNT * HOOK_COUNT;
 

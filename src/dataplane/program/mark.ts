@@ -1,7 +1,7 @@
 /**
  * -m mark and -j MARK (net/netfilter/xt_mark.c), both VALUE MASK. The match: (mark & MASK) is VALUE. The target: the mark
  * becomes (mark & ~MASK) ^ VALUE; --set-mark V/M is MASK V|M, --and-mark B is 0/~B, --or-mark B is B/B, --xor-mark B is B/0.
- * hutter's own bits of the mark (PrivateMark) read as 0 and stay as they are.
+ * hutter's own bit of the mark (PrivateMark) reads as 0 and stays as it is.
  */
 import { PrivateMark } from '../names.js';
 import type { Packet } from '../packet.js';

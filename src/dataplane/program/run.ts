@@ -28,6 +28,7 @@ import { matchRpfilter } from './rpfilter.js';
 import { matchSctp } from './sctp.js';
 import { matchConnlimit } from './connlimit.js';
 import { applyCHECKSUM } from './checksum.js';
+import { applyCLASSIFY } from './classify.js';
 import { applyCONNMARK, matchConnmark } from './connmark.js';
 import { matchConntrack } from './conntrack.js';
 import { applyCT } from './ct.js';
@@ -334,6 +335,8 @@ function apply(context: Context, program: Int32Array, target: number, p: Packet)
       return applyHMARK(context, program, at, p);
     case TargetOp.RATEEST:
       return applyRATEEST(context, program, at, p);
+    case TargetOp.CLASSIFY:
+      return applyCLASSIFY(program, at, p);
   }
   return CONTINUE;
 }
