@@ -36,6 +36,7 @@ enum meta {
   META_GSO_SIZE = 25,
   META_GSO_TYPE = 26,
   META_GSO_HEADERS = 27,
+  META_NEW_PRIORITY = 28,
 };
 
 enum in_flag {
@@ -51,6 +52,7 @@ enum in_flag {
 enum out_flag {
   OUT_FLAG_MARK = 1 << 0,
   OUT_FLAG_PAYLOAD = 1 << 1,
+  OUT_FLAG_PRIORITY = 1 << 2,
 };
 
 enum checksum_mode {

@@ -38,8 +38,8 @@ enum {
   /* A sendmsg is copied into one kernel allocation: more of it at once gains nothing. */
   SEND_CHUNK = 256 << 10,
   MAX_IOV = 1024,
-  /* Padding, header, verdict, mark, payload's attribute header. */
-  MAX_HEAD = 3 + 20 + 12 + 8 + 4,
+  /* Padding, header, verdict, mark, priority, payload's attribute header. */
+  MAX_HEAD = 3 + 20 + 12 + 8 + 8 + 4,
   NFNL_QUEUE = NFNL_SUBSYS_QUEUE << 8,
 };
 
@@ -447,6 +447,8 @@ static void add_verdict(struct nfqueue *q, uint16_t type, uint32_t id, uint32_t 
   nl_put(message, NFQA_VERDICT_HDR, &header, sizeof header);
   if (record[META_OUT_FLAGS] & OUT_FLAG_MARK)
     nl_put_u32(message, NFQA_MARK, htonl((uint32_t)record[META_NEW_MARK]));
+  if (record[META_OUT_FLAGS] & OUT_FLAG_PRIORITY)
+    nl_put_u32(message, NFQA_PRIORITY, htonl((uint32_t)record[META_NEW_PRIORITY]));
   length = message->nlmsg_len;
   if (payload) {
     const struct nlattr attribute = {(uint16_t)(NLA_HDRLEN + payload_length), NFQA_PAYLOAD};
@@ -486,8 +488,9 @@ static bool same_plain_verdict(const int32_t *a, const int32_t *b) {
   if (b[META_OUT_FLAGS] & OUT_FLAG_PAYLOAD || b[META_VERDICT] == VERDICT_QUEUE) return false;
   if ((a[META_VERDICT] == VERDICT_ACCEPT) != (b[META_VERDICT] == VERDICT_ACCEPT)) return false;
   if (a[META_VERDICT] != VERDICT_ACCEPT) return true;
-  return (a[META_OUT_FLAGS] & OUT_FLAG_MARK) == (b[META_OUT_FLAGS] & OUT_FLAG_MARK) &&
-         (!(a[META_OUT_FLAGS] & OUT_FLAG_MARK) || a[META_NEW_MARK] == b[META_NEW_MARK]);
+  return a[META_OUT_FLAGS] == b[META_OUT_FLAGS] &&
+         (!(a[META_OUT_FLAGS] & OUT_FLAG_MARK) || a[META_NEW_MARK] == b[META_NEW_MARK]) &&
+         (!(a[META_OUT_FLAGS] & OUT_FLAG_PRIORITY) || a[META_NEW_PRIORITY] == b[META_NEW_PRIORITY]);
 }
 
 /* (handle, bytes, meta, count) */

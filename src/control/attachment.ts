@@ -19,13 +19,15 @@ export interface Attachment {
   link(ifindex: number): LogInterface | undefined;
   /** A program begins to track connections, or none does any more. */
   setTracking(connections: boolean): void;
+  /** A program is about to be put in force. */
+  prepare(program: Int32Array): void;
   /** Workers run: they are told from now on what changes. */
   follow(router: Router): void;
   /** Packets come from now on. */
   open(): void;
   /** For `up`'s greeting: `2 workers, queues 0 to 1, fail closed`. */
   summary(): string;
-  status(): Pick<Status, 'flavour' | 'interfaces' | 'unhandled'>;
+  status(): Pick<Status, 'flavour' | 'interfaces' | 'routing' | 'unhandled'>;
   /** Packets come no more. */
   close(): void;
   /** Everything is as it was before. Also after a failed start. */

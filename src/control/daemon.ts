@@ -57,11 +57,14 @@ export class Daemon {
     await claimSocket(control);
 
     const hz = kernelHz();
-    const keeper = new Keeper(ruleset, hz, (connections) => attachment.setTracking(connections));
+    const keeper = new Keeper(
+      ruleset,
+      hz,
+      (connections) => attachment.setTracking(connections),
+      (program) => attachment.prepare(program),
+    );
     const attachment: Attachment =
-      device === 'tun'
-        ? new TunAttachment(settings, say)
-        : new QueueAttachment(settings, keeper.program.connections, say);
+      device === 'tun' ? new TunAttachment(settings, say) : new QueueAttachment(settings, keeper.program, say);
     let router: Router | undefined;
     try {
       const log = openLog(settings.log);

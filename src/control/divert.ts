@@ -2,7 +2,9 @@
  * The diversion: what hutter changes in the kernel so that packets come to its queues, and how that is undone.
  *
  * Rules, in the kernel's raw table, by the real iptables (either flavour): PREROUTING and OUTPUT jump to HUTTER-PRE and
- * HUTTER-OUT, which leave alone what is kept, switch kernel tracking off and queue the rest. Sysctls, on every diverted
+ * HUTTER-OUT, which leave alone what is kept, switch kernel tracking off and queue the rest. Once packets must cross twice,
+ * POSTROUTING of the mangle table jumps to HUTTER-POST, which queues what hutter marked by the reserved bit of the IP header.
+ * It stays until the queues are gone: without it such packets would pass half done. Sysctls, on every diverted
  * interface: accept_local=1, since a source can become the router's own in PREROUTING, and rp_filter=2, since strict
  * checking would drop it (ARCHITECTURE, "Martians").
  *
@@ -23,6 +25,7 @@ export class DivertError extends Error {
 
 export const CHAIN_PRE = 'HUTTER-PRE';
 export const CHAIN_OUT = 'HUTTER-OUT';
+export const CHAIN_POST = 'HUTTER-POST';
 const COMMENT = 'hutter: diversion';
 /** Nobody will give an interface this name. */
 const NO_INTERFACE = 'hutter-no-such';
@@ -53,13 +56,11 @@ export interface ReversePath {
  * can pass by hutter (fail open, kept services), kernel rules hold the line that the relaxed sysctls no longer hold.
  */
 export function diversionRules(options: DivertOptions, reversePaths: readonly ReversePath[]): string[] {
-  const { queueBase, workers, fanout, failOpen, keep, connections } = options;
+  const { workers, fanout, failOpen, keep, connections } = options;
   const pre = (rule: string): string => `-A ${CHAIN_PRE} ${rule}`;
   const out = (rule: string): string => `-A ${CHAIN_OUT} ${rule}`;
   const injected = `-m mark --mark ${hex(PrivateMark.INJECTED)}/${hex(PrivateMark.INJECTED)}`;
-  const range = workers === 1 ? `--queue-num ${queueBase}` : `--queue-balance ${queueBase}:${queueBase + workers - 1}`;
-  const byCore = fanout === 'cpu' && workers > 1 ? ' --queue-cpu-fanout' : '';
-  const queue = `-j NFQUEUE ${range}${failOpen ? ' --queue-bypass' : ''}${byCore}`;
+  const queue = queueTarget(options) + (fanout === 'cpu' && workers > 1 ? ' --queue-cpu-fanout' : '');
   const interfaces = keep.flatMap((item) => ('interface' in item ? [item.interface] : []));
   const services = keep.flatMap((item) => ('port' in item ? [item] : []));
 
@@ -86,26 +87,51 @@ export function diversionRules(options: DivertOptions, reversePaths: readonly Re
   return rules;
 }
 
-const hex = (mark: number): string => `0x${(mark >>> 0).toString(16)}`;
-const jump = (hook: string, chain: string): string => `${hook} -m comment --comment "${COMMENT}" -j ${chain}`;
-const JUMPS = [jump('PREROUTING', CHAIN_PRE), jump('OUTPUT', CHAIN_OUT)];
+/**
+ * The body of HUTTER-POST: the header's reserved bit is set in no packet that crosses once. Workers by addresses always, as
+ * the core is that of the worker that had the packet, and a flow's packets would overtake each other.
+ */
+export const againRules = (options: DivertOptions): string[] => [
+  `-A ${CHAIN_POST} -m u32 --u32 "4&0x8000=0x8000" ${queueTarget(options)}`,
+];
 
-/** iptables-restore input that (re)places both chains; `saved` is the raw table as iptables-save prints it now. */
-export function installText(rules: readonly string[], saved: string): string {
-  const present = new Set(saved.split('\n'));
-  const jumps = JUMPS.map((rule) => `-A ${rule}`).filter((rule) => !present.has(rule));
-  // Declaring a chain empties it, also with --noflush.
-  return ['*raw', `:${CHAIN_PRE} - [0:0]`, `:${CHAIN_OUT} - [0:0]`, ...rules, ...jumps, 'COMMIT', ''].join('\n');
+function queueTarget({ queueBase, workers, failOpen }: DivertOptions): string {
+  const range = workers === 1 ? `--queue-num ${queueBase}` : `--queue-balance ${queueBase}:${queueBase + workers - 1}`;
+  return `-j NFQUEUE ${range}${failOpen ? ' --queue-bypass' : ''}`;
 }
 
-/** iptables-restore input that removes what is there of the diversion; '' when nothing is. */
-export function removeText(saved: string): string {
+const hex = (mark: number): string => `0x${(mark >>> 0).toString(16)}`;
+const jump = (hook: string, chain: string): string => `${hook} -m comment --comment "${COMMENT}" -j ${chain}`;
+/** What hutter has in one of the kernel's tables. */
+interface Part {
+  table: 'raw' | 'mangle';
+  chains: readonly string[];
+  jumps: readonly string[];
+}
+const RAW: Part = {
+  table: 'raw',
+  chains: [CHAIN_PRE, CHAIN_OUT],
+  jumps: [jump('PREROUTING', CHAIN_PRE), jump('OUTPUT', CHAIN_OUT)],
+};
+const MANGLE: Part = { table: 'mangle', chains: [CHAIN_POST], jumps: [jump('POSTROUTING', CHAIN_POST)] };
+const PARTS = [RAW, MANGLE];
+
+/** iptables-restore input that (re)places the chains of a part; `saved` is the table as iptables-save prints it now. */
+export function installText(rules: readonly string[], saved: string, { table, chains, jumps }: Part = RAW): string {
+  const present = new Set(saved.split('\n'));
+  const missing = jumps.map((rule) => `-A ${rule}`).filter((rule) => !present.has(rule));
+  // Declaring a chain empties it, also with --noflush.
+  return [`*${table}`, ...chains.map((chain) => `:${chain} - [0:0]`), ...rules, ...missing, 'COMMIT', ''].join('\n');
+}
+
+/** iptables-restore input that removes what is there of a part; '' when nothing is. */
+export function removeText(saved: string, { table, chains: names }: Part = RAW): string {
   const lines = saved.split('\n');
-  const chains = [CHAIN_PRE, CHAIN_OUT].filter((chain) => lines.some((line) => line.startsWith(`:${chain} `)));
+  const chains = names.filter((chain) => lines.some((line) => line.startsWith(`:${chain} `)));
   if (chains.length === 0) return '';
   const jumps = lines.filter((line) => line.startsWith('-A ') && chains.some((chain) => line.endsWith(` -j ${chain}`)));
   return [
-    '*raw',
+    `*${table}`,
     ...jumps.map((line) => line.replace(/^-A/, '-D')),
     ...chains.map((chain) => `-F ${chain}`),
     ...chains.map((chain) => `-X ${chain}`),
@@ -163,10 +189,10 @@ function isProgram(file: string): boolean {
   }
 }
 
-/** The raw table of one flavour as text; '' when it isn't there (looking at it would create it). */
-function readRaw(iptables: Iptables): string {
-  if (iptables.flavour === 'legacy' && !readText('/proc/net/ip_tables_names').split('\n').includes('raw')) return '';
-  const result = spawnSync(iptables.save, ['-t', 'raw'], { encoding: 'utf8', maxBuffer: 1 << 28 });
+/** A table of one flavour as text; '' when it isn't there (looking at it would create it). */
+function readTable(iptables: Iptables, table: Part['table']): string {
+  if (iptables.flavour === 'legacy' && !readText('/proc/net/ip_tables_names').split('\n').includes(table)) return '';
+  const result = spawnSync(iptables.save, ['-t', table], { encoding: 'utf8', maxBuffer: 1 << 28 });
   return result.status === 0 ? result.stdout : '';
 }
 
@@ -243,8 +269,9 @@ export function runningRouter(): { pid: number; control: string } | undefined {
 export function undoDiversion(): string[] {
   const done: string[] = [];
   for (const iptables of findIptables())
-    if (removeFrom(iptables))
-      done.push(`removed the diversion from the kernel's raw table (iptables ${iptables.flavour})`);
+    for (const part of PARTS)
+      if (removeFrom(iptables, part))
+        done.push(`removed the diversion from the kernel's ${part.table} table (iptables ${iptables.flavour})`);
   const state = readState();
   if (state !== undefined) {
     for (const [name, old] of Object.entries(state.sysctls))
@@ -290,7 +317,9 @@ export class Diversion {
   /** What a killed run left, until `install` has replaced it. Its rules stay so long: closed means closed. */
   private leavings: State | undefined;
   private iptables: Iptables | undefined;
-  private installed = '';
+  private rulesInForce = '';
+  /** Packets come a second time. */
+  comesAgain = false;
 
   /** rp_filter as it was, by diverted interface; strict ones' reverse paths are hutter's to check. */
   readonly reversePaths = new Map<string, number>();
@@ -354,22 +383,36 @@ export class Diversion {
     let first: unknown;
     for (const candidate of this.iptables ? [this.iptables] : flavours)
       try {
-        restore(candidate, installText(rules, readRaw(candidate)));
+        restore(candidate, installText(rules, readTable(candidate, 'raw')));
         this.iptables = candidate;
         break;
       } catch (error) {
         first ??= error;
       }
     if (this.iptables === undefined) throw first;
-    this.installed = rules.join('\n');
+    this.rulesInForce = rules.join('\n');
     this.leavings = undefined;
-    for (const other of flavours) if (other.flavour !== this.iptables.flavour) removeFrom(other);
+    for (const other of flavours)
+      if (other.flavour !== this.iptables.flavour) PARTS.map((part) => removeFrom(other, part));
+    if (!this.comesAgain) removeFrom(this.iptables, MANGLE);
+  }
+
+  /** Packets are diverted. */
+  get installed(): boolean {
+    return this.rulesInForce !== '';
+  }
+
+  /** Diverts packets a second time, from here on until `stop`. After `install`. @throws DivertError */
+  installAgain(): void {
+    const iptables = this.iptables!;
+    restore(iptables, installText(againRules(this.options), readTable(iptables, 'mangle'), MANGLE));
+    this.comesAgain = true;
   }
 
   /** Follows the program (whether it tracks connections) and the interfaces; rules change only where they must. */
   update(options: Partial<DivertOptions> = {}): void {
     this.options = { ...this.options, ...options };
-    if (this.rules().join('\n') !== this.installed) this.install();
+    if (this.rules().join('\n') !== this.rulesInForce) this.install();
   }
 
   /** `legacy` or `nf_tables`, once installed. */
@@ -377,10 +420,13 @@ export class Diversion {
     return this.iptables?.flavour;
   }
 
-  /** Takes the rules out, so that packets pass by; the sysctls stay until `stop`. */
+  /**
+   * Takes the rules out, so that packets pass by; the sysctls stay until `stop`, as does what packets that crossed once come
+   * again by.
+   */
   removeRules(): void {
-    if (this.iptables !== undefined) removeFrom(this.iptables);
-    this.installed = '';
+    if (this.iptables !== undefined) removeFrom(this.iptables, RAW);
+    this.rulesInForce = '';
   }
 
   /** Puts everything back; but what a killed run left stays as it is if this one never came to divert. */
@@ -390,14 +436,15 @@ export class Diversion {
       return;
     }
     this.removeRules();
+    if (this.iptables !== undefined) removeFrom(this.iptables, MANGLE);
     for (const [name, old] of Object.entries(this.state.sysctls)) restoreSysctls(name, old);
     rmSync(stateFile(), { force: true });
   }
 }
 
-/** Takes the diversion's rules out of one flavour's raw table; true when there were some. */
-function removeFrom(iptables: Iptables): boolean {
-  const text = removeText(readRaw(iptables));
+/** Takes a part of the diversion out of one flavour's tables; true when there was some. */
+function removeFrom(iptables: Iptables, part: Part): boolean {
+  const text = removeText(readTable(iptables, part.table), part);
   if (text !== '') restore(iptables, text);
   return text !== '';
 }

@@ -35,12 +35,14 @@ export class Keeper implements Backend {
    * @param current the ruleset to begin with
    * @param hz the kernel's timer frequency
    * @param onTracking called when a program begins to track connections, before it runs, and when none does any more
+   * @param onProgram called with each program but the first before it runs
    * @throws CompileError
    */
   constructor(
     private current: Ruleset,
     hz: number,
     private readonly onTracking: (connections: boolean) => void,
+    private readonly onProgram: (program: Int32Array) => void,
   ) {
     this.compiler = new Compiler(hz);
     this.compiled = this.compiler.compile(current);
@@ -97,6 +99,7 @@ export class Keeper implements Backend {
     const compiled = this.compile(next);
     // Fragments are put together before rules ask for connections, and until the last such rule is gone.
     if (compiled.connections && !this.compiled.connections) this.onTracking(true);
+    this.onProgram(compiled.words);
     const everywhere = await router.publish(compiled);
     if (!compiled.connections && this.compiled.connections) this.onTracking(false);
     this.compiled = compiled;

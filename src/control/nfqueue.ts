@@ -3,11 +3,12 @@
  * routes are followed by rtnetlink's notices.
  */
 import type { DeviceInit } from '../dataplane/init.js';
+import { crossesTwice, RoutedBy } from '../dataplane/program/late.js';
 import { Monitor, Notice, Rtnetlink } from '../dataplane/io/rtnetlink.js';
 import type { Attachment } from './attachment.js';
 import { Diversion } from './divert.js';
 import type { LogInterface } from './log.js';
-import type { Router } from './router.js';
+import type { Program, Router } from './router.js';
 import type { Settings } from './settings.js';
 import { type Status, unhandled } from './status.js';
 
@@ -18,13 +19,17 @@ export class QueueAttachment implements Attachment {
   private readonly kernel = new Rtnetlink();
   private readonly diversion: Diversion;
   private links: Map<number, LogInterface>;
+  private program: Int32Array;
+  private routed: Routed = { by: 0, marks: 0 };
+  private router: Router | undefined;
 
   /** @throws DivertError */
   constructor(
     private readonly settings: Settings,
-    connections: boolean,
+    { words, connections }: Pick<Program, 'words'> & { connections: boolean },
     private readonly say: (text: string) => void,
   ) {
+    this.program = words;
     const { queueBase, workers, fanout, keep, fail, control } = settings;
     this.diversion = new Diversion(
       { queueBase, workers, fanout, failOpen: fail === 'open', keep, connections },
@@ -51,8 +56,31 @@ export class QueueAttachment implements Attachment {
     this.diversion.update({ connections });
   }
 
+  prepare(program: Int32Array): void {
+    this.program = program;
+    if (this.divertAgain()) this.router?.routesChanged();
+  }
+
+  /** Has packets come a second time where some must; whether that is new. Without it they are dropped and counted. */
+  private divertAgain(): boolean {
+    const { diversion, routed, router } = this;
+    let begins = false;
+    if (!diversion.comesAgain && diversion.installed && crossesTwice(this.program, routed.by, routed.marks)) {
+      try {
+        diversion.installAgain();
+        begins = true;
+      } catch (error) {
+        this.say(`packets that must cross twice are dropped: ${(error as Error).message}`);
+      }
+    }
+    router?.setRouting(routed.by, routed.marks, diversion.comesAgain);
+    return begins;
+  }
+
   follow(router: Router): void {
-    router.setPolicyRouting(usesPolicyRouting(this.kernel));
+    this.router = router;
+    this.routed = routedBy(this.kernel);
+    this.divertAgain();
     this.monitor.watch((notices) => {
       try {
         this.takeNotice(router, notices);
@@ -64,7 +92,8 @@ export class QueueAttachment implements Attachment {
 
   private takeNotice(router: Router, notices: number): void {
     const { diversion, kernel } = this;
-    router.setPolicyRouting(usesPolicyRouting(kernel));
+    this.routed = routedBy(kernel);
+    this.divertAgain();
     if ((notices & (Notice.LINK | Notice.ADDRESS | Notice.NETCONF | Notice.OVERRUN)) === 0) {
       router.routesChanged();
       return;
@@ -80,6 +109,8 @@ export class QueueAttachment implements Attachment {
 
   open(): void {
     this.diversion.install();
+    this.divertAgain();
+    this.router?.routesChanged();
   }
 
   summary(): string {
@@ -87,8 +118,13 @@ export class QueueAttachment implements Attachment {
     return `${workers === 1 ? `queue ${queueBase}` : `queues ${queueBase} to ${queueBase + workers - 1}`}, fail ${fail}`;
   }
 
-  status(): Pick<Status, 'flavour' | 'interfaces' | 'unhandled'> {
-    return { flavour: this.diversion.flavour ?? '', interfaces: [], unhandled: unhandled() };
+  status(): Pick<Status, 'flavour' | 'interfaces' | 'routing' | 'unhandled'> {
+    return {
+      flavour: this.diversion.flavour ?? '',
+      interfaces: [],
+      routing: routingNames(this.routed),
+      unhandled: unhandled(),
+    };
   }
 
   close(): void {
@@ -107,8 +143,40 @@ export class QueueAttachment implements Attachment {
   }
 }
 
-/** Rules beyond the kernel's own three (tables local, main, default), several next hops, or routes by TOS. */
-function usesPolicyRouting(kernel: Rtnetlink): boolean {
-  const own = kernel.rules().filter(({ priority }) => priority !== 0 && priority !== 32_766 && priority !== 32_767);
-  return own.length > 0 || kernel.routes().some(({ hops, tos }) => hops.length > 1 || tos !== 0);
+/** By what the kernel chooses routes. */
+interface Routed {
+  /** RoutedBy bits. */
+  by: number;
+  /** Bits of the mark that rules look at. */
+  marks: number;
 }
+
+/** Rules beyond the kernel's own three (tables local, main, default), several next hops, or routes by TOS. */
+function routedBy(kernel: Rtnetlink): Routed {
+  let by = 0;
+  let marks = 0;
+  for (const { priority, srcLength, byTos, byTransport, markMask } of kernel.rules()) {
+    if (priority !== 0 && priority !== 32_766 && priority !== 32_767) by |= RoutedBy.RULES;
+    if (srcLength > 0) by |= RoutedBy.SOURCE;
+    if (byTos) by |= RoutedBy.TOS;
+    if (byTransport) by |= RoutedBy.TRANSPORT;
+    marks |= markMask;
+  }
+  for (const { hops, tos } of kernel.routes()) {
+    if (hops.length > 1) by |= RoutedBy.HASH | RoutedBy.SOURCE | RoutedBy.TRANSPORT | RoutedBy.RULES;
+    if (tos !== 0) by |= RoutedBy.TOS | RoutedBy.RULES;
+  }
+  return { by, marks };
+}
+
+const NAMES = [
+  [RoutedBy.SOURCE, 'source'],
+  [RoutedBy.TOS, 'tos'],
+  [RoutedBy.TRANSPORT, 'transport'],
+  [RoutedBy.HASH, 'hash'],
+] as const;
+
+const routingNames = ({ by, marks }: Routed): string[] => [
+  ...NAMES.filter(([bit]) => (by & bit) !== 0).map(([, name]) => name),
+  ...(marks === 0 ? [] : ['mark']),
+];

@@ -4,6 +4,7 @@
  * command at a time.
  */
 import { Interfaces, type Link } from '../dataplane/interfaces.js';
+import { RoutedBy } from '../dataplane/program/late.js';
 import type { Fib } from '../dataplane/route/fib.js';
 import { Errno, RouteField, Routes, SourceCheck } from '../dataplane/route/routes.js';
 import type { Printed, RoutingView } from './commands/ip.js';
@@ -51,7 +52,7 @@ export class OwnRoutes {
   /** Workers run. */
   follow(router: Router): void {
     this.router = router;
-    router.setPolicyRouting(this.fib.byPorts);
+    this.tellPorts();
     router.routesChanged();
   }
 
@@ -87,12 +88,17 @@ export class OwnRoutes {
     return run;
   }
 
+  /** Whether protocol and ports choose a way; packets are routed once. */
+  private tellPorts(): void {
+    this.router?.setRouting(this.fib.byPorts ? RoutedBy.RULES : 0, 0, false);
+  }
+
   private async settle(): Promise<void> {
     this.check.forget();
     this.local?.follow(this.fib, this.links, [...this.changed.values()]);
     this.changed.clear();
     this.moved = false;
-    this.router?.setPolicyRouting(this.fib.byPorts);
+    this.tellPorts();
     await this.router?.passRouteEdge();
     this.fib.release();
   }

@@ -11,6 +11,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { Crossings } from '../dataplane/conntrack/crossings.js';
 import { EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
 import { forget } from '../dataplane/conntrack/expect.js';
 import { ConntrackTable } from '../dataplane/conntrack/table.js';
@@ -105,6 +106,7 @@ export class Router {
   readonly connections: SharedArrayBuffer;
   /** The control thread's view of the connection table. */
   readonly table: ConntrackTable;
+  private readonly crossings = Crossings.create();
   private readonly control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   private readonly members: Member[] = [];
   private readonly pool: Piscina;
@@ -199,6 +201,7 @@ export class Router {
       log: member.log,
       events: member.events,
       connections: this.connections,
+      crossings: this.crossings,
       wakeFd: member.waker.fd,
       port: port2,
       strictReversePath: this.strictReversePath,
@@ -224,6 +227,7 @@ export class Router {
       const lasted = performance.now();
       member.restarts++;
       Atomics.store(this.control, workerWord(member.number, WorkerWord.STATE), WorkerState.STARTING);
+      new Crossings(this.crossings, this.table).recover(member.number, this.table.ownerOf(member.number));
       this.table.recover(member.number);
       mendRegions(this.program.regions, this.table.ownerOf(member.number));
       this.options.onTrouble(`worker ${member.number} failed and is started anew: ${describe(error)}`);
@@ -347,9 +351,14 @@ export class Router {
     await this.tell(() => ({ type: 'edge' }));
   }
 
-  /** Whether routes are chosen by more than the destination. */
-  setPolicyRouting(on: boolean): void {
-    Atomics.store(this.control, Control.POLICY_ROUTING, on ? 1 : 0);
+  /**
+   * What routes are chosen by beside the destination (RoutedBy), the bits of the mark that rules look at, and whether the
+   * diversion is there by which packets come a second time. In force with the next `routesChanged`.
+   */
+  setRouting(routedBy: number, marks: number, crossing: boolean): void {
+    Atomics.store(this.control, Control.ROUTED_BY, routedBy);
+    Atomics.store(this.control, Control.ROUTED_MARKS, marks);
+    Atomics.store(this.control, Control.CROSSING, crossing ? 1 : 0);
   }
 
   /** The control thread's look at the table takes the time first: what is over isn't listed. */

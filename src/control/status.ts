@@ -26,6 +26,8 @@ export interface Status {
   accepted: number;
   dropped: number;
   changed: number;
+  /** Packets that came a second time, after they were routed. */
+  crossedAgain: number;
   /** Packets hutter itself sent. */
   answers: number;
   answersFailed: number;
@@ -42,6 +44,8 @@ export interface Status {
   trees: { grown: number; growing: number };
   /** TUN: hutter's own interfaces. */
   interfaces: InterfaceStatus[];
+  /** What the kernel chooses routes by beside the destination: source, tos, mark, transport, hash. */
+  routing: string[];
   /** Traffic that hutter doesn't handle, and what becomes of it. */
   unhandled: string[];
 }
@@ -148,6 +152,7 @@ export function statusOfStats(
   | 'accepted'
   | 'dropped'
   | 'changed'
+  | 'crossedAgain'
   | 'answers'
   | 'answersFailed'
   | 'sendErrors'
@@ -179,6 +184,7 @@ export function statusOfStats(
     accepted: sum[Stat.ACCEPTED]!,
     dropped: sum[Stat.DROPPED]!,
     changed: sum[Stat.CHANGED]!,
+    crossedAgain: sum[Stat.CROSSED_AGAIN]!,
     answers: sum[Stat.ANSWERS]!,
     answersFailed: sum[Stat.ANSWERS_FAILED]!,
     sendErrors: sum[Stat.SEND_ERRORS]!,
@@ -246,6 +252,8 @@ function diversionLines(status: Status): string[] {
   return [
     `device     ${status.device}, diverted by iptables ${status.flavour}` +
       (status.keep.length > 0 ? `, not diverted: ${status.keep.join(', ')}` : ''),
+    ...(status.routing.length === 0 ? [] : [`routing    chosen by ${status.routing.join(', ')}, too`]),
+    ...(status.crossedAgain === 0 ? [] : [`crossings  ${status.crossedAgain} packets came a second time`]),
     status.fail === 'open'
       ? 'fail       open: when a queue is full or hutter is gone, packets pass UNFILTERED and UNTRANSLATED'
       : 'fail       closed: when a queue is full or hutter is gone, packets are dropped',

@@ -206,6 +206,10 @@ export class TunAttachment implements Attachment {
     return this.links.find(({ index }) => index === ifindex);
   }
 
+  prepare(): void {
+    // Nobody routes what hutter has routed.
+  }
+
   setTracking(): void {
     // Fragments are put together by the workers, who know.
   }
@@ -243,7 +247,7 @@ export class TunAttachment implements Attachment {
     return `interfaces ${names.join(', ')}`;
   }
 
-  status(): Pick<Status, 'flavour' | 'interfaces' | 'unhandled'> {
+  status(): Pick<Status, 'flavour' | 'interfaces' | 'routing' | 'unhandled'> {
     return {
       flavour: '',
       interfaces: this.ports.map(({ name, namespace, gone, rate, bands, counters }): InterfaceStatus => ({
@@ -253,6 +257,7 @@ export class TunAttachment implements Attachment {
         rate,
         bands: bandsStatus(bands, counters),
       })),
+      routing: [],
       unhandled: ['IPv6: dropped and counted (not-ipv4)'],
     };
   }

@@ -15,6 +15,8 @@ export interface WorkerInit {
   events: SharedArrayBuffer;
   /** The connection table: the worker attaches to the slot of its number (`recover` it first after a restart). */
   connections: SharedArrayBuffer;
+  /** Packets between two crossings (conntrack/crossings.ts). */
+  crossings: SharedArrayBuffer;
   wakeFd: number;
   port: MessagePort;
   /** ifindexes whose reverse path is checked strictly (rp_filter=1). Updated by `settings` messages. */

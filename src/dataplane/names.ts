@@ -97,12 +97,10 @@ export const enum TcpFlag {
 }
 
 /**
- * Bits of the packet mark that belong to hutter: refused in users' rules, hidden from matching. INJECTED is on packets
- * that hutter itself sends, so that the diversion lets them by; SECOND_CROSSING on those that must come again in
- * POSTROUTING.
+ * The bit of the packet mark that belongs to hutter: refused in users' rules, hidden from matching. It is on packets that
+ * hutter itself sends, so that the diversion lets them by.
  */
 export const enum PrivateMark {
   INJECTED = 0x8000_0000 | 0,
-  SECOND_CROSSING = 0x4000_0000,
-  ALL = 0xc000_0000 | 0,
+  ALL = 0x8000_0000 | 0,
 }

@@ -13,7 +13,8 @@
  *                     v  confirm       |
  *
  * From the kernel's queue a packet crosses once, at PREROUTING or OUTPUT, and every later hook of its way runs in that
- * visit; the kernel then really routes what comes back. From a TUN it comes raw, and hutter is the kernel, too: it checks,
+ * visit; the kernel then really routes what comes back. Where what the later hooks do could turn it to another way, it goes
+ * back as it was routed, and comes a second time in POSTROUTING, where they run (`twice`, `again`). From a TUN it comes raw, and hutter is the kernel, too: it checks,
  * puts fragments together, routes, answers and cuts (`kernelRoutes` false; ip/). What can go no further (no route, TTL at its end, too long) is answered
  * here when it has a connection (see answerError); else it goes back as PREROUTING left it, and the kernel answers.
  */
@@ -28,6 +29,7 @@ import {
   mayRefuse,
 } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
+import { isReserved } from './conntrack/crossings.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
 import { isAttachedError, isIcmpError } from './conntrack/icmp.js';
 import type { Interfaces } from './interfaces.js';
@@ -38,14 +40,16 @@ import { isMartianDestination, isMartianSource } from './ip/martian.js';
 import { passOptions } from './ip/options.js';
 import { Fate, Reassembly } from './ip/reassembly.js';
 import { Segmenter } from './ip/segment.js';
+import { linkDir, linkEntry } from './conntrack/table.js';
 import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
-import { showTtl } from './nat/rewrite.js';
-import { ASK_RULES, begin, finish } from './nat/translate.js';
+import { setReserved, showTtl } from './nat/rewrite.js';
+import { ASK_RULES, begin, finish, sourceLink, UNDECIDED, UNCHANGED } from './nat/translate.js';
 import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
 import { Chain, entry, Header, ProgramFlag } from './program/format.js';
+import { forwardedTwice, ownTwice, RoutedBy, Twice } from './program/late.js';
 import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { policy, run } from './program/run.js';
 import { Errno, RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
@@ -125,14 +129,24 @@ export class Pipeline implements Answers, AddressQuestions {
   private program: Int32Array = new Int32Array(0);
   /** 1: the program asks for connections. Numbers, as V8 tests them faster than booleans. */
   private tracking = 0;
-  /** Routes are chosen by more than the destination: what goes back may go another way. */
-  policyRouting = false;
+  /** Packets can come a second time: the diversion is there. Without it those that must are dropped. */
+  private diverted = false;
+  /** What routes are chosen by (RoutedBy), and the bits of the mark that routing rules look at. */
+  private routedBy = 0;
+  private routedMarks = 0;
+  /** Whether packets must come a second time: forwarded ones, and the router's own. */
+  private forwarded: Twice = Twice.NEVER;
+  private own: Twice = Twice.NEVER;
 
   /** Of the packet at hand: kind of its route, 0 before it has one, and the next hop. */
   private routeType: RouteType = RouteType.NONE;
   private nextHop = 0;
   /** Its MTU; 0 = not asked for yet. */
   private routeMtu = 0;
+  /** The mark that a packet of the router's own was routed by last. */
+  private routedMark = 0;
+  /** 1: the packet at hand goes back to come again. */
+  private comesAgain = 0;
   /** It came in fragments, the longest of this many bytes; 0 = it came whole. */
   private fragmentSize = 0;
   private cutCount = 0;
@@ -165,6 +179,11 @@ export class Pipeline implements Answers, AddressQuestions {
     if (!this.kernelRoutes) this.reassembly = new Reassembly();
   }
 
+  /** The packet that was visited last goes back to come a second time. */
+  get crossesTwice(): boolean {
+    return this.comesAgain !== 0;
+  }
+
   /** Milliseconds as int32, as `setTime` had it. */
   get now(): number {
     return this.context.now;
@@ -175,6 +194,21 @@ export class Pipeline implements Answers, AddressQuestions {
     this.context.setTime(monotonicMs, wallMs);
     this.wallMs = wallMs;
     if (this.reassembly !== undefined && this.reassembly.count !== 0) this.giveUpFragments(this.reassembly);
+    if (this.tracker.crossings !== null) this.tracker.crossings.sweep(this.context.now);
+  }
+
+  /** How the kernel chooses routes, and whether the diversion is there by which packets come a second time. */
+  setRouting(routedBy: number, routedMarks: number, diverted: boolean): void {
+    this.routedBy = routedBy;
+    this.routedMarks = routedMarks;
+    this.diverted = diverted;
+    this.judgeCrossings();
+  }
+
+  private judgeCrossings(): void {
+    if (!this.kernelRoutes) return;
+    this.forwarded = forwardedTwice(this.program, this.routedBy, this.routedMarks);
+    this.own = ownTwice(this.program, this.routedBy, this.routedMarks);
   }
 
   /** Interfaces were read anew. */
@@ -187,6 +221,7 @@ export class Pipeline implements Answers, AddressQuestions {
     this.context.adopt(program, regions, counters);
     this.program = program;
     this.tracking = program[Header.FLAGS]! & ProgramFlag.CONNECTIONS;
+    this.judgeCrossings();
   }
 
   /** Decides upon packet `i` of the batch and writes the outcome into its record. */
@@ -222,8 +257,11 @@ export class Pipeline implements Answers, AddressQuestions {
     this.gsoSize = meta[m + Meta.GSO_SIZE]!;
 
     let verdict: Verdict;
-    if (this.kernelRoutes) verdict = hook === Hook.OUTPUT ? this.fromHere(p) : this.fromNetwork(p);
-    else {
+    if (this.kernelRoutes) {
+      this.comesAgain = 0;
+      if (hook === Hook.POSTROUTING) verdict = this.again(p);
+      else verdict = hook === Hook.OUTPUT ? this.fromHere(p) : this.fromNetwork(p);
+    } else {
       this.fragmentSize = 0;
       this.cutCount = 0;
       verdict = hook === Hook.OUTPUT ? this.fromSocket(p) : this.fromWire(p);
@@ -231,9 +269,11 @@ export class Pipeline implements Answers, AddressQuestions {
     }
     // A first packet that did not make it to the last hook leaves nothing behind.
     if (p.ct >= 0) release(this.tracker, p);
+    const { crossings } = this.tracker;
+    if (crossings !== null && crossings.mine >= 0) crossings.done();
     meta[m + Meta.VERDICT] = verdict;
     if (verdict === Verdict.ACCEPT) {
-      stats[Stat.ACCEPTED]! += 1;
+      if (this.comesAgain === 0) stats[Stat.ACCEPTED]! += 1;
       if (this.kernelRoutes) this.giveBack(meta, m, p);
     } else if (verdict === Verdict.STOLEN) {
       // Sent in pieces, taken by the router itself, or kept for the rest of its datagram.
@@ -301,6 +341,8 @@ export class Pipeline implements Answers, AddressQuestions {
     }
     const outdev = words[route + RouteField.OIF]!;
     const gateway = words[route + RouteField.GATEWAY]!;
+    if (this.forwarded !== Twice.NEVER && this.forwardsTwice(p, outdev, gateway)) return this.twice(p, p.mark);
+    if (this.kernelRoutes && isReserved(p)) return this.twice(p, p.mark);
     p.outdev = outdev;
     this.nextHop = gateway !== 0 ? gateway : p.dst;
     this.routeMtu = mtu;
@@ -312,12 +354,10 @@ export class Pipeline implements Answers, AddressQuestions {
     if (!this.kernelRoutes && p.headerLength > IP_HEADER) this.passOptions(p);
     const sent = this.postrouting(p);
     if (sent !== Verdict.ACCEPT || !this.kernelRoutes) return sent;
-    // The kernel will lower it again; one that a rule set and that can't be raised for that needs another crossing.
-    if (p.ttl < 1 || p.ttl > 254) return this.drop(DropReason.SECOND_CROSSING);
+    // The kernel will lower it again.
     p.ttl++;
     showTtl(p);
-    if (this.policyRouting === false) return Verdict.ACCEPT;
-    return this.sameWay(p, outdev, gateway) ? Verdict.ACCEPT : this.drop(DropReason.SECOND_CROSSING);
+    return Verdict.ACCEPT;
   }
 
   /** ip_error(), with its own limit beside that of all errors. */
@@ -476,10 +516,7 @@ export class Pipeline implements Answers, AddressQuestions {
       if (mode !== ChecksumMode.NONE && !gso) completeChecksum(p, p.l4 + field);
       return this.cut(batch, i, p);
     }
-    if (p.mark !== meta[m + Meta.MARK]) {
-      meta[m + Meta.NEW_MARK] = p.mark;
-      meta[m + Meta.OUT_FLAGS]! |= OutFlag.MARK;
-    }
+    putMarks(meta, m, p);
     if (p.changed !== 0) this.stats[Stat.CHANGED]! += 1;
     meta[m + Meta.OUT_FLAGS]! |= OutFlag.PAYLOAD;
     meta[m + Meta.SEND_TO] = p.outdev;
@@ -530,9 +567,113 @@ export class Pipeline implements Answers, AddressQuestions {
     p.indev = 0;
     this.nextHop = 0;
     this.routeMtu = 0;
+    this.routedMark = p.mark;
     const verdict = this.output(p, false);
-    return verdict === Verdict.ACCEPT ? this.postrouting(p) : verdict;
+    if (verdict !== Verdict.ACCEPT) return verdict;
+    if (this.own !== Twice.NEVER && this.ownGoesTwice(p)) return this.twice(p, this.routedMark);
+    if (this.kernelRoutes && isReserved(p)) return this.twice(p, this.routedMark);
+    return this.postrouting(p);
   }
+
+  // ---- the second crossing ----
+
+  /**
+   * The packet goes back as it was routed, with `mark`, to come again in POSTROUTING, known by the reserved bit of its header.
+   * A bit of the mark wouldn't do: routing rules compare the whole of it.
+   */
+  private twice(p: Packet, mark: number): Verdict {
+    const { crossings } = this.tracker;
+    if (crossings === null || !this.diverted) return this.drop(DropReason.SECOND_CROSSING);
+    if ((p.flags & InFlag.CUT) !== 0) return this.drop(DropReason.CUT);
+    if (!crossings.keep(p)) return this.drop(DropReason.SECOND_CROSSING);
+    // What happened to a connection in the table is told now; a new one is in the record's care.
+    if (p.ct >= 0 && this.tracker.table.isConfirmed(p.ct)) release(this.tracker, p);
+    p.ct = -1;
+    this.comesAgain = 1;
+    p.mark = mark;
+    setReserved(p, true);
+    return Verdict.ACCEPT;
+  }
+
+  /** In by POSTROUTING, by the way that the kernel has chosen and with the TTL that it will leave with: (FWD →) POST. */
+  private again(p: Packet): Verdict {
+    const { crossings } = this.tracker;
+    if (crossings === null || !crossings.restore(p)) return this.drop(DropReason.SECOND_CROSSING);
+    this.stats[Stat.CROSSED_AGAIN]! += 1;
+    setReserved(p, crossings.reserved);
+    this.routeType = RouteType.UNICAST;
+    this.nextHop = 0;
+    this.routeMtu = 0;
+    if (p.hook === Hook.OUTPUT) return this.postrouting(p);
+    const { words } = this.routes;
+    const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
+    if (words[route + RouteField.OIF] === p.outdev) {
+      const gateway = words[route + RouteField.GATEWAY]!;
+      this.nextHop = gateway !== 0 ? gateway : p.dst;
+      this.routeMtu = words[route + RouteField.MTU]!;
+    }
+    const forwarded = this.forward(p);
+    return forwarded === Verdict.ACCEPT ? this.postrouting(p) : forwarded;
+  }
+
+  /** Whether the kernel could send a forwarded packet by another way, or not at all, after what FORWARD and POSTROUTING do. */
+  private forwardsTwice(p: Packet, outdev: number, gateway: number): boolean {
+    if (this.forwarded === Twice.ALL) return true;
+    const { program, routes } = this;
+    const ttl = p.ttl - 1;
+    if (ttl < program[Header.LATE_TTL_MIN]! || ttl > program[Header.LATE_TTL_MAX]!) return true;
+    const source = this.sourceAhead(p);
+    if (source === UNCHANGED) return false;
+    if (source === UNDECIDED) return true;
+    const { table } = this.tracker;
+    const src = table.dst(linkEntry(source), linkDir(source));
+    const ports = (table.ports(linkEntry(source), linkDir(source)) << 16) | p.dport;
+    const route = routes.input(p.dst, src, p.indev, p.mark, p.tos, p.protocol, ports);
+    return this.differs(route, outdev, gateway);
+  }
+
+  /** The same for a packet of the router's own, after POSTROUTING. */
+  private ownGoesTwice(p: Packet): boolean {
+    if (this.interfaces.isLoopback(p.outdev)) return false;
+    if (this.own === Twice.ALL) return true;
+    const source = this.sourceAhead(p);
+    if (source === UNCHANGED) return false;
+    if (source === UNDECIDED) return true;
+    const { table } = this.tracker;
+    const { words } = this.routes;
+    const src = table.dst(linkEntry(source), linkDir(source));
+    const ports = (table.ports(linkEntry(source), linkDir(source)) << 16) | p.dport;
+    const now = this.ownRoute(p, p.src, (p.sport << 16) | p.dport);
+    const outdev = words[now + RouteField.OIF]!;
+    const gateway = words[now + RouteField.GATEWAY]!;
+    return this.differs(this.ownRoute(p, src, ports), outdev, gateway);
+  }
+
+  /** The source that POSTROUTING will give the packet, as far as routes look at it (sourceLink). */
+  private sourceAhead(p: Packet): number {
+    const { routedBy } = this;
+    // The kernel's hash is over what an error quotes, and over no ports where a fragment has none.
+    if ((routedBy & RoutedBy.HASH) !== 0 && (isIcmpError(p) || (p.fragOffset | p.moreFragments) !== 0))
+      return UNDECIDED;
+    if ((routedBy & (RoutedBy.SOURCE | RoutedBy.TRANSPORT)) === 0) return UNCHANGED;
+    const chain = entry(this.program, Table.NAT, Hook.POSTROUTING);
+    // Without rules a source keeps its address, but perhaps not its port.
+    const settled = (routedBy & RoutedBy.TRANSPORT) === 0 && (chain === 0 || this.program[chain + Chain.RULES] === 0);
+    const source = sourceLink(this.nat, p);
+    return source === UNDECIDED && settled ? UNCHANGED : source;
+  }
+
+  private differs(route: number, outdev: number, gateway: number): boolean {
+    const words = this.routes.words;
+    return (
+      words[route + RouteField.ERRNO] !== 0 ||
+      words[route + RouteField.TYPE] !== RouteType.UNICAST ||
+      words[route + RouteField.OIF] !== outdev ||
+      words[route + RouteField.GATEWAY] !== gateway
+    );
+  }
+
+  // ---- the hooks ----
 
   private prerouting(p: Packet): Verdict {
     this.enter(Hook.PREROUTING, p.indev, 0, p);
@@ -646,27 +787,19 @@ export class Pipeline implements Answers, AddressQuestions {
 
   /** ip_route_me_harder(): a packet of the router's own goes by another way since its key changed. */
   private reroute(p: Packet): boolean {
-    const source = this.interfaces.isOwn(p.src) ? p.src : 0;
-    const ports = (p.sport << 16) | p.dport;
-    const route = this.routes.output(p.dst, source, 0, p.mark, p.tos, p.protocol, ports);
+    const route = this.ownRoute(p, p.src, (p.sport << 16) | p.dport);
     if (this.routes.words[route + RouteField.ERRNO] !== 0) return false;
+    this.routedMark = p.mark;
     p.outdev = this.routes.words[route + RouteField.OIF]!;
     this.nextHop = 0;
     this.routeMtu = this.routes.words[route + RouteField.MTU]!;
     return true;
   }
 
-  /** Whether the kernel will send the packet as it now is by the way that its rules were run for. */
-  private sameWay(p: Packet, outdev: number, gateway: number): boolean {
-    const words = this.routes.words;
-    const ports = (p.sport << 16) | p.dport;
-    const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, ports);
-    return (
-      words[route + RouteField.ERRNO] === 0 &&
-      words[route + RouteField.TYPE] === RouteType.UNICAST &&
-      words[route + RouteField.OIF] === outdev &&
-      words[route + RouteField.GATEWAY] === gateway
-    );
+  /** The route of a packet of the router's own from `src`; only what is the router's can be asked for as a source. */
+  private ownRoute(p: Packet, src: number, ports: number): number {
+    const source = this.interfaces.isOwn(src) ? src : 0;
+    return this.routes.output(p.dst, source, 0, p.mark, p.tos, p.protocol, ports);
   }
 
   /** TCPMSS: the route's MTU and that of the way back; a source that can't be reached sets no limit. */
@@ -825,16 +958,13 @@ export class Pipeline implements Answers, AddressQuestions {
 
   /** Writes what goes back to the device: the mark if it changed, the bytes if they did, and how to finish their sum. */
   private giveBack(meta: Int32Array, m: number, p: Packet): void {
-    if (p.mark !== meta[m + Meta.MARK]) {
-      meta[m + Meta.NEW_MARK] = p.mark;
-      meta[m + Meta.OUT_FLAGS]! |= OutFlag.MARK;
-    }
+    putMarks(meta, m, p);
     if (p.changed === 0) return;
     if ((p.flags & InFlag.CUT) !== 0) {
       meta[m + Meta.VERDICT] = this.drop(DropReason.CUT);
       return;
     }
-    this.stats[Stat.CHANGED]! += 1;
+    if (this.comesAgain === 0) this.stats[Stat.CHANGED]! += 1;
     meta[m + Meta.OUT_FLAGS]! |= OutFlag.PAYLOAD;
     meta[m + Meta.NEW_OFFSET] = p.start;
     meta[m + Meta.NEW_LENGTH] = p.end - p.start;
@@ -869,6 +999,18 @@ const MALFORMED_REASONS: Readonly<Record<ParseError, DropReason>> = {
   [ParseError.HEADER_LENGTH]: DropReason.MALFORMED,
   [ParseError.TOTAL_LENGTH]: DropReason.TRUNCATED,
 };
+
+/** The packet's mark, if it changed, and its class, if a rule gave it one. */
+function putMarks(meta: Int32Array, m: number, p: Packet): void {
+  if (p.mark !== meta[m + Meta.MARK]) {
+    meta[m + Meta.NEW_MARK] = p.mark;
+    meta[m + Meta.OUT_FLAGS]! |= OutFlag.MARK;
+  }
+  if (p.classified !== 0) {
+    meta[m + Meta.NEW_PRIORITY] = p.priority;
+    meta[m + Meta.OUT_FLAGS]! |= OutFlag.PRIORITY;
+  }
+}
 
 /** Offset of the checksum in the transport header whose sum a device may be left to do; 0: there is none. */
 function checksumField(p: Packet): number {

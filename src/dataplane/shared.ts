@@ -16,8 +16,12 @@ export const enum Control {
   LINK_EPOCH = 1,
   /** Moves with every notice that could change a route: answers about routes are dropped. */
   ROUTE_EPOCH = 2,
-  /** 1: rules or routes exist that choose by more than the destination (ip rule, ECMP), so what goes back is asked about again. */
-  POLICY_ROUTING = 3,
+  /** What routes are chosen by beside the destination (RoutedBy bits of program/late.ts). */
+  ROUTED_BY = 3,
+  /** Bits of the mark that routing rules look at. */
+  ROUTED_MARKS = 4,
+  /** 1: the diversion is there by which packets come a second time. */
+  CROSSING = 5,
   WORKERS = 16,
 }
 /** Words of each worker's part, which begins at WORKERS + number * WORKER_WORDS. */
@@ -46,7 +50,7 @@ export const DROP_REASONS = [
   'conntrack', // conntrack said drop (a clash, a full table)
   'nat', // no free mapping, or no address to masquerade with
   'cut', // the queue cut the packet and it would have to go back rewritten
-  'second-crossing', // its way out changed by what the rules did to it
+  'second-crossing', // it had to come a second time and couldn't, or nobody knew it then
   'no-route', // no way there, and its sender has been told so often enough
   'helper', // an announcement (ftp's, say) that can't be carried out
   'answered', // an ICMP error of hutter's own told the sender why
@@ -109,8 +113,10 @@ export const enum Stat {
   ANSWERS_FAILED = 18,
   /** Entries of the log and event rings that found no room. */
   LOG_LOST = 19,
+  /** Packets that came a second time. */
+  CROSSED_AGAIN = 20,
   /** DROPS + DropReason. */
-  DROPS = 20,
+  DROPS = 21,
 }
 export const STAT_COUNT = 64;
 

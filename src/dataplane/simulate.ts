@@ -5,6 +5,7 @@
  */
 import { ErrorLimit } from './answer.js';
 import { PortHelpers } from './conntrack/helpers/helpers.js';
+import { Crossings } from './conntrack/crossings.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { Tracker } from './conntrack/track.js';
 import { Interfaces, type Link } from './interfaces.js';
@@ -12,11 +13,13 @@ import { Batch, FULL_SLOT, Meta, OutFlag } from './io/batch.js';
 import type { Device } from './io/device.js';
 import { type FrameFacts, LoopbackDevice } from './io/loopback.js';
 import { LogWriter } from './log.js';
-import { Verdict } from './names.js';
+import { Hook, Verdict } from './names.js';
 import { Nat } from './nat/bind.js';
 import { RandomPorts } from './nat/range.js';
+import { setTtl } from './nat/rewrite.js';
+import { Packet } from './packet.js';
 import { Pipeline } from './pipeline.js';
-import { Routes, type RouteSource } from './route/routes.js';
+import { RouteField, Routes, type RouteSource } from './route/routes.js';
 import { DROP_REASONS, type Publication, Ring, Stat, STAT_COUNT } from './shared.js';
 
 const DAY_MS = 86_400_000;
@@ -42,6 +45,9 @@ export interface SimulationOptions {
   helpers?: readonly string[];
   /** Protocol and ports choose a way, too. */
   routesByPorts?: boolean;
+  /** What routes are chosen by (RoutedBy of program/late.ts), and by which bits of the mark: packets cross twice for it. */
+  routedBy?: number;
+  routedMarks?: number;
   /** ifindexes whose packets' sources are checked by the way back. */
   strictReversePath?: readonly number[];
   looseReversePath?: readonly number[];
@@ -52,9 +58,16 @@ export interface SimulationOptions {
 /** What became of one packet. */
 export interface Outcome {
   verdict: Verdict;
-  /** The packet as it goes on, its transport checksum finished; absent when it was dropped. */
+  /**
+   * The packet as it goes on, its transport checksum finished; absent when it was dropped. If the kernel routes, one that it
+   * forwards has yet to lose its step of TTL, unless it crossed twice.
+   */
   packet?: Uint8Array;
   mark: number;
+  /** Traffic control class that a rule gave it (major << 16 | minor). */
+  priority?: number;
+  /** It came again, after it was routed. */
+  twice: boolean;
   /** Where hutter routes: ifindex it leaves by. */
   outdev: number;
   /** Packets that the router itself sent because of it; where hutter routes, the pieces of one that was cut, too. */
@@ -68,6 +81,8 @@ export interface Outcome {
 export class Simulation {
   readonly table: ConntrackTable;
   readonly stats = new Float64Array(STAT_COUNT);
+  private readonly routes: Routes;
+  private readonly sent = new Packet();
   private readonly loopback: LoopbackDevice;
   private readonly device: Device;
   private readonly pipeline: Pipeline;
@@ -94,6 +109,7 @@ export class Simulation {
     const interfaces = new Interfaces();
     interfaces.replace(options.links);
     const routes = new Routes(options.routes, interfaces);
+    this.routes = routes;
     routes.setStrictReversePath(options.strictReversePath ?? []);
     routes.setLooseReversePath(options.looseReversePath ?? []);
     routes.policy = options.routesByPorts ?? false;
@@ -102,6 +118,7 @@ export class Simulation {
       if (options.kernelRoutes !== false || outdev !== 0) this.answers.push(bytes.slice(start, end));
     };
     const tracker = new Tracker(this.table);
+    if (options.kernelRoutes !== false) tracker.crossings = new Crossings(Crossings.create(), this.table);
     if (options.helpers !== undefined && options.helpers.length > 0)
       tracker.portHelpers = new PortHelpers(options.helpers);
     const random = options.random ?? (seed === undefined ? undefined : new RandomPorts(seeded(seed)));
@@ -117,6 +134,7 @@ export class Simulation {
       hz,
       worker: 0,
     });
+    this.pipeline.setRouting(options.routedBy ?? 0, options.routedMarks ?? 0, true);
     this.adopt(options.program);
     this.table.online();
   }
@@ -164,6 +182,8 @@ export class Simulation {
     const before = stats.slice(Stat.DROPS, Stat.DROPS + DROP_REASONS.length);
     this.pipeline.visit(batch, 0);
     device.send(batch, 1);
+    const twice = this.pipeline.crossesTwice;
+    if (twice) this.crossAgain();
     const meta = batch.meta;
     const verdict: Verdict = meta[Meta.VERDICT]!;
     const changed = (meta[Meta.OUT_FLAGS]! & OutFlag.PAYLOAD) !== 0;
@@ -175,11 +195,37 @@ export class Simulation {
       ...(verdict !== Verdict.DROP &&
         verdict !== Verdict.STOLEN && { packet: batch.bytes.slice(start, start + length) }),
       mark: meta[(meta[Meta.OUT_FLAGS]! & OutFlag.MARK) !== 0 ? Meta.NEW_MARK : Meta.MARK]!,
-      outdev: meta[Meta.SEND_TO]!,
+      twice,
+      ...((meta[Meta.OUT_FLAGS]! & OutFlag.PRIORITY) !== 0 && { priority: meta[Meta.NEW_PRIORITY]! }),
+      outdev: twice ? meta[Meta.OUTDEV]! : meta[Meta.SEND_TO]!,
       answers: this.answers,
       logs: this.ring.drain(),
       ...(reason !== undefined && { reason }),
     };
+  }
+
+  /** What the kernel does between a packet's two crossings: routes it, takes a step off its TTL, and diverts it again. */
+  private crossAgain(): void {
+    const { batch, routes, sent: p } = this;
+    const { meta, bytes } = batch;
+    const offset = meta[Meta.NEW_OFFSET]!;
+    const length = meta[Meta.NEW_LENGTH]!;
+    p.parse(bytes, offset, offset + length);
+    const mark = meta[(meta[Meta.OUT_FLAGS]! & OutFlag.MARK) !== 0 ? Meta.NEW_MARK : Meta.MARK]!;
+    const indev = meta[Meta.INDEV]!;
+    const ports = (p.sport << 16) | p.dport;
+    const own = meta[Meta.HOOK] === (Hook.OUTPUT as number);
+    const route = own
+      ? routes.output(p.dst, p.src, 0, mark, p.tos, p.protocol, ports)
+      : routes.input(p.dst, p.src, indev, mark, p.tos, p.protocol, ports);
+    if (!own) setTtl(p, p.ttl - 1);
+    meta[Meta.HOOK] = Hook.POSTROUTING;
+    meta[Meta.OFFSET] = offset;
+    meta[Meta.LENGTH] = length;
+    meta[Meta.OUTDEV] = routes.words[route + RouteField.OIF]!;
+    meta[Meta.MARK] = mark;
+    this.pipeline.visit(batch, 0);
+    this.device.send(batch, 1);
   }
 }
 

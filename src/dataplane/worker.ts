@@ -10,6 +10,7 @@ import { setFlagsFromString } from 'node:v8';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ErrorLimit } from './answer.js';
 import { PortHelpers } from './conntrack/helpers/helpers.js';
+import { Crossings } from './conntrack/crossings.js';
 import { EventRing } from './conntrack/events.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { Tracker } from './conntrack/track.js';
@@ -81,6 +82,8 @@ class Worker {
   /** Packets come with their headers only; and how many may wait, at most. */
   private headers = false;
   private readonly waiting: number;
+  /** Packets can come a second time, for which they must be whole. */
+  private crossing = false;
   /** performance.now() counts from this thread's start; all threads must tell the same time. */
   private readonly clockOffset: number;
 
@@ -99,6 +102,7 @@ class Worker {
     if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);
     const { device } = init;
     this.waiting = device.kind === 'tun' ? 0 : device.length;
+    if (device.kind === 'nfqueue') tracker.crossings = new Crossings(init.crossings, this.connections);
     this.world =
       device.kind === 'tun' ? new OwnWorld(device, init.number, init.wakeFd) : new KernelWorld(device, init.wakeFd);
     this.device = this.world.device;
@@ -118,6 +122,7 @@ class Worker {
       worker: init.number,
       local: device.kind === 'tun' ? device.local : 0,
     });
+    this.crossing = Atomics.load(this.control, Control.CROSSING) !== 0;
     this.readInterfaces();
     this.takeUp(init.program, 0);
   }
@@ -138,7 +143,10 @@ class Worker {
       }
       if (Atomics.load(control, Control.EPOCH) !== this.epoch) count = this.takeMessages(count);
       if (Atomics.load(control, Control.LINK_EPOCH) !== this.linkEpoch) this.readInterfaces();
-      if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) this.forgetRoutes();
+      if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) {
+        count = this.lookAtCrossing(count);
+        this.forgetRoutes();
+      }
       this.decide(count);
       if (count === 0 || (stats[Stat.BATCHES]! & LOOK_MASK) === 0) this.world.look();
     }
@@ -177,6 +185,7 @@ class Worker {
   private takeMessages(count: number): number {
     // The epoch is read before the messages: one that is posted meanwhile moves it again.
     this.epoch = Atomics.load(this.control, Control.EPOCH);
+    count = this.lookAtCrossing(count);
     for (;;) {
       const received = receiveMessageOnPort(this.port) as { message: WorkerMessage } | undefined;
       if (received === undefined) break;
@@ -198,23 +207,34 @@ class Worker {
   /** As `takeMessages`. */
   private takeUp(publication: Publication, count: number): number {
     const { words, regions, counters } = publication;
-    const { device } = this;
-    const headers = (words[Header.FLAGS]! & ProgramFlag.PAYLOAD) === 0;
-    if (!headers && this.headers) {
-      // Packets that wait have come without what the new program reads: they are met by the old one.
-      device.copyHeaders?.(false);
-      for (let left = this.waiting; ; left -= count) {
-        this.decide(count);
-        count = left > 0 ? device.receive(this.batch, 0) : 0;
-        if (count === 0) break;
-      }
-    }
+    const headers = (words[Header.FLAGS]! & ProgramFlag.PAYLOAD) === 0 && !this.crossing;
+    if (!headers) count = this.askWhole(count);
     if (counters !== this.counters && counters.length > this.counters.length) counters.set(this.counters);
     this.counters = counters;
     this.pipeline.adopt(words, regions, counters);
-    if (headers && !this.headers) device.copyHeaders?.(true);
+    if (headers && !this.headers) this.device.copyHeaders?.(true);
     this.headers = headers;
     return count;
+  }
+
+  /** Packets come whole from now on. Those that wait have come without what will be read: they are decided as before. */
+  private askWhole(count: number): number {
+    if (!this.headers) return count;
+    this.headers = false;
+    this.device.copyHeaders?.(false);
+    for (let left = this.waiting; ; left -= count) {
+      this.decide(count);
+      count = left > 0 ? this.device.receive(this.batch, 0) : 0;
+      if (count === 0) return 0;
+    }
+  }
+
+  /** As `takeMessages`. The diversion for the second crossing is there before a program or a route needs it. */
+  private lookAtCrossing(count: number): number {
+    if (this.crossing || Atomics.load(this.control, Control.CROSSING) === 0) return count;
+    const left = this.askWhole(count);
+    this.crossing = true;
+    return left;
   }
 
   private readInterfaces(): void {
@@ -233,9 +253,9 @@ class Worker {
 
   private forgetRoutes(): void {
     this.routeEpoch = Atomics.load(this.control, Control.ROUTE_EPOCH);
-    const policy = Atomics.load(this.control, Control.POLICY_ROUTING) !== 0;
-    this.routes.policy = policy;
-    this.pipeline.policyRouting = policy;
+    const routedBy = Atomics.load(this.control, Control.ROUTED_BY);
+    this.routes.policy = routedBy !== 0;
+    this.pipeline.setRouting(routedBy, Atomics.load(this.control, Control.ROUTED_MARKS), this.crossing);
     this.routes.forget();
   }
 

@@ -145,15 +145,15 @@ void t.test('marks that hutter keeps for itself are refused where a rule would s
   const backend = new MemoryBackend();
   for (const option of [
     '--set-mark 0x80000000',
-    '--or-mark 0x40000000',
+    '--or-mark 0x80000001',
     '--xor-mark 0xc0000001',
-    '--set-xmark 0x40000000/1',
+    '--set-xmark 0x80000000/1',
   ]) {
     const { code, stderr } = await iptables(backend, `-t mangle -A PREROUTING -j MARK ${option}`);
     t.equal(code, 2, option);
-    t.match(stderr, /^iptables v1\.8\.9 \(legacy\): hutter can't do -j MARK: 0x[0-9a-f]+ has bits of 0xc0000000/);
+    t.match(stderr, /^iptables v1\.8\.9 \(legacy\): hutter can't do -j MARK: 0x[0-9a-f]+ has the bit 0x80000000/);
   }
-  t.equal((await iptables(backend, '-t mangle -A PREROUTING -j MARK --set-mark 0x3fffffff')).code, 0);
+  t.equal((await iptables(backend, '-t mangle -A PREROUTING -j MARK --set-mark 0x7fffffff')).code, 0);
   t.equal((await iptables(backend, '-t mangle -A PREROUTING -j MARK --and-mark 0x1')).code, 0);
   t.equal((await iptables(backend, '-t mangle -A PREROUTING -m mark --mark 0x80000000')).code, 0);
   const file = await restore(backend, '*mangle\n-A INPUT -j MARK --set-mark 0x80000000\nCOMMIT\n');
@@ -216,7 +216,7 @@ void t.test('checkFile finds every error with its place', async (t) => {
       '6:1 error INPUT, rule 1: target MASQUERADE: only valid in nat table, not filter',
       '8:1 error a, rule 1: jumps back into a, which leads to it',
       "10:13 error host/network `nosuch.invalid' not found",
-      "11:1 warning hutter can't do -j MARK: 0x80000000 has bits of 0xc0000000, by which hutter knows the packets that it sends itself",
+      "11:1 warning hutter can't do -j MARK: 0x80000000 has the bit 0x80000000, by which hutter knows the packets that it sends itself",
       "13:1 error iptables-restore: unable to initialize table 'nosuch'",
       '16:1 error not a line of a rules file, or outside a table',
       '18:1 warning Using intrapositioned negation (`--option ! this`) is deprecated in favor of extrapositioned (`! --option this`).',

@@ -1,6 +1,6 @@
 /** The text of the diversion; test/control/up.test.ts sees the kernel take it. */
 import t from 'tap';
-import { diversionRules, type DivertOptions, installText, removeText } from '../../src/control/divert.js';
+import { againRules, diversionRules, type DivertOptions, installText, removeText } from '../../src/control/divert.js';
 
 const OPTIONS: DivertOptions = {
   queueBase: 0,
@@ -66,6 +66,14 @@ t.test('several workers by the core that a packet comes in on', (t) => {
     diversionRules({ ...OPTIONS, workers, fanout: 'cpu' }, []).find((rule) => rule.includes('NFQUEUE'));
   t.equal(queue(2), '-A HUTTER-PRE -j NFQUEUE --queue-balance 0:1 --queue-cpu-fanout');
   t.equal(queue(1), '-A HUTTER-PRE -j NFQUEUE --queue-num 0', 'one worker gets all');
+  t.end();
+});
+
+t.test('the second crossing: the same queues', (t) => {
+  t.same(againRules(OPTIONS), ['-A HUTTER-POST -m u32 --u32 "4&0x8000=0x8000" -j NFQUEUE --queue-num 0']);
+  t.match(againRules({ ...OPTIONS, workers: 2, fanout: 'cpu', failOpen: true }), [
+    / -j NFQUEUE --queue-balance 0:1 --queue-bypass$/,
+  ]);
   t.end();
 });
 

@@ -19,7 +19,12 @@ t.test('a tree is grown in the background, and appends lie beside it', async (t)
     },
     clearCounters: () => undefined,
   };
-  const keeper = new Keeper({ tables: [] }, 1000, () => undefined);
+  const keeper = new Keeper(
+    { tables: [] },
+    1000,
+    () => undefined,
+    () => undefined,
+  );
   keeper.attach(router as unknown as Router);
   t.teardown(() => keeper.close());
   const lines = Array.from({ length: COUNT }, (_, i) => `-A INPUT -s 10.${i >> 8}.${i & 255}.1 -j DROP`);

@@ -107,13 +107,14 @@ class Gateway {
   /** What `up` changes in the kernel, as text that can be compared. */
   async traces(): Promise<string> {
     const shell = `
-      for flavour in nft legacy; do
-        [ $flavour = legacy ] && ! grep -qs raw /proc/net/ip_tables_names || iptables-$flavour-save -t raw 2>/dev/null
-      done | grep -v '^#' | sed 's/\\[.*//'
+      for table in raw mangle; do for flavour in nft legacy; do
+        [ $flavour = legacy ] && ! grep -qs $table /proc/net/ip_tables_names ||
+          iptables-$flavour-save -t $table 2>/dev/null
+      done; done | grep -v '^#' | sed 's/\\[.*//'
       for conf in /proc/sys/net/ipv4/conf/*; do echo $conf $(cat $conf/rp_filter) $(cat $conf/accept_local); done`;
     const { stdout } = await this.router.run('sh', ['-c', shell]);
     // A table that was looked at is there, empty; that is no trace.
-    return stdout.replace(/^\*raw\n:PREROUTING ACCEPT *\n:OUTPUT ACCEPT *\nCOMMIT\n/gm, '');
+    return stdout.replace(/^\*\w+\n(:[A-Z]+ ACCEPT *\n)+COMMIT\n/gm, '');
   }
 }
 
@@ -408,6 +409,51 @@ t.test('kill -9, fail open: packets pass untranslated; the next up takes over an
   t.ok(await g.ping());
   t.equal(await end(third, 'SIGINT'), 0);
   t.equal(await g.traces(), before, 'the values before the first up are back');
+});
+
+t.test('what packets come a second time by: there once it is needed, gone with the rest', async (t) => {
+  const g = gateway(t);
+  const before = await g.traces();
+  const first = await g.up(RULES, '--workers', '2');
+  t.notMatch(await g.traces(), /HUTTER-POST/, 'nobody needs it');
+  const classify = ['iptables', '-t', 'mangle', '-A', 'POSTROUTING', '-j', 'CLASSIFY', '--set-class', '1:2'];
+  t.match(await g.hutter(...classify), { code: 0 });
+  t.match(await g.traces(), /-A HUTTER-POST -m u32 --u32 "0x4&0x8000=0x8000" -j NFQUEUE --queue-balance 0:1\n/);
+  t.ok(await g.ping(2));
+  t.equal((await g.status()).crossedAgain, 4);
+  t.match((await g.hutter('status')).stdout, /crossings +4 packets came a second time\n/);
+  t.equal(await end(first, 'SIGTERM'), 0);
+  t.equal(await g.traces(), before);
+
+  // Routes chosen by source make it needed where sources are translated. What passes is told by the other side's counters.
+  const [knock] = await Promise.all([startHost(g.knock)]);
+  g.router.ip('rule add from 192.168.73.0/24 table 100', 'route add default via 128.61.70.200 table 100');
+  const second = await g.up(RULES + MASQUERADE);
+  t.match(await g.traces(), /HUTTER-POST/);
+  t.match((await g.hutter('status')).stdout, /routing +chosen by source, too\n/);
+  t.ok(await g.ping());
+  // The kernel drops a packet between its crossings: no connection is left of it.
+  await g.router.run('iptables-legacy', ['-A', 'FORWARD', '-p', 'tcp', '--dport', '99', '-j', 'DROP']);
+  const orlock = await startHost(g.orlock);
+  await knock.listen({ port: 99 });
+  t.match(await orlock.connect({ host: '128.61.70.200', port: 99 }), { outcome: 'timeout' });
+  t.notMatch((await g.hutter('conntrack', '-L')).stdout, /dport=99/);
+  await until('its connection is forgotten', async () => (await g.status()).flows.count <= 1, { timeoutMs: 20_000 });
+
+  await end(second, 'SIGKILL');
+  t.match(await g.traces(), /HUTTER-POST/, 'closed means closed');
+  t.notOk(await g.ping());
+  t.match(await g.hutter('down'), { code: 0, stdout: /removed the diversion from the kernel's mangle table/ });
+  await g.router.run('iptables-legacy', ['-F', 'FORWARD']);
+  t.equal(await g.traces(), before);
+  const third = await g.up(RULES + MASQUERADE, '--fail', 'open');
+  t.match(await g.traces(), /-A HUTTER-POST .*--queue-bypass\n/);
+  await end(third, 'SIGKILL');
+  g.router.ip('rule del from 192.168.73.0/24 table 100');
+  const fourth = await g.up(RULES);
+  t.notMatch(await g.traces(), /HUTTER-POST/, 'what a killed run left goes where it is not needed');
+  t.equal(await end(fourth, 'SIGINT'), 0);
+  t.equal(await g.traces(), before);
 });
 
 t.test('read-only /proc/sys: verified instead', async (t) => {

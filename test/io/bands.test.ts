@@ -1,7 +1,15 @@
 /** The three bands of an interface with a rate: which packet goes next and when, by a clock of the test's own. */
 import t from 'tap';
-import { BANDS, Bands, bandOf, countersOfBands, sharedBands, waitingIn } from '../../src/dataplane/io/bands.js';
-import { Batch, FULL_SLOT, Meta, META_WORDS, HEADROOM } from '../../src/dataplane/io/batch.js';
+import {
+  BANDS,
+  Bands,
+  bandOf,
+  bandOfClass,
+  countersOfBands,
+  sharedBands,
+  waitingIn,
+} from '../../src/dataplane/io/bands.js';
+import { Batch, FULL_SLOT, Meta, META_WORDS, HEADROOM, OutFlag } from '../../src/dataplane/io/batch.js';
 
 const NORMAL = 0x00;
 const MINIMISE_DELAY = 0x10;
@@ -17,7 +25,7 @@ const LIMIT = 1000;
 
 interface World {
   bands: Bands;
-  put: (tos: number, mark?: number) => void;
+  put: (tos: number, mark?: number, priority?: number) => void;
   /** The second byte and the mark of the packet that goes at `now` µs; undefined: none. */
   take: (now: number) => [tos: number, mark: number] | undefined;
 }
@@ -27,11 +35,13 @@ function world(shared: SharedArrayBuffer, counters: SharedArrayBuffer, worker: n
   const [batch, out] = [new Batch(1, FULL_SLOT), new Batch(1, FULL_SLOT)];
   return {
     bands,
-    put(tos, mark = 0) {
+    put(tos, mark = 0, priority) {
       batch.bytes[HEADROOM + 1] = tos;
       batch.bytes[HEADROOM + SIZE - 1] = mark;
       batch.meta[Meta.NEW_OFFSET] = HEADROOM;
       batch.meta[Meta.NEW_LENGTH] = SIZE;
+      batch.meta[Meta.OUT_FLAGS] = OutFlag.PAYLOAD | (priority === undefined ? 0 : OutFlag.PRIORITY);
+      batch.meta[Meta.NEW_PRIORITY] = priority ?? 0;
       bands.put(batch.bytes, batch.meta, 0);
     },
     take(now) {
@@ -55,6 +65,23 @@ t.test('the priomap: TOS to band', (t) => {
   t.equal(bandOf(MAXIMISE_THROUGHPUT), 2, 'and so is maximise-throughput');
   t.equal(bandOf(MINIMISE_DELAY | MAXIMISE_THROUGHPUT), 1, 'both: in the middle');
   t.equal(bandOf(0xe0), 1, 'precedence says nothing');
+  t.end();
+});
+
+t.test('the class that a rule gave comes before TOS', (t) => {
+  t.same(
+    Array.from({ length: 16 }, (_, i) => bandOfClass(0x10000 | i)),
+    [1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1],
+  );
+  const [shared, counters] = pair();
+  const { put, take } = world(shared, counters, 0);
+  put(MINIMISE_DELAY, 1, 2);
+  put(MINIMISE_COST, 2, 6);
+  put(NORMAL, 3);
+  t.same(
+    [0, 0, 0].map(() => take(5_000_000)?.[1]),
+    [2, 3, 1],
+  );
   t.end();
 });
 

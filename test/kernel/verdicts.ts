@@ -618,6 +618,7 @@ export const NO_VERDICT: Readonly<Record<string, string>> = {
 
 /** Extensions whose verdicts take more than a packet or two, and the tests that give them: every option stands there. */
 export const JUDGED_IN: Readonly<Record<string, string>> = {
+  CLASSIFY: 'test/net/uplinks.test.ts',
   rateest: 'test/program/rateest.test.ts',
   RATEEST: 'test/program/rateest.test.ts',
 };

@@ -177,3 +177,10 @@ export function echoPacket(fields: IpFields & { ident?: number; seq?: number; da
   segment.writeUInt16BE(checksum(segment), 2);
   return ipPacket(fields, ICMP, segment);
 }
+
+/** An ICMP message of any kind; `rest` is what follows its checksum. */
+export function icmpPacket(fields: IpFields, type: number, code: number, rest: Uint8Array): Uint8Array {
+  const segment = Buffer.concat([Buffer.of(type, code, 0, 0), rest]);
+  segment.writeUInt16BE(checksum(segment), 2);
+  return ipPacket(fields, ICMP, segment);
+}

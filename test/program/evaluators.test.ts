@@ -127,8 +127,8 @@ t.test('MARK: masks, and hutter’s own bits untouched', (t) => {
   t.equal(set(0xff, 0, ~0x0f), 0x0f, 'and');
   t.equal(set(0x80, 0x0f, 0x0f), 0x8f, 'or');
   t.equal(set(0x80, 0x81, 0), 0x01, 'xor');
-  t.equal(set(0xc0000005 | 0, 0x12, -1), 0xc0000012);
-  t.equal(set(0, -1, -1), 0x3fffffff);
+  t.equal(set(0x80000005 | 0, 0x12, -1), 0x80000012);
+  t.equal(set(0, -1, -1), 0x7fffffff);
   t.end();
 });
 

@@ -30,6 +30,9 @@ const enum Shared {
  */
 const BAND_OF = Uint8Array.of(1, 2, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 1, 1, 1, 1);
 export const bandOf = (tos: number): number => BAND_OF[(tos >> 1) & 15]!;
+/** Band by the priority that CLASSIFY gave, of which that queue looks at four bits (prio2band). */
+const BAND_OF_CLASS = Uint8Array.of(1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+export const bandOfClass = (priority: number): number => BAND_OF_CLASS[priority & 15]!;
 
 export const sharedBands = (workers: number): SharedArrayBuffer =>
   new SharedArrayBuffer((Shared.WAITING + workers * BANDS) * 4);
@@ -86,7 +89,8 @@ export class Bands {
   put(bytes: Uint8Array, meta: Int32Array, m: number): void {
     const start = meta[m + Meta.NEW_OFFSET]!;
     const length = meta[m + Meta.NEW_LENGTH]!;
-    const band = bandOf(bytes[start + 1]!);
+    const classified = (meta[m + Meta.OUT_FLAGS]! & OutFlag.PRIORITY) !== 0;
+    const band = classified ? bandOfClass(meta[m + Meta.NEW_PRIORITY]!) : bandOf(bytes[start + 1]!);
     const count = this.lengths[band]!;
     const block = count === LIMIT ? -1 : this.blocks.put(bytes, start, start + length);
     if (block < 0) {

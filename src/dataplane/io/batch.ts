@@ -63,6 +63,8 @@ export const enum Meta {
   GSO_TYPE = 26,
   /** Out: bytes of all headers before a GSO packet's payload. */
   GSO_HEADERS = 27,
+  /** Out: the traffic control class (skb->priority); meaningful with OutFlag.PRIORITY. */
+  NEW_PRIORITY = 28,
 }
 
 export const enum InFlag {
@@ -83,6 +85,7 @@ export const enum InFlag {
 export const enum OutFlag {
   MARK = 1 << 0,
   PAYLOAD = 1 << 1,
+  PRIORITY = 1 << 2,
 }
 
 export const enum ChecksumMode {

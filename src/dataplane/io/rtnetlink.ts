@@ -99,6 +99,8 @@ export interface KernelRule {
   oif: string;
   /** It chooses by protocol, ports or user, too. */
   byTransport: boolean;
+  /** It chooses by TOS. */
+  byTos: boolean;
 }
 
 export interface KernelNeighbour {
@@ -200,6 +202,8 @@ export class Rtnetlink {
       oif: m.text(17),
       // FRA_UID_RANGE, FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE
       byTransport: m.has(20) || m.has(22) || m.has(23) || m.has(24),
+      // FRA_DSCP
+      byTos: m.view.getUint8(3) !== 0 || m.has(25),
     }));
   }
 
