@@ -7,6 +7,7 @@ import type { Attachment } from './attachment.js';
 import { runIptables } from './commands/run.js';
 import type { Program } from './commands/session.js';
 import { runConntrack } from './conntrack.js';
+import { runRecent } from './recent.js';
 import { runningRouter } from './divert.js';
 import { examineHost, examineOwnHost, type Finding, kernelHz } from './host.js';
 import { Keeper } from './keeper.js';
@@ -115,6 +116,8 @@ export class Daemon {
         return this.iptables(request.program, request, reply);
       case 'conntrack':
         return this.conntrack(request.argv, reply);
+      case 'recent':
+        return this.recent(request.argv, reply);
       case 'status':
         return this.status(request.argv, reply);
       case 'route':
@@ -200,6 +203,16 @@ export class Daemon {
       { stdout: (stdout) => reply.write({ stdout }), stderr: (stderr) => reply.write({ stderr }) },
       (onEvent) => this.router.followEvents(onEvent, reply.signal),
     );
+  }
+
+  private recent(argv: readonly string[], reply: Reply): number {
+    const [seconds, nanoseconds] = process.hrtime();
+    const now = Math.floor(((seconds * 1e3 + nanoseconds / 1e6) * this.keeper.compiler.hz) / 1000);
+    const { router, keeper } = this;
+    return runRecent(keeper.compiler.regions, argv, now, router.table.owner, {
+      stdout: (stdout) => reply.write({ stdout }),
+      stderr: (stderr) => reply.write({ stderr }),
+    });
   }
 
   /** Ends it all, in the order of up.ts; the exit code. */

@@ -21,6 +21,7 @@ const CLIENTS: Readonly<Record<string, keyof typeof Programs>> = {
   'iptables-save': 'iptablesSave',
   'iptables-restore': 'iptablesRestore',
   conntrack: 'conntrack',
+  recent: 'recent',
   status: 'status',
   route: 'route',
   rule: 'rule',
@@ -175,6 +176,7 @@ async function main(): Promise<void> {
   asks('status [--json]', 'what the running router does');
   asks('iptables [args...]', "iptables' commands on the running router; also iptables-save and iptables-restore");
   asks('conntrack [args...]', "conntrack's commands on the running router");
+  asks('recent [LIST] [+address|-address|/]', 'the lists of -m recent, as /proc/net/xt_recent has them');
   asks('route [args...]', "ip route's commands on a running router's own routes (--device tun); also rule, as ip rule");
 
   try {

@@ -521,6 +521,34 @@ t.test('a worker that throws, holding a lock: started anew and counted; connecti
   t.notOk(await g.ping());
 });
 
+t.test('recent shows the lists of -m recent and takes what /proc/net/xt_recent takes', async (t) => {
+  const g = gateway(t);
+  await g.up(
+    '*filter\n-A FORWARD -p icmp -m recent --set --name seen\n' +
+      '-A FORWARD -m recent --rcheck --name shut -j DROP\nCOMMIT\n',
+  );
+  t.match(await g.hutter('recent'), { code: 0, stdout: 'seen\nshut\n' });
+  t.match(await g.hutter('recent', 'seen'), { code: 0, stdout: '' });
+  t.ok(await g.ping());
+  const listed = /^src=192\.168\.73\.4 ttl: 64 last_seen: (\d+) oldest_pkt: 1 \1\n/m;
+  t.match(await g.hutter('recent', 'seen'), { code: 0, stdout: listed });
+  t.match(await g.hutter('recent', 'shut', '+192.168.73.4', '+10.0.0.9', '-10.0.0.9'), { code: 0, stdout: '' });
+  t.match(await g.hutter('recent', 'shut'), {
+    stdout: /^src=192\.168\.73\.4 ttl: 0 last_seen: (\d+) oldest_pkt: 1 \1\n$/,
+  });
+  t.notOk(await g.ping(), 'the rule sees it');
+  for (const wrong of ['192.168.73.4', '+192.168.73', '+192.168.73.256', ''])
+    t.match(await g.hutter('recent', 'shut', '/', wrong), {
+      code: 2,
+      stdout: '',
+      stderr: `hutter: recent: \`${wrong}': Invalid argument: +ADDRESS adds or touches, -ADDRESS removes, / empties the list\n`,
+    });
+  t.notOk(await g.ping(), 'what is wrong changes nothing');
+  t.match(await g.hutter('recent', 'shut', '/'), { code: 0 });
+  t.ok(await g.ping());
+  t.match(await g.hutter('recent', 'gone'), { code: 1, stderr: "hutter: recent: no rule has a list `gone'\n" });
+});
+
 t.test('conntrack -E shows what happens, -D and -F end connections', async (t) => {
   const g = gateway(t);
   await g.up(MASQUERADE);

@@ -66,6 +66,11 @@ export function conntrack(argv: readonly string[]): void {
   run(path, { program: 'conntrack', argv: rest });
 }
 
+export function recent(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  run(path, { program: 'recent', argv: rest });
+}
+
 export function status(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
   run(path, { program: 'status', argv: rest });

@@ -285,14 +285,24 @@ export function readRecent(r: Int32Array, owner: number): string {
   return lines.join('');
 }
 
+const CHANGE = /^([+-])(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/;
+
+/** Whether a text may be written to that file: `+ADDRESS`, `-ADDRESS` or `/`. */
+export const isRecentChange = (text: string): boolean =>
+  text === '/' ||
+  (CHANGE.exec(text)
+    ?.slice(2)
+    .every((part) => Number(part) <= 255) ??
+    false);
+
 /**
- * What a line written to that file does: `+address` adds or touches, `-address` removes, `/` forgets all. `now` in ticks.
+ * What a line written to that file does: `+ADDRESS` adds or touches, `-ADDRESS` removes, `/` forgets all. `now` in ticks.
  * False for anything else, which changes nothing. As in the kernel, the address is not masked.
  */
 export function writeRecent(r: Int32Array, line: string, now: number, owner: number): boolean {
   const text = line.replace(/\n$/, '');
-  const parsed = /^([+-])(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
-  if (text !== '/' && (parsed === null || parsed.slice(2).some((part) => Number(part) > 255))) return false;
+  if (!isRecentChange(text)) return false;
+  const parsed = CHANGE.exec(text);
   lock(r, Region.LOCK, owner);
   if (parsed === null) clear(r);
   else {
