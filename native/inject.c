@@ -84,8 +84,8 @@ static int send_packet(struct inject *inject, const uint8_t *packet, size_t leng
   memcpy(&to.sin_addr, packet + 16, sizeof to.sin_addr);
   *part = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof tos), .cmsg_level = IPPROTO_IP, .cmsg_type = IP_TOS};
   memcpy(CMSG_DATA(part), &tos, sizeof tos);
-  /* A source that no route may be asked for (0/8, multicast, reserved) is left out of the question. */
-  if (first != 0 && first < 224) {
+  /* A source that no route by a wire may be asked for (0/8, 127/8, multicast, reserved) is left out of the question. */
+  if (first != 0 && first != 127 && first < 224) {
     struct in_pktinfo source = {0};
     memcpy(&source.ipi_spec_dst, packet + 12, sizeof source.ipi_spec_dst);
     message.msg_controllen = sizeof control.bytes;

@@ -10,6 +10,7 @@ import path from 'node:path';
 import { isMap, isNode, isPair, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
 import { z } from 'zod';
 import { HELPERS } from '../dataplane/conntrack/helpers/helpers.js';
+import { settingFault } from '../dataplane/conntrack/settings.js';
 import { MAX_WORKERS } from '../dataplane/shared.js';
 import { parseProtocol } from './protocols.js';
 import { readTable } from './routename.js';
@@ -75,6 +76,17 @@ const schema = z.strictObject({
   log: z.string().min(1).optional(),
   connections: z.int().min(64).max(8_000_000).optional(),
   helpers: z.array(z.string().regex(helperPattern, helperMessage)).optional(),
+  /** Of connection tracking, under the kernel's names below net.netfilter. */
+  sysctl: z
+    .record(z.string(), z.number({ error: 'is no number' }))
+    .superRefine((settings, context) => {
+      for (const [name, value] of Object.entries(settings)) {
+        const fault = name === 'nf_conntrack_max' ? 'that is `connections`' : settingFault(name, value);
+        if (fault !== undefined)
+          context.addIssue({ code: 'custom', path: [name], message: `can't be set: ${fault}`, input: settings });
+      }
+    })
+    .optional(),
   /** TUN: the router's own sockets are reached through INPUT and leave through OUTPUT. */
   local: z.boolean().optional(),
   /** TUN: milliseconds that an ICMP error to one destination costs, as net.ipv4.icmp_ratelimit; 0 = no limit. */

@@ -78,6 +78,7 @@ export class Daemon {
           connections: settings.connections,
           strictReversePath: attachment.strictReversePath(),
           helpers: settings.helpers,
+          sysctl: settings.sysctl,
           hz,
           onLog: (record) => {
             if (kindOf(record) === LogKind.NFLOG) nflog.send(record);

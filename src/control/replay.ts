@@ -175,6 +175,7 @@ class Replay {
       looseReversePath: this.filtered(config, 'loose'),
       seed: SEED,
     });
+    for (const [name, value] of Object.entries(config.sysctl ?? {})) this.simulation.table.writeSetting(name, value);
   }
 
   async toTheEnd(onDropped: (dropped: Dropped) => void): Promise<Report> {

@@ -50,6 +50,8 @@ export interface RouterOptions {
   strictReversePath: number[];
   /** Connection helpers switched on by port: `ftp`, `ftp:2121`, … */
   helpers: readonly string[];
+  /** Connection tracking's settings by their sysctl names. */
+  sysctl: Readonly<Record<string, number>>;
   /** The kernel's timer frequency. */
   hz: number;
   /** A LOG record came. */
@@ -124,6 +126,7 @@ export class Router {
     this.strictReversePath = strictReversePath;
     this.connections = ConntrackTable.create({ max: connections, workers });
     this.table = ConntrackTable.attach(this.connections, workers);
+    for (const [name, value] of Object.entries(options.sysctl)) this.table.writeSetting(name, value);
     // What `conntrack -D` and -F take out goes with its expectations.
     this.table.onRemove = forget;
     // What conntrack -D kills is an event, too.

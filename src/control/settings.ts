@@ -28,6 +28,8 @@ export interface Settings {
   log: string;
   connections: number;
   helpers: string[];
+  /** Connection tracking's settings by their sysctl names. */
+  sysctl: Readonly<Record<string, number>>;
   interfaces: Config['interfaces'];
   /** As read, for what TUN makes of it: routes, routing rules and their places in the file. */
   config: Config;
@@ -76,6 +78,7 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     log: given.log ?? config.log ?? '-',
     connections: given.connections ?? config.connections ?? 262_144,
     helpers: given.helpers === undefined ? (config.helpers ?? []) : parseHelpers(given.helpers),
+    sysctl: config.sysctl ?? {},
     interfaces: config.interfaces,
     config,
     local: config.local ?? false,

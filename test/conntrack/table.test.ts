@@ -34,6 +34,14 @@ t.test('UDP: unreplied 30 s, replied 30 s, a stream after two seconds 120 s and 
   t.end();
 });
 
+t.test('what a host sends to itself by one port is answered by what comes next', (t) => {
+  const bench = new Bench();
+  const fields = { protocol: Proto.UDP, src: CLIENT, dst: CLIENT, sport: 5, dport: 5 };
+  t.equal(bench.send(fields), 'NEW>');
+  t.equal(bench.send(fields), 'ESTABLISHED<', 'the kernel finds the reply first');
+  t.end();
+});
+
 t.test('a dropped first packet leaves nothing', (t) => {
   const bench = new Bench();
   const fields = { protocol: Proto.UDP, src: CLIENT, dst: SERVER, sport: 1, dport: 2 };

@@ -90,6 +90,15 @@ const MISTAKES: [text: string, error: string][] = [
     'helpers: [ftp, ftp:0]',
     'f:1:16: `helpers.1` is not a connection helper (ftp, tftp, irc), with or without a port as in ftp:2121',
   ],
+  [
+    'sysctl: { nf_conntrack_udp_timeouts: 3 }',
+    "f:1:38: `sysctl.nf_conntrack_udp_timeouts` can't be set: no such setting",
+  ],
+  [
+    'sysctl: { nf_conntrack_udp_timeout: 1.5 }',
+    "f:1:37: `sysctl.nf_conntrack_udp_timeout` can't be set: 1.5 is no integer between 0 and 2000000",
+  ],
+  ['sysctl: { nf_conntrack_max: 9 }', "f:1:29: `sysctl.nf_conntrack_max` can't be set: that is `connections`"],
   ['- 1', 'f:1:1: the configuration must be a mapping, not a list'],
   ['a: 1\na: 2', 'f:2:1: Map keys must be unique'],
 ];

@@ -551,7 +551,7 @@ t.test('recent shows the lists of -m recent and takes what /proc/net/xt_recent t
 
 t.test('conntrack -E shows what happens, -D and -F end connections', async (t) => {
   const g = gateway(t);
-  await g.up(MASQUERADE);
+  await g.up(MASQUERADE, '--config', g.file('config', 'sysctl: { nf_conntrack_icmp_timeout: 77 }'));
   const follower = g.router.spawn('env', [...NODE, HUTTER, 'conntrack', '-E'], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: g.env(),
@@ -568,7 +568,7 @@ t.test('conntrack -E shows what happens, -D and -F end connections', async (t) =
   );
   t.match(
     seen,
-    /^ {4}\[NEW\] icmp +1 30 src=192\.168\.73\.4 dst=128\.61\.70\.200 type=8 code=0 id=\d+ \[UNREPLIED\] src=128/m,
+    /^ {4}\[NEW\] icmp +1 77 src=192\.168\.73\.4 dst=128\.61\.70\.200 type=8 code=0 id=\d+ \[UNREPLIED\] src=128/m,
   );
   t.match(await g.hutter('conntrack', '-D', '-p', 'udp'), {
     code: 1,

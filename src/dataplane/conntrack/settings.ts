@@ -87,14 +87,21 @@ export function initSettings(words: Int32Array, base: number): void {
   words[base + Setting.TCP_TIMEOUT + 9] = 120_000;
 }
 
+/** Why a setting can't be given this value; undefined if it can. */
+export function settingFault(name: string, value: number): string | undefined {
+  const setting = Object.hasOwn(SETTINGS, name) ? SETTINGS[name] : undefined;
+  if (setting === undefined) return 'no such setting';
+  const limit = setting.scale === 1 ? 0x7fff_ffff : Math.floor(MAX_TIMEOUT_MS / 1000);
+  return Number.isInteger(value) && value >= 0 && value <= limit
+    ? undefined
+    : `${value} is no integer between 0 and ${limit}`;
+}
+
 /** @throws RangeError when there is no such setting or the value is no integer within its range. */
 export function writeSetting(words: Int32Array, base: number, name: string, value: number): void {
-  const setting = SETTINGS[name];
-  if (setting === undefined) throw new RangeError(`${name}: no such setting`);
-  const limit = setting.scale === 1 ? 0x7fff_ffff : Math.floor(MAX_TIMEOUT_MS / 1000);
-  if (!Number.isInteger(value) || value < 0 || value > limit) {
-    throw new RangeError(`${name}: ${value} is no integer between 0 and ${limit}`);
-  }
+  const fault = settingFault(name, value);
+  if (fault !== undefined) throw new RangeError(`${name}: ${fault}`);
+  const setting = SETTINGS[name]!;
   Atomics.store(words, base + setting.word, value * setting.scale);
 }
 

@@ -731,10 +731,11 @@ export class ConntrackTable {
         // From scratch into the table.
         Atomics.store(w, e + Ct.STATUS, (w[e + Ct.STATUS]! & STATUS_MASK) | Status.CONFIRMED);
         const link = (entry + 1) << 1;
-        w[e + Ct.TUPLE_WORDS + Ct.NEXT] = w[reply]!;
-        Atomics.store(w, reply, link | 1);
+        // Of what a host sends to itself by one port the reply is found first, as in the kernel.
         w[e + Ct.NEXT] = w[original]!;
         Atomics.store(w, original, link);
+        w[e + Ct.TUPLE_WORDS + Ct.NEXT] = w[reply]!;
+        Atomics.store(w, reply, link | 1);
       }
     }
     this.unlockPair(original, reply);
