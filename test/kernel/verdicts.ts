@@ -537,6 +537,7 @@ const LOGGED =
 mangle(`-j LOG ${LOGGED}`, /UDP/, U);
 mangle('-j NFLOG --nflog-group 5 --nflog-prefix a --nflog-size 60 --nflog-threshold 2', /UDP/, U);
 mangle('-j NFLOG --nflog-range 60', /UDP/, U);
+target(['*mangle', '-A POSTROUTING -j CLASSIFY --set-class 1:5'], /UDP/, U);
 for (const options of [
   '--queue-num 65000',
   '--queue-balance 65000:65001',
