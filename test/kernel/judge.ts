@@ -238,6 +238,9 @@ class Run {
   /** Compares what came out, port by port; what differs, in words. */
   private compare(given: (Placed | undefined)[], outcome: Outcome): string | undefined {
     for (const side of SIDES) this.left[side]!.push(...outcome.out[side]);
+    // Known, and in docs/DIFFERENCES.md: what the router's sockets answer from 127.0.0.0/8.
+    for (const frames of this.left)
+      for (let i = frames.length - 1; i >= 0; i--) if (frames[i]!.bytes[12] === 127) frames.splice(i, 1);
     const [kernel, hutter] = this.left as [Placed[], Placed[]];
     for (let i = 0; i < kernel.length;) {
       const a = kernel[i]!;
