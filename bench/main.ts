@@ -58,6 +58,11 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   million: { summary: 'a million live flows, and a SYN flood (root)', load: () => import('./million.js') },
   latency: { summary: 'round trips of UDP under light load (root)', load: () => import('./latency.js') },
   classify: { summary: 'decision trees over filter sets, beside rte_acl', load: bundled('classify.mjs') },
+  routes: {
+    summary: 'lookups in a table of a million prefixes, beside DIR-24-8 in C',
+    sources: true,
+    load: bundled('routes.mjs'),
+  },
   load: {
     summary: 'a rules file to enforced and to its trees, beside iptables-legacy-restore (root)',
     load: bundled('load.mjs'),

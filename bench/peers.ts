@@ -10,7 +10,7 @@ const modified = (file: string): number => statSync(file, { throwIfNoEntry: fals
 
 /** The path of the built program `name`. @throws Error with the compiler's words. */
 export function peer(
-  name: 'nfq-accept' | 'nfq-rewrite' | 'syn-flood' | 'tun-loop' | 'udp-blast' | 'udp-ping' | 'udp-sink',
+  name: 'dir24' | 'nfq-accept' | 'nfq-rewrite' | 'syn-flood' | 'tun-loop' | 'udp-blast' | 'udp-ping' | 'udp-sink',
 ): string {
   const program = path.join(PROGRAMS, name);
   const newest = Math.max(

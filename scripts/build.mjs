@@ -31,6 +31,7 @@ const programs = {
   'bench/main.mjs': 'bench/main.ts',
   'bench/inprocess.mjs': 'bench/inprocess.ts',
   'bench/classify.mjs': 'bench/classify.ts',
+  'bench/routes.mjs': 'bench/routes.ts',
   'bench/load.mjs': 'bench/load.ts',
 };
 

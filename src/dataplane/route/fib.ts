@@ -13,12 +13,15 @@ import {
   ALIAS_WORDS,
   Arena,
   defaultNode,
+  FLAT,
   lookup,
+  lookupChain,
   Node,
   prefixOf,
   type RouteSet,
   RoutingTable,
   TableFull,
+  WIDE,
 } from './table.js';
 import { Answer, Errno, Question, type RouteSource, RouteType } from './routes.js';
 
@@ -236,6 +239,8 @@ export interface FibOptions {
 /** Words for a route that surely suffice: lists and blocks under 64 (table.ts), and something for what is being replaced. */
 const WORDS_A_ROUTE = 72;
 const SMALL = 1 << 20;
+/** Of so many routes one table may be looked at by 24 bits. */
+const MANY = 1_000_000;
 export const MOST_ROUTES = 2_000_000;
 
 export type AddHow = 'add' | 'replace' | 'change' | 'append' | 'prepend';
@@ -272,7 +277,7 @@ export class Fib {
 
   constructor(options: FibOptions = {}) {
     const routes = Math.min(options.routes ?? 100_000, MOST_ROUTES);
-    this.shared = new SharedArrayBuffer((SMALL + routes * WORDS_A_ROUTE) * 4);
+    this.shared = new SharedArrayBuffer((SMALL + routes * WORDS_A_ROUTE + (routes >= MANY ? WIDE : 0)) * 4);
     this.words = new Int32Array(this.shared);
     this.arena = new Arena(this.words, Head.WORDS);
     this.words[Head.MAGIC] = MAGIC;
@@ -857,7 +862,8 @@ export class FibReader implements RouteSource {
         if (this.oif === 0 || this.oif === w[alias + Alias.OIF]) return alias;
       }
       const parent = w[node + Node.PARENT]!;
-      node = parent !== 0 ? parent : node === last ? 0 : last;
+      if (parent === FLAT) node = lookupChain(w, table, this.dst);
+      else node = parent !== 0 ? parent : node === last ? 0 : last;
     }
     return 0;
   }

@@ -10,6 +10,11 @@
  * of the node's own. Nodes are shared by all prefixes with the same routes and the same parent. /0 is no entry but a word of
  * the table, so that a new default route touches nothing else.
  *
+ * For a table of very many prefixes there are 64 MiB more: an entry for each 24 bits of the address, so that nearly every lookup
+ * reads one word and finds the routes, as in DIR-24-8. What it names for a prefix of up to 24 bits is a flat node: one for
+ * all prefixes with the same routes, without a parent, so that the nodes that lookups meet are few. For the parents one looks as
+ * in a smaller table. Where there is nothing the entry names a node without routes.
+ *
  * A change builds new lists, blocks and nodes and stores one word where they begin. What it replaced is used again only
  * after `release`, which the caller calls when every reader has passed a batch edge.
  */
@@ -21,16 +26,21 @@ const enum Root {
   LIST = 1,
   /** Node of /0. */
   DEFAULT = 2,
-  WORDS = 3,
+  /** Offset of 2^24 entries, by the address's upper 24 bits; 0: there are none. */
+  WIDE = 3,
+  WORDS = 4,
 }
 
 /** Words of a node: PARENT, COUNT, then ALIAS_WORDS for each of its routes, in the order in which they are tried. */
 export const enum Node {
-  /** The next shorter prefix's node; 0: /0 or nothing. */
+  /** The next shorter prefix's node; 0: /0 or nothing; FLAT: `lookupChain` knows. */
   PARENT = 0,
   COUNT = 1,
   ALIASES = 2,
 }
+
+/** PARENT of a flat node. */
+export const FLAT = -1;
 
 /** Words of one route of a prefix: what `Fib` (fib.ts) writes and reads, of no meaning here. */
 export const ALIAS_WORDS = 8;
@@ -48,10 +58,26 @@ const ROOT_LIST_MOST = 16;
 /** And again as one list when it has no more than this. */
 const ROOT_LIST_LEAST = 8;
 const HALF = 1 << 16;
+/** A table of more prefixes than this is looked at by 24 bits, where there is room, and of no more than that no longer. */
+const WIDE_MOST = 1 << 16;
+const WIDE_LEAST = 1 << 15;
+/** Words that such a table takes. */
+export const WIDE = 1 << 24;
 const BLOCK = 256;
 
 /** The node for `dst` in the table at `table`; 0 = none. For /0 take `defaultNode` when a chain ends. */
 export function lookup(w: Int32Array, table: number, dst: number): number {
+  const wide = w[table + Root.WIDE]!;
+  if (wide === 0) return lookupChain(w, table, dst);
+  const e = w[wide + (dst >>> 8)]!;
+  // Nearly always; a processor that guesses wrong here has to wait for the entry.
+  if (e > 0) return e;
+  const node = (~e & 1) !== 0 ? scan(w, ~e >>> 1, dst) : w[(~e >>> 1) + (dst & 255)]!;
+  return node !== 0 ? node : w[table + Root.DEFAULT]!;
+}
+
+/** As `lookup`; the node is one that knows its parent. */
+export function lookupChain(w: Int32Array, table: number, dst: number): number {
   const block = w[table + Root.BLOCK]!;
   let e = block !== 0 ? w[block + (dst >>> 16)]! : w[table + Root.LIST]!;
   if (e < 0) {
@@ -109,6 +135,11 @@ export class Arena {
     if (this.next + size > this.words.length) throw new TableFull(FULL);
   }
 
+  /** Words that nobody ever took. */
+  get left(): number {
+    return this.words.length - this.next;
+  }
+
   /** Nobody finds these words any more, but a reader may be about to look at them. */
   retire(offset: number, size: number): void {
     this.retired.push([offset, size]);
@@ -144,6 +175,13 @@ class Chain {
     readonly set: RouteSet,
     readonly parent: Chain | undefined,
   ) {}
+}
+
+/** A flat node as its writer knows it. */
+interface Flat {
+  readonly offset: number;
+  /** Prefixes with these routes. */
+  uses: number;
 }
 
 /** Prefixes of 17 to 32 bits with the same upper half, ascending by length, then address. */
@@ -197,8 +235,13 @@ export class RoutingTable {
   private readonly buckets = new Map<number, Bucket>();
   private readonly shorts = new Map<number, Short>();
   private zero: Chain | undefined;
+  private readonly flats = new Map<RouteSet, Flat>();
+  /** A node without routes, with room for one: who reads on finds zeros. */
+  private readonly nothing: number;
   /** Nodes whose users have others now, and lose them when the new ones are in place. */
   private readonly outdated: Chain[] = [];
+  /** Where the entries by 24 bits are; 0 = there are none. */
+  private wide = 0;
   /** Words of the longest set so far. */
   private widest = 0;
   /** Upper halves to be built anew, between `begin` and `end`. */
@@ -210,6 +253,8 @@ export class RoutingTable {
     this.words = arena.words;
     this.offset = arena.take(Root.WORDS);
     this.words.fill(0, this.offset, this.offset + Root.WORDS);
+    this.nothing = arena.take(Node.ALIASES + ALIAS_WORDS);
+    this.words.fill(0, this.nothing, this.nothing + Node.ALIASES + ALIAS_WORDS);
   }
 
   /** The prefix's routes. `address` has no bits below the prefix. */
@@ -281,6 +326,7 @@ export class RoutingTable {
     else this.shorts.set(key, { address, length, set, chain: known?.chain });
     this.count += (set === undefined ? 0 : 1) - (known === undefined ? 0 : 1);
     if (set === undefined && known?.chain !== undefined) this.outdated.push(known.chain);
+    this.use(known?.set, set);
     for (const short of this.shorts.values())
       if (short.length >= length && (short.address ^ address) >>> (32 - length) === 0 && short.chain !== undefined) {
         this.outdated.push(short.chain);
@@ -293,8 +339,10 @@ export class RoutingTable {
     const half = address >>> 16;
     let bucket = this.buckets.get(half);
     const at = bucket?.find(address, length) ?? -1;
-    if (set === (at < 0 ? undefined : bucket!.sets[at])) return;
+    const before = at < 0 ? undefined : bucket!.sets[at];
+    if (set === before) return;
     this.needFor((bucket?.addresses.length ?? 0) + 1, true);
+    this.use(before, set);
     if (bucket === undefined) {
       bucket = new Bucket();
       this.buckets.set(half, bucket);
@@ -326,9 +374,49 @@ export class RoutingTable {
     );
   }
 
+  /** A prefix has other routes than before. */
+  private use(before: RouteSet | undefined, set: RouteSet | undefined): void {
+    if (before !== undefined) this.flats.get(before)!.uses--;
+    if (set === undefined) return;
+    let flat = this.flats.get(set);
+    if (flat === undefined) {
+      flat = { offset: this.putNode(set, FLAT), uses: 0 };
+      this.flats.set(set, flat);
+    }
+    flat.uses++;
+  }
+
+  /** What `use` left without a prefix goes when no entry names it any more. */
+  private dropFlats(): void {
+    for (const [set, { offset, uses }] of this.flats)
+      if (uses === 0) {
+        this.flats.delete(set);
+        this.arena.retire(offset, Node.ALIASES + set.words.length);
+      }
+  }
+
+  private putNode(set: RouteSet, parent: number): number {
+    const offset = this.arena.take(Node.ALIASES + set.words.length);
+    this.words[offset + Node.PARENT] = parent;
+    this.words[offset + Node.COUNT] = set.words.length / ALIAS_WORDS;
+    this.words.set(set.words, offset + Node.ALIASES);
+    return offset;
+  }
+
   private rebuild(dirty: ReadonlySet<number>): void {
     const { words, offset } = this;
     const block = words[offset + Root.BLOCK]!;
+    const wide = words[offset + Root.WIDE]!;
+    if (wide !== 0 && this.count <= WIDE_LEAST) {
+      Atomics.store(words, offset + Root.WIDE, 0);
+      this.arena.retire(wide, WIDE);
+      this.wide = 0;
+    } else if (wide === 0 && this.count > WIDE_MOST && this.arena.left > 2 * WIDE) {
+      // Readers find it when all of it is there.
+      this.wide = this.arena.take(WIDE);
+      words.fill(0, this.wide, this.wide + WIDE);
+      dirty = new Set(Array.from({ length: HALF }, (_, half) => half));
+    }
     if (this.count <= (block === 0 ? ROOT_LIST_MOST : ROOT_LIST_LEAST)) {
       for (const half of dirty) this.assign(half);
       this.storeList(offset + Root.LIST, this.all(), 0);
@@ -345,7 +433,9 @@ export class RoutingTable {
     } else {
       for (const half of dirty) this.buildHalf(block, half);
     }
+    if (this.wide !== wide && this.wide !== 0) Atomics.store(words, offset + Root.WIDE, this.wide);
     for (const chain of this.outdated.splice(0)) this.drop(chain);
+    this.dropFlats();
   }
 
   /** Every prefix but /0, for a list. */
@@ -377,6 +467,20 @@ export class RoutingTable {
             });
         }
       });
+    if (this.wide !== 0) this.buildWide(half, this.words[at]!, cover);
+  }
+
+  /** The 256 entries of an upper half, whose entry is `above`; they own nothing of what they name. */
+  private buildWide(half: number, above: number, { top, entries, below }: Cover): void {
+    const { words } = this;
+    const flat = (chain: Chain | undefined): number =>
+      chain === undefined ? this.nothing : this.flats.get(chain.set)!.offset;
+    const block = above < 0 && (~above & 1) === 0 ? ~above >>> 1 : 0;
+    for (let i = 0; i < BLOCK; i++) {
+      const longer = block === 0 ? above : words[block + i]!;
+      const entry = below.has(i) ? longer : flat(entries.length === 0 ? top : entries[i]);
+      Atomics.store(words, this.wide + half * BLOCK + i, entry);
+    }
   }
 
   /** Gives the prefixes of one upper half their nodes, from the shortest to the longest. */
@@ -432,11 +536,7 @@ export class RoutingTable {
     const siblings = parent?.children ?? this.tops;
     let chain = siblings.get(set);
     if (chain === undefined) {
-      const offset = this.arena.take(Node.ALIASES + set.words.length);
-      this.words[offset + Node.PARENT] = parent?.offset ?? 0;
-      this.words[offset + Node.COUNT] = set.words.length / ALIAS_WORDS;
-      this.words.set(set.words, offset + Node.ALIASES);
-      chain = new Chain(offset, set, parent);
+      chain = new Chain(this.putNode(set, parent?.offset ?? 0), set, parent);
       siblings.set(set, chain);
       if (parent !== undefined) parent.users++;
     }
