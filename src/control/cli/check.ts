@@ -23,7 +23,8 @@ export async function check(file: string, options: CheckOptions): Promise<number
     process.stderr.write(`hutter: can't read ${file}: ${reason(error)}\n`);
     return 1;
   }
-  const { findings, saved } = await checkFile(text, { names: { host: hostAddresses, hostName: hostNameOf } });
+  const names = { host: hostAddresses, hostName: hostNameOf };
+  const { findings, saved } = await checkFile(text, { names, unmet: true });
   const ok = !findings.some(({ severity }) => severity === 'error');
   if (options.json) {
     // Texts of the language are bytes; JSON is characters.

@@ -5,6 +5,7 @@
 import { tableErrors } from '../check.js';
 import type { Ruleset } from '../model.js';
 import { TableError, ToolError } from '../text/problem.js';
+import { unmetRules } from '../unmet.js';
 import { splitLines } from '../text/words.js';
 import { MemoryBackend, Unresolved, type Backend } from './backend.js';
 import { tableErrorText } from './edit.js';
@@ -38,6 +39,8 @@ export interface FileOptions {
   readonly names?: Pick<Backend, 'host' | 'hostName'>;
   /** Take the counters in the file over, as iptables-restore -c does. */
   readonly counters?: boolean;
+  /** Warn of rules that no packet can meet. */
+  readonly unmet?: boolean;
 }
 
 /** A session that takes refusals and warnings as findings. */
@@ -99,6 +102,7 @@ export async function checkFile(text: string, options: FileOptions = {}): Promis
     'iptables-save',
     ...(options.counters ? ['-c'] : []),
   ]);
+  if (options.unmet) unmetWarnings(session, lineOfRule, backend.ruleset());
   const findings = session.findings.sort((a, b) => a.line - b.line || a.column - b.column);
   return { findings, ruleset: backend.ruleset(), saved: stdout, lines: lineOfRule };
 }
@@ -132,6 +136,16 @@ function lineText(error: ToolError, session: CheckSession): string {
   const reason = session.log.splice(0).join('; ');
   if (!error.plain || !/ line \d+ failed\n$/.test(error.message)) return error.message;
   return reason === '' ? 'not a line of a rules file, or outside a table' : reason;
+}
+
+/** Rules that went again, by -D or -F in the file, have no say. */
+function unmetWarnings(session: CheckSession, lineOfRule: ReadonlyMap<number, number>, ruleset: Ruleset): void {
+  for (const { rule, by } of unmetRules(ruleset)) {
+    const taker = by === undefined ? undefined : lineOfRule.get(by);
+    const reason =
+      by === undefined ? 'its conditions exclude each other' : `line ${taker} takes all packets that it could match`;
+    session.add('warning', 1, `no packet can meet this rule: ${reason}`, lineOfRule.get(rule));
+  }
 }
 
 function kernelErrors(
