@@ -48,13 +48,14 @@ void t.test('the old place of ! is understood, with a notice', async (t) => {
   t.match((await iptables(backend, '-S INPUT')).stdout, '-m comment --comment "!"');
 });
 
-void t.test('arguments may be attached to every option', async (t) => {
+// -p, -s, -d, -i, -o and -j excepted, as the tool reads the whole word there: commands.transcript.
+void t.test('arguments may be attached to options', async (t) => {
   const backend = new MemoryBackend();
-  t.equal((await iptables(backend, '-AINPUT -ptcp -s1.2.3.4 --destination=2.3.4.5 -ieth0 -jACCEPT')).code, 0);
-  t.equal((await iptables(backend, '--append=INPUT --protocol=udp --jump=LOG --log-level=3')).code, 0);
+  t.equal((await iptables(backend, '-AINPUT -p tcp -mtcp --dport=22 -c1 2 -j ACCEPT')).code, 0);
+  t.equal((await iptables(backend, '--append=INPUT -p udp --match=udp -j LOG --log-level=3')).code, 0);
   t.match(
-    (await iptables(backend, '-S INPUT')).stdout,
-    '-A INPUT -s 1.2.3.4/32 -d 2.3.4.5/32 -i eth0 -p tcp -j ACCEPT\n-A INPUT -p udp -j LOG --log-level 3\n',
+    (await iptables(backend, '-SINPUT')).stdout,
+    '-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -p udp -m udp -j LOG --log-level 3\n',
   );
 });
 
