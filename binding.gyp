@@ -12,7 +12,7 @@
         'native/wake.c',
         'native/inject.c',
         'native/rtnetlink.c',
-        'native/ulog.c',
+        'native/netfilter.c',
       ],
       'defines': ['NAPI_VERSION=8', '_GNU_SOURCE'],
       'cflags': ['-std=gnu11', '-O3', '-Wall', '-Wextra', '-Wno-unused-parameter', '-fvisibility=hidden'],

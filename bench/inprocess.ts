@@ -3,6 +3,7 @@
  * which must be the same every time, so that nothing can be optimised away and no answer can be wrong unnoticed.
  * Bundled by scripts/build.mjs like the programs, as constants inlined across files are part of what is measured.
  */
+import { NO_SETS } from '../src/dataplane/io/ipset.js';
 import benny from 'benny';
 import { Compiler } from '../src/control/compile/index.js';
 import { ANYWHERE, emptyTable, newId, ZERO, type Rule, type Ruleset, type Target } from '../src/control/model.js';
@@ -193,6 +194,7 @@ function walking(rules: number): Case {
     table,
     nat: new Nat(table),
     log: { log: nothing, nflog: nothing, trace: nothing, traceReturn: nothing },
+    sets: NO_SETS,
     answers: { reject: nothing, isListening: () => false },
     routes: { masqueradeAddress: nothing, addressType: nothing, pathMtu: nothing, isWayBack: () => true },
     hz: 250,

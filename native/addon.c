@@ -35,8 +35,9 @@ static const struct {
     {"tunStates", tun_states},
     {"tunLeave", tun_leave},
     {"tunStats", tun_stats},
-    {"ulogOpen", ulog_open},
-    {"ulogSend", ulog_send},
+    {"netfilterOpen", netfilter_open},
+    {"netfilterSend", netfilter_send},
+    {"netfilterAsk", netfilter_ask},
     {"ifName", if_name},
     {"checksumFinish", checksum_finish_bytes},
 };

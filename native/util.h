@@ -14,7 +14,7 @@
 #include <stdbool.h>
 
 enum handle_kind { HANDLE_NFQUEUE = 0x6e6601, HANDLE_WAKER, HANDLE_INJECT, HANDLE_RTNETLINK, HANDLE_MONITOR, HANDLE_TUN,
-                   HANDLE_TUN_PORTS, HANDLE_ULOG };
+                   HANDLE_TUN_PORTS, HANDLE_NETFILTER };
 
 struct handle {
   enum handle_kind kind;
@@ -83,8 +83,9 @@ napi_value tun_states(napi_env env, napi_callback_info info);
 napi_value tun_leave(napi_env env, napi_callback_info info);
 napi_value tun_stats(napi_env env, napi_callback_info info);
 napi_value checksum_finish_bytes(napi_env env, napi_callback_info info);
-napi_value ulog_open(napi_env env, napi_callback_info info);
-napi_value ulog_send(napi_env env, napi_callback_info info);
+napi_value netfilter_open(napi_env env, napi_callback_info info);
+napi_value netfilter_send(napi_env env, napi_callback_info info);
+napi_value netfilter_ask(napi_env env, napi_callback_info info);
 napi_value if_name(napi_env env, napi_callback_info info);
 
 #endif

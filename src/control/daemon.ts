@@ -2,6 +2,7 @@
  * The running whole: the attachment to the network, workers, ruleset, control socket. Made by
  * `start`, which undoes everything when a step fails; ended by `stop`.
  */
+import { KernelSets } from '../dataplane/io/ipset.js';
 import { LogKind } from '../dataplane/shared.js';
 import type { Attachment } from './attachment.js';
 import { runIptables } from './commands/run.js';
@@ -63,6 +64,7 @@ export class Daemon {
       hz,
       (connections) => attachment.setTracking(connections),
       (program) => attachment.prepare(program),
+      new KernelSets(),
     );
     const attachment: Attachment =
       device === 'tun' ? new TunAttachment(settings, say) : new QueueAttachment(settings, keeper.program, say);

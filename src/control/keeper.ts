@@ -2,6 +2,7 @@
  * Keeps the ruleset in force, as the commands see it: compiles a new one, has every worker take it up, and only then
  * calls it the ruleset; decision trees are grown behind that, in a thread of their own. Reads what the workers counted. Commands come one at a time (commands/run.ts), so swaps do, too.
  */
+import type { SetTypes } from '../dataplane/io/ipset.js';
 import { existsSync } from 'node:fs';
 import { lookup, lookupService } from 'node:dns/promises';
 import { fileURLToPath } from 'node:url';
@@ -36,6 +37,7 @@ export class Keeper implements Backend {
    * @param hz the kernel's timer frequency
    * @param onTracking called when a program begins to track connections, before it runs, and when none does any more
    * @param onProgram called with each program but the first before it runs
+   * @param sets who knows the kernel's sets
    * @throws CompileError
    */
   constructor(
@@ -43,8 +45,9 @@ export class Keeper implements Backend {
     hz: number,
     private readonly onTracking: (connections: boolean) => void,
     private readonly onProgram: (program: Int32Array) => void,
+    sets?: SetTypes,
   ) {
-    this.compiler = new Compiler(hz);
+    this.compiler = new Compiler(hz, sets);
     this.compiled = this.compiler.compile(current);
   }
 

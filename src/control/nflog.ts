@@ -9,14 +9,15 @@
  */
 import { readFileSync } from 'node:fs';
 import { Hook } from '../dataplane/names.js';
-import { loadNative, type UlogHandle } from '../dataplane/io/native.js';
+import { loadNative, type NetfilterHandle } from '../dataplane/io/native.js';
+import { type Attribute, netlinkMessage, NLA_HEADER } from '../dataplane/io/netlink.js';
 import { LogRecord } from '../dataplane/shared.js';
 import { type FindInterface, prefixOf, wordsOf } from './log.js';
 
 const LISTENERS = '/proc/net/netfilter/nfnetlink_log';
 
 /** NFULA_* */
-const enum Attribute {
+const enum Nfula {
   PACKET_HDR = 1,
   MARK = 2,
   TIMESTAMP = 3,
@@ -34,9 +35,6 @@ const enum Attribute {
 }
 /** NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET */
 const MSG_PACKET = 4 << 8;
-const NLMSG_HEADER = 16;
-const NFGENMSG = 4;
-const ATTRIBUTE_HEADER = 4;
 const AF_INET = 2;
 const ARPHRD_ETHER = 1;
 const ETH_P_IP = 0x0800;
@@ -44,7 +42,7 @@ const ETH_ADDRESS = 6;
 /** NFULNL_COPY_PACKET */
 const COPY_PACKET = 2;
 /** A netlink attribute's length is 16 bits. */
-const MOST_PAYLOAD = 0xffff - ATTRIBUTE_HEADER;
+const MOST_PAYLOAD = 0xffff - NLA_HEADER;
 
 /** A socket that asked for a group. */
 export interface Listener {
@@ -69,7 +67,7 @@ export const readListeners = (text: string): Listener[] =>
     }));
 
 export class NflogSender {
-  private handle: UlogHandle | undefined;
+  private handle: NetfilterHandle | undefined;
   private listeners: Listener[] = [];
   private looked = false;
 
@@ -94,8 +92,8 @@ export class NflogSender {
     const listener = this.listeners.find((each) => each.group === group);
     if (listener === undefined) return;
     const native = loadNative();
-    this.handle ??= native.ulogOpen();
-    native.ulogSend(this.handle, listener.portid, nflogMessage(record, listener, this.find, Date.now() * 1000));
+    this.handle ??= native.netfilterOpen();
+    native.netfilterSend(this.handle, listener.portid, nflogMessage(record, listener, this.find, Date.now() * 1000));
   }
 }
 
@@ -105,69 +103,42 @@ export function nflogMessage(record: Uint8Array, listener: Listener, find: FindI
   const prefix = prefixOf(record, word);
   const payload = record.subarray(LogRecord.WORDS * 4 + prefix.length);
   const told = listener.copyMode === COPY_PACKET ? Math.min(payload.length, listener.copyRange, MOST_PAYLOAD) : 0;
-  const message = new Message();
   const hook: Hook = word(LogRecord.HOOK);
   const indev = word(LogRecord.INDEV);
   const outdev = word(LogRecord.OUTDEV);
   const physindev = word(LogRecord.PHYSINDEV);
 
-  message.attribute(Attribute.PACKET_HDR, [ETH_P_IP >> 8, ETH_P_IP & 255, hook, 0]);
-  message.attribute(Attribute.PREFIX, Buffer.from(prefix + '\0', 'latin1'));
-  if (indev !== 0) message.word(Attribute.IFINDEX_INDEV, indev);
-  if (physindev !== 0 && physindev !== indev) message.word(Attribute.IFINDEX_PHYSINDEV, physindev);
-  if (outdev !== 0) message.word(Attribute.IFINDEX_OUTDEV, outdev);
-  if (word(LogRecord.MARK) !== 0) message.word(Attribute.MARK, word(LogRecord.MARK));
+  const attributes: Attribute[] = [
+    [Nfula.PACKET_HDR, [ETH_P_IP >> 8, ETH_P_IP & 255, hook, 0]],
+    [Nfula.PREFIX, Buffer.from(prefix + '\0', 'latin1')],
+  ];
+  if (indev !== 0) attributes.push([Nfula.IFINDEX_INDEV, wordBytes(indev)]);
+  if (physindev !== 0 && physindev !== indev) attributes.push([Nfula.IFINDEX_PHYSINDEV, wordBytes(physindev)]);
+  if (outdev !== 0) attributes.push([Nfula.IFINDEX_OUTDEV, wordBytes(outdev)]);
+  if (word(LogRecord.MARK) !== 0) attributes.push([Nfula.MARK, wordBytes(word(LogRecord.MARK))]);
   if (indev !== 0 && word(LogRecord.MAC_LENGTH) === ETH_ADDRESS) {
-    const source = Buffer.alloc(8);
-    source.writeInt32BE(word(LogRecord.MAC_HIGH), 0);
-    source.writeInt32BE(word(LogRecord.MAC_LOW), 4);
+    const source = [...wordBytes(word(LogRecord.MAC_HIGH)), ...wordBytes(word(LogRecord.MAC_LOW))];
     const own = find(indev)?.mac ?? new Uint8Array(ETH_ADDRESS);
-    const header = [...own, ...source.subarray(0, ETH_ADDRESS), ETH_P_IP >> 8, ETH_P_IP & 255];
-    message.attribute(Attribute.HWADDR, [0, ETH_ADDRESS, 0, 0, ...source]);
-    message.attribute(Attribute.HWTYPE, [0, ARPHRD_ETHER]);
-    message.attribute(Attribute.HWLEN, [header.length >> 8, header.length & 255]);
-    message.attribute(Attribute.HWHEADER, header);
+    const header = [...own, ...source.slice(0, ETH_ADDRESS), ETH_P_IP >> 8, ETH_P_IP & 255];
+    attributes.push(
+      [Nfula.HWADDR, [0, ETH_ADDRESS, 0, 0, ...source]],
+      [Nfula.HWTYPE, [0, ARPHRD_ETHER]],
+      [Nfula.HWLEN, [0, header.length]],
+      [Nfula.HWHEADER, header],
+    );
   }
   if (hook <= Hook.FORWARD) {
     const time = Buffer.alloc(16);
     time.writeBigUInt64BE(BigInt(Math.floor(timeUs / 1e6)), 0);
     time.writeBigUInt64BE(BigInt(Math.floor(timeUs % 1e6)), 8);
-    message.attribute(Attribute.TIMESTAMP, time);
+    attributes.push([Nfula.TIMESTAMP, time]);
   }
   if (word(LogRecord.UID) !== -1) {
-    message.word(Attribute.UID, word(LogRecord.UID));
-    message.word(Attribute.GID, word(LogRecord.GID));
+    attributes.push([Nfula.UID, wordBytes(word(LogRecord.UID))], [Nfula.GID, wordBytes(word(LogRecord.GID))]);
   }
-  if (told > 0) message.attribute(Attribute.PAYLOAD, payload.subarray(0, told));
-  return message.finish(listener.group);
+  if (told > 0) attributes.push([Nfula.PAYLOAD, payload.subarray(0, told)]);
+  return netlinkMessage(MSG_PACKET, 0, [AF_INET, 0, listener.group >> 8, listener.group & 255], attributes);
 }
 
-/** A netlink message that grows; attributes are padded to four bytes. */
-class Message {
-  private readonly parts: Uint8Array[] = [];
-  private length = NLMSG_HEADER + NFGENMSG;
-
-  attribute(type: Attribute, value: ArrayLike<number>): void {
-    const length = ATTRIBUTE_HEADER + value.length;
-    const part = Buffer.alloc((length + 3) & ~3);
-    part.writeUInt16LE(length, 0);
-    part.writeUInt16LE(type, 2);
-    part.set(value, ATTRIBUTE_HEADER);
-    this.parts.push(part);
-    this.length += part.length;
-  }
-
-  /** Big-endian, as all of this subsystem's numbers. */
-  word(type: Attribute, value: number): void {
-    this.attribute(type, [value >>> 24, value >>> 16, value >>> 8, value]);
-  }
-
-  finish(group: number): Uint8Array {
-    const header = Buffer.alloc(NLMSG_HEADER + NFGENMSG);
-    header.writeUInt32LE(this.length, 0);
-    header.writeUInt16LE(MSG_PACKET, 4);
-    header.writeUInt8(AF_INET, NLMSG_HEADER);
-    header.writeUInt16BE(group, NLMSG_HEADER + 2);
-    return Buffer.concat([header, ...this.parts]);
-  }
-}
+/** Big-endian, as all of this subsystem's numbers. */
+const wordBytes = (value: number): number[] => [value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255];

@@ -35,6 +35,7 @@ import { isAttachedError, isIcmpError } from './conntrack/icmp.js';
 import type { Interfaces } from './interfaces.js';
 import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';
 import type { Device } from './io/device.js';
+import type { Sets } from './io/ipset.js';
 import { Fragmenter } from './ip/fragment.js';
 import { isMartianDestination, isMartianSource } from './ip/martian.js';
 import { passOptions } from './ip/options.js';
@@ -94,6 +95,8 @@ export interface PipelineParts {
   stats: Float64Array;
   errorLimit: ErrorLimit;
   log: LogSink;
+  /** Sets that rules look into. */
+  sets: Sets;
   /** Kernel ticks a second. */
   hz: number;
   /** The worker's number. */
@@ -160,6 +163,7 @@ export class Pipeline implements Answers, AddressQuestions {
       table: parts.tracker.table,
       nat: parts.nat,
       log: parts.log,
+      sets: parts.sets,
       answers: this,
       routes: this,
       hz: parts.hz,

@@ -3,6 +3,7 @@
  * device (or another, for one packet a batch), routes from a table, a clock that the caller moves. `explain`, `replay` and
  * tests are made of it.
  */
+import { NO_SETS } from './io/ipset.js';
 import { ErrorLimit } from './answer.js';
 import { PortHelpers } from './conntrack/helpers/helpers.js';
 import { Crossings } from './conntrack/crossings.js';
@@ -131,6 +132,7 @@ export class Simulation {
       stats: this.stats,
       errorLimit: new ErrorLimit(options.errorInterval),
       log: new LogWriter(this.ring, this.stats),
+      sets: NO_SETS,
       hz,
       worker: 0,
     });

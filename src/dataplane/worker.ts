@@ -5,6 +5,7 @@
  * and forgets routes when they changed, announces quiescence to the connection table, and does a little of the table's
  * housekeeping.
  */
+import { KernelSets } from './io/ipset.js';
 import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
@@ -118,6 +119,7 @@ class Worker {
       stats: this.stats,
       errorLimit: new ErrorLimit(device.kind === 'tun' ? device.errorInterval : errorInterval()),
       log: new LogWriter(new Ring(init.log), this.stats),
+      sets: new KernelSets(),
       hz: init.hz,
       worker: init.number,
       local: device.kind === 'tun' ? device.local : 0,

@@ -2,6 +2,7 @@
  * Ten million packets of established connections through the article's firewall, in a process of its own with the
  * collector at hand (node --expose-gc). Prints as JSON how far the heap grew and what became of the packets.
  */
+import { NO_SETS } from '../../src/dataplane/io/ipset.js';
 import { readFileSync } from 'node:fs';
 import { MemoryBackend } from '../../src/control/commands/backend.js';
 import { runIptables } from '../../src/control/commands/run.js';
@@ -41,6 +42,7 @@ const pipeline = new Pipeline({
   stats,
   errorLimit: new ErrorLimit(),
   log: { log: () => undefined, nflog: () => undefined, trace: () => undefined, traceReturn: () => undefined },
+  sets: NO_SETS,
   hz: 1000,
   worker: 0,
 });

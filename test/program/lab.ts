@@ -177,6 +177,10 @@ export class World {
   rules: Ruleset = { tables: [] };
   compiled!: Compiled;
   counters = new Float64Array(0);
+  /** Types of sets by name. */
+  readonly setTypes = new Map([['hutter', { name: 'hash:ip,port,ip', family: 2 }]]);
+  /** Answers requests about sets. */
+  sets: (message: Uint8Array) => number = () => -1;
   /** For TCPMSS. */
   pathMtu = 1500;
   /** The kernel's queues that somebody listens to. */
@@ -187,7 +191,7 @@ export class World {
   readonly types = new Map<number, number>();
 
   constructor(hz = 1000) {
-    this.compiler = new Compiler(hz);
+    this.compiler = new Compiler(hz, { typeOf: (name) => this.setTypes.get(name) });
     this.interfaces.replace(
       ['lo', 'if0', 'if1', 'eth10'].map((name, i) => ({
         index: i + 1,
@@ -213,6 +217,7 @@ export class World {
         reject: (_p, _context, kind) => void this.rejected.push(kind),
         isListening: (queue) => this.listening.has(queue),
       },
+      sets: { ask: (message, length) => this.sets(message.slice(0, length)) },
       routes: {
         masqueradeAddress: () => ip('128.61.70.47'),
         addressType: (address) => this.types.get(address) ?? 1,

@@ -7,6 +7,7 @@
  * force. After every worker runs the new program, and the caller has zeroed the slots it returned as retired, `release`
  * frees what only the old one used; only then is the next compiled.
  */
+import type { SetTypes } from '../../dataplane/io/ipset.js';
 import {
   HOOK_COUNT,
   HOOK_NAMES,
@@ -151,8 +152,14 @@ export class Compiler {
   /** Memory of a program that nobody reads any more. */
   private spare: SharedArrayBuffer | undefined;
 
-  /** @param hz kernel ticks a second, as the workers' contexts have it */
-  constructor(readonly hz: number) {}
+  /**
+   * @param hz kernel ticks a second, as the workers' contexts have it
+   * @param sets who knows the kernel's sets; undefined where no kernel is asked
+   */
+  constructor(
+    readonly hz: number,
+    private readonly sets?: SetTypes,
+  ) {}
 
   /** @throws CompileError for the first rule that can't be compiled. */
   compile(ruleset: Ruleset): Compiled {
@@ -170,7 +177,7 @@ export class Compiler {
     const tables = [...ruleset.tables].sort((a, b) => TABLE_NAMES.indexOf(a.name) - TABLE_NAMES.indexOf(b.name));
     const depth = Math.max(0, ...tables.map(depthOf));
     const change = new Change();
-    const lowerer = new Lowerer(this.regions, this.hz);
+    const lowerer = new Lowerer(this.regions, this.hz, this.sets);
     const drafts = this.draftAll(tables, lowerer, change);
     const chains = this.place(drafts);
     const words = this.emit(drafts, chains, lowerer, depth, change);

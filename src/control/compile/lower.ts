@@ -3,6 +3,7 @@
  * then the matches as given) and their target. What a match or target means is its record's `compile`. One object a
  * compile: it is the emitter and the context of every record that it asks, and gathers the words one behind the other.
  */
+import type { SetType, SetTypes } from '../../dataplane/io/ipset.js';
 import type { TableName } from '../../dataplane/names.js';
 import * as basics from '../../dataplane/program/basics.js';
 import { MATCHES, TARGETS } from '../../dataplane/program/catalog.js';
@@ -46,10 +47,14 @@ export class Lowerer implements Emitter, CompileContext {
   private payload = false;
   private targets = 0;
 
-  /** @param hz kernel ticks a second */
+  /**
+   * @param hz kernel ticks a second
+   * @param sets who knows the kernel's sets; undefined where nobody does
+   */
   constructor(
     private readonly regions: RegionStore,
     readonly hz: number,
+    private readonly sets: SetTypes | undefined,
   ) {}
 
   /**
@@ -156,6 +161,10 @@ export class Lowerer implements Emitter, CompileContext {
     this.needKey(key);
     return this.regions.region(key, size, init);
   };
+  readonly setType = (name: string): SetType | undefined => {
+    const { sets, fail } = this;
+    return sets === undefined ? fail(NO_KERNEL) : sets.typeOf(name);
+  };
   readonly regionWords = (number: number): Int32Array => this.regions.get(number);
   readonly slot: CompileContext['slot'] = (size, init) => {
     const key = this.own(`${this.keys.length}`);
@@ -170,6 +179,7 @@ export class Lowerer implements Emitter, CompileContext {
   };
 }
 
+const NO_KERNEL = "the sets of ipset(8) are the kernel's, which only a running router asks";
 const NO_KEYS: string[] = [];
 const NO_WORDS: readonly number[] = [];
 const NOWHERE: readonly number[] = [0];

@@ -19,6 +19,7 @@
  * (` --dport 22`), without ` -m NAME`. Error texts of guided options come from the framework; `problem(text)` throws one
  * of the extension's own. A minimal example is comment.ts; own parsing is in tcp.ts; NAT shares code in nat.ts.
  */
+import type { SetType } from '../../dataplane/io/ipset.js';
 import type { HookName, TableName } from '../../dataplane/names.js';
 import type { Network } from '../text/address.js';
 import type { Errno } from '../text/problem.js';
@@ -168,6 +169,8 @@ export interface CompileContext {
   /** That region's words, to see whether those who share it agree. */
   regionWords(region: number): Int32Array;
   readonly own: (key: string) => string;
+  /** The type of one of the kernel's sets; undefined: there is none of this name. Refuses the rule where no kernel is asked. */
+  setType(name: string): SetType | undefined;
   /** A few words of this use's own in a region shared with others; made zeroed and filled by `init` on first sight. */
   slot(
     words: number,

@@ -2,11 +2,22 @@
  * -m set and -j SET: addresses in a set of ipset(8), and into and out of it. Both read their own options. (libxt_set.c
  * revision 4, libxt_SET.c revision 3, xt_set.c)
  */
+import { elementRequest, SetCommand } from '../../dataplane/io/ipset.js';
+import {
+  type Attribute,
+  attributeBytes,
+  NLA_F_NESTED,
+  NLA_F_NET_BYTEORDER,
+  NLA_HEADER,
+  padded,
+} from '../../dataplane/io/netlink.js';
 import { Hook } from '../../dataplane/names.js';
+import { MatchOp, TargetOp } from '../../dataplane/program/ops.js';
+import { encodeSet, SetField, type SetHole } from '../../dataplane/program/set.js';
 import { scanUnsigned, wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
-import { defineMatch, defineTarget, option, type Option, type OptionCall } from './record.js';
+import { type CompileContext, defineMatch, defineTarget, option, type Option, type OptionCall } from './record.js';
 
 type Comparison = { how: 'eq' | 'ne' | 'lt' | 'gt'; value: bigint } | null;
 
@@ -24,7 +35,95 @@ export interface SetData {
 
 const MAX_NAME = 31;
 const MAX_DIMENSIONS = 6;
-const KERNEL_SETS = "the sets of ipset(8) are the kernel's";
+
+/** IPSET_ATTR_* of an element (include/uapi/linux/netfilter/ipset/ip_set.h). */
+const enum Element {
+  IP = 1,
+  PORT = 4,
+  TIMEOUT = 6,
+  PROTO = 7,
+  CADT_FLAGS = 8,
+  MARK = 10,
+  ETHER = 17,
+  IP2 = 20,
+  IFACE = 23,
+}
+const IPADDR_IPV4 = 1;
+const FLAG_NOMATCH = 4;
+const AF_INET6 = 10;
+
+type Side = 'src' | 'dst';
+
+/** What a rule asks of a set: words for the data plane. */
+function compileEntry(
+  command: SetCommand,
+  { name, dimensions }: { name: string; dimensions: Side[] },
+  more: { flags?: number; timeout?: number | null; exist?: boolean },
+  { setType, fail }: CompileContext,
+): number[] {
+  const type = setType(name) ?? fail(`Set ${name} doesn't exist`);
+  if (type.family === AF_INET6) fail(`The protocol family of set ${name} is IPv6, which is not applicable`);
+  const [family = '', kinds = ''] = type.name.split(':');
+  if (family === 'list') fail(`${name} is a list of sets, into which hutter doesn't look: name its members`);
+  const wanted = kinds.split(',');
+  if (command === SetCommand.ADD && wanted.includes('net'))
+    fail(`${name} holds networks, to which a packet's address can't be added from here`);
+  const never = wanted.length > dimensions.length;
+  const data: Attribute[] = [];
+  const holes: SetHole[] = [];
+  let length = 0;
+  const put = (attribute: number, value: ArrayLike<number>, field?: SetField, inside = 0): void => {
+    if (field !== undefined) holes.push({ field, at: length + NLA_HEADER + inside });
+    data.push([attribute, value]);
+    length += padded(NLA_HEADER + value.length);
+  };
+  const word = (value: number): number[] => [value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255];
+  wanted.slice(0, dimensions.length).forEach((kind, i) => {
+    const source = dimensions[i] === 'src';
+    switch (kind) {
+      case 'ip':
+      case 'net': {
+        const first = !wanted.slice(0, i).some((each) => each === 'ip' || each === 'net');
+        const address = attributeBytes([[IPADDR_IPV4 | NLA_F_NET_BYTEORDER, word(0)]]);
+        const field = source ? SetField.SRC : SetField.DST;
+        put((first ? Element.IP : Element.IP2) | NLA_F_NESTED, address, field, NLA_HEADER);
+        break;
+      }
+      case 'port':
+        if (family === 'bitmap')
+          put(Element.PORT | NLA_F_NET_BYTEORDER, [0, 0], source ? SetField.SPORT_ONLY : SetField.DPORT_ONLY);
+        else {
+          put(Element.PORT | NLA_F_NET_BYTEORDER, [0, 0], source ? SetField.SPORT : SetField.DPORT);
+          put(Element.PROTO, [0], SetField.PROTOCOL);
+        }
+        break;
+      case 'iface':
+        put(Element.IFACE, new Uint8Array(IFACE_BYTES), source ? SetField.IN : SetField.OUT);
+        break;
+      case 'mark':
+        put(Element.MARK | NLA_F_NET_BYTEORDER, word(0), SetField.MARK);
+        break;
+      case 'mac':
+        if (!source) fail(`${name} holds hardware addresses, and the queue tells a packet's source's only`);
+        put(Element.ETHER, new Uint8Array(ETHER_BYTES), SetField.MAC);
+        break;
+      default:
+        fail(`sets of the type ${type.name} are not known`);
+    }
+  });
+  if (more.timeout !== undefined && more.timeout !== null)
+    put(Element.TIMEOUT | NLA_F_NET_BYTEORDER, word(more.timeout));
+  if (more.flags) put(Element.CADT_FLAGS | NLA_F_NET_BYTEORDER, word(more.flags));
+  const request = elementRequest(command, name, data, more.exist ?? false);
+  const from = request.length - length;
+  return encodeSet(
+    request,
+    holes.map(({ field, at }) => ({ field, at: from + at })),
+    never,
+  );
+}
+const IFACE_BYTES = 16;
+const ETHER_BYTES = 6;
 
 /** A list of src and dst; what follows the first three letters is not looked at. */
 function parseDimensions(text: string): ('src' | 'dst')[] {
@@ -146,7 +245,12 @@ export const set = defineMatch<SetData>({
 		 'flags' are the comma separated list of
 		 'src' and 'dst' specifications.
 `,
-  cannot: () => KERNEL_SETS,
+  cannot: ({ packets, bytes }) =>
+    packets !== null || bytes !== null ? "an element's counters are not told by the kernel" : undefined,
+  compile: (data, emit, context) => {
+    const flags = data.returnNoMatch ? FLAG_NOMATCH : 0;
+    emit.test(MatchOp.SET, compileEntry(SetCommand.TEST, data, { flags, exist: true }, context), data.invert);
+  },
 });
 
 /** A set and what is looked up in it. */
@@ -265,5 +369,13 @@ export const SET = defineTarget<SetTargetData>({
       };
     return undefined;
   },
-  cannot: () => KERNEL_SETS,
+  cannot: ({ map }) => (map === null ? undefined : 'what a set maps an element to is not told by the kernel'),
+  compile: (data, emit, context) => {
+    const { add, delete: remove, timeout, exist } = data;
+    const requests = [
+      ...(add ? [compileEntry(SetCommand.ADD, add, { timeout, exist }, context)] : []),
+      ...(remove ? [compileEntry(SetCommand.DEL, remove, { exist: true }, context)] : []),
+    ];
+    emit.target(TargetOp.SET, [requests.length, ...requests.flat()]);
+  },
 });

@@ -20,7 +20,7 @@ export type RtnetlinkHandle = Handle<'rtnetlink'>;
 export type MonitorHandle = Handle<'monitor'>;
 export type TunHandle = Handle<'tun'>;
 export type TunPortsHandle = Handle<'tun-ports'>;
-export type UlogHandle = Handle<'ulog'>;
+export type NetfilterHandle = Handle<'netfilter'>;
 
 /** What the addon throws. */
 export interface NativeError extends Error {
@@ -109,9 +109,14 @@ export interface Native {
   tunStats(handle: TunPortsHandle, out: Float64Array): void;
 
   /** @throws with errno */
-  ulogOpen(): UlogHandle;
+  netfilterOpen(): NetfilterHandle;
   /** Sends a netlink message to the socket with this address, an unsigned number; 0 or a positive errno. */
-  ulogSend(handle: UlogHandle, portid: number, message: Uint8Array): number;
+  netfilterSend(handle: NetfilterHandle, portid: number, message: Uint8Array): number;
+  /**
+   * Asks the kernel; the request's sequence number is filled in. Length of the answer, which is copied into `answer` as far as it has
+   * room; 0: acknowledged; else −error, an errno or one of the subsystem's own.
+   */
+  netfilterAsk(handle: NetfilterHandle, request: Uint8Array, length: number, answer: Uint8Array): number;
 
   /** Name of an interface in this thread's namespace, '' when there is none. */
   ifName(ifindex: number): string;

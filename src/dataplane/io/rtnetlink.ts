@@ -4,11 +4,11 @@
  * and makes none. The addon moves the bytes, the attributes of dumps are read here (rtnetlink(7), include/uapi/linux/
  * rtnetlink.h, if_link.h, if_addr.h, fib_rules.h, neighbour.h). Addresses are int32 in host order.
  */
-import { endianness } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import type { InterfaceAddress, Link } from '../interfaces.js';
 import { loadNative } from './native.js';
 import type { MonitorHandle, Native, RtnetlinkHandle } from './native.js';
+import { LITTLE, netlinkMessage, NLM_F_EXCL } from './netlink.js';
 
 const enum Rtm {
   NEWLINK = 16,
@@ -27,7 +27,6 @@ const AF_UNSPEC = 0;
 const AF_INET = 2;
 const IFA_F_SECONDARY = 0x01;
 // Of requests for change.
-const NLM_F_EXCL = 0x200;
 const NLM_F_CREATE = 0x400;
 const IFF_UP = 1;
 const IFLA_MTU = 4;
@@ -45,8 +44,6 @@ const RTN_UNICAST = 1;
 const RTM_F_CLONED = 0x200;
 /** NLA_TYPE_MASK: without the nested and byte-order bits. */
 const TYPE_MASK = 0x3fff;
-/** Netlink speaks the machine's own byte order. */
-const LITTLE = endianness() === 'LE';
 
 export interface KernelLink extends Link {
   /** ARPHRD_*: 1 Ethernet, 772 loopback, 65534 none (TUN). */
@@ -292,20 +289,7 @@ export class Rtnetlink {
     header: Uint8Array,
     attributes: [number, Uint8Array][],
   ): void {
-    const length = 16 + header.length + attributes.reduce((sum, [, value]) => sum + 4 + value.length, 0);
-    const message = new Uint8Array(length);
-    const view = new DataView(message.buffer);
-    view.setUint32(0, length, LITTLE);
-    view.setUint16(4, type, LITTLE);
-    view.setUint16(6, flags, LITTLE);
-    message.set(header, 16);
-    let at = 16 + header.length;
-    for (const [attribute, value] of attributes) {
-      view.setUint16(at, 4 + value.length, LITTLE);
-      view.setUint16(at + 2, attribute, LITTLE);
-      message.set(value, at + 4);
-      at += 4 + value.length;
-    }
+    const message = netlinkMessage(type, flags, header, attributes);
     const errno = this.native.rtnetlinkRequest(this.handle, message);
     if (errno !== 0) throw new RequestError(what, errno);
   }

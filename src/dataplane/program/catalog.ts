@@ -38,6 +38,7 @@ import { owner } from './owner.js';
 import { RATEEST, rateest } from './rateest.js';
 import { recent } from './recent.js';
 import { REJECT } from './reject.js';
+import { SET, set } from './set.js';
 import { state } from './state.js';
 import { statistic } from './statistic.js';
 import { string } from './string.js';
@@ -97,6 +98,7 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.RPFILTER, rpfilter],
   [MatchOp.CLUSTER, cluster],
   [MatchOp.BPF, bpf],
+  [MatchOp.SET, set],
 ]);
 
 const plain = (name: string): Op => ({ name, words: 0, text: () => '' });
@@ -131,4 +133,5 @@ export const TARGETS: ReadonlyMap<number, Op> = new Map<number, Op>([
   [TargetOp.TRACE, TRACE],
   [TargetOp.RATEEST, RATEEST],
   [TargetOp.CLASSIFY, CLASSIFY],
+  [TargetOp.SET, SET],
 ]);

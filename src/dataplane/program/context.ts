@@ -6,6 +6,7 @@
  */
 import type { ConntrackTable } from '../conntrack/table.js';
 import type { Interfaces } from '../interfaces.js';
+import type { Sets } from '../io/ipset.js';
 import type { Hook } from '../names.js';
 import type { Nat } from '../nat/bind.js';
 import type { Packet } from '../packet.js';
@@ -49,6 +50,7 @@ export interface ContextParts {
   readonly log: LogSink;
   readonly answers: Answers;
   readonly routes: Routes;
+  readonly sets: Sets;
   /** Kernel ticks a second: `limit`, `hashlimit` and `recent` count in them. */
   readonly hz: number;
   readonly table: ConntrackTable;
@@ -80,6 +82,7 @@ export class Context {
   readonly log: LogSink;
   readonly answers: Answers;
   readonly routes: Routes;
+  readonly sets: Sets;
   readonly hz: number;
   /** The connections; the packet's is the entry `Packet.ct`. */
   readonly table: ConntrackTable;
@@ -112,6 +115,7 @@ export class Context {
     this.log = parts.log;
     this.answers = parts.answers;
     this.routes = parts.routes;
+    this.sets = parts.sets;
     this.hz = parts.hz;
     this.creditsPerJiffy = creditsPerJiffy(parts.hz);
     this.table = parts.table;

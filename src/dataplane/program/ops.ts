@@ -55,6 +55,7 @@ export const enum MatchOp {
   IPCOMP,
   SOCKET,
   RATEEST,
+  SET,
 }
 
 /** Targets. */
@@ -91,6 +92,7 @@ export const enum TargetOp {
   CHECKSUM,
   HMARK,
   RATEEST,
+  SET,
 }
 
 /** What a target returns beside a Verdict: go on with the next rule (XT_CONTINUE). */

@@ -46,6 +46,7 @@ import { applyNFQUEUE } from './nfqueue.js';
 import { matchOwner } from './owner.js';
 import { applyRATEEST, matchRateest } from './rateest.js';
 import { matchRecent } from './recent.js';
+import { applySET, matchSet } from './set.js';
 import { matchState } from './state.js';
 import { matchStatistic } from './statistic.js';
 import { matchString } from './string.js';
@@ -282,6 +283,8 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchCluster(context, program, at, p);
     case MatchOp.BPF:
       return matchBpf(program, at, program[at - Op.ARGS + Op.LENGTH]! - Op.ARGS, p);
+    case MatchOp.SET:
+      return matchSet(context, program, at, p);
   }
   return false;
 }
@@ -337,6 +340,8 @@ function apply(context: Context, program: Int32Array, target: number, p: Packet)
       return applyRATEEST(context, program, at, p);
     case TargetOp.CLASSIFY:
       return applyCLASSIFY(program, at, p);
+    case TargetOp.SET:
+      return applySET(context, program, at, p);
   }
   return CONTINUE;
 }
