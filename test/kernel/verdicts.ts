@@ -621,6 +621,8 @@ export const NO_VERDICT: Readonly<Record<string, string>> = {
 export const JUDGED_IN: Readonly<Record<string, string>> = {
   CLASSIFY: 'test/net/uplinks.test.ts',
   rateest: 'test/program/rateest.test.ts',
+  set: 'test/program/set.test.ts',
+  SET: 'test/program/set.test.ts',
   RATEEST: 'test/program/rateest.test.ts',
 };
 

@@ -71,8 +71,31 @@ t.test('an error is no match; negation turns both', (t) => {
     [matches(IN_IT, packet(), asked('hash:ip').world), matches(NOT, packet(), asked('hash:ip').world)],
     [true, false],
   );
+  // What is said of counters, which stay as they are, doesn't change the verdict; --set is the old name.
+  for (const rule of [
+    '-m set --match-set s src ! --update-counters',
+    '-m set --match-set s src ! --update-subcounters',
+    '-m set --set s src',
+  ])
+    t.equal(matches(rule, packet(), asked('hash:ip').world), true, rule);
   const other = (): World => asked('hash:ip', -4103).world;
   t.same([matches(IN_IT, packet(), other()), matches(NOT, packet(), other())], [false, true]);
+  t.end();
+});
+
+t.test('SET: with --exist an element that is there is set anew', (t) => {
+  // NLM_F_EXCL
+  for (const [flag, exclusive] of [
+    ['', 2],
+    [' --exist', 0],
+  ] as const) {
+    const { world } = asked('hash:ip');
+    let flags = 0;
+    world.sets = (message) => (flags = message[7]!) * 0;
+    world.load(`*filter\n:INPUT DROP\n-A INPUT -j SET --add-set s src${flag}`);
+    world.run(packet());
+    t.equal(flags & 2, exclusive);
+  }
   t.end();
 });
 
@@ -98,11 +121,16 @@ t.test('rules about sets that cannot be asked are refused', (t) => {
     ['hash:ip,mac', '-m set --match-set s src,dst -j ACCEPT', /match set: s holds hardware addresses/],
     ['hash:net', '-j SET --add-set s src', /target SET: s holds networks/],
     ['hash:ip', '-m set --match-set other src -j ACCEPT', /match set: Set other doesn't exist/],
-    ['hash:ip', '-m set --match-set s src --packets-gt 5 -j ACCEPT', /match set: an element's counters/],
-    ['hash:ip', '-j SET --map-set s src --map-mark', /target SET: what a set maps an element to/],
+    ...['--packets-eq 5', '--packets-lt 5', '--packets-gt 5', '--bytes-eq 5', '--bytes-lt 5', '--bytes-gt 5'].map(
+      (counter) =>
+        ['hash:ip', `-m set --match-set s src ${counter} -j ACCEPT`, /match set: an element's counters/] as const,
+    ),
+    ...['--map-mark', '--map-prio', '--map-queue'].map(
+      (value) => ['hash:ip', `-j SET --map-set s src ${value}`, /target SET: what a set maps an element to/] as const,
+    ),
   ] as const) {
     const { world } = asked(type);
-    t.throws(() => world.load(`*mangle\n:INPUT ACCEPT\n-A INPUT ${rule}`), reason);
+    t.throws(() => world.load(`*mangle\n:OUTPUT ACCEPT\n-A OUTPUT ${rule}`), reason);
   }
   t.end();
 });
