@@ -54,7 +54,7 @@ export class Lowerer implements Emitter, CompileContext {
   constructor(
     private readonly regions: RegionStore,
     readonly hz: number,
-    private readonly sets: SetTypes | undefined,
+    private readonly sets?: SetTypes,
   ) {}
 
   /**
