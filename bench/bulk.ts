@@ -10,6 +10,12 @@ import { machineBusy, type Network, type Program, ROUTER_OUT, SINK_FIRST, sleep 
 const PORT = 5201;
 const WARM_UP_S = 1;
 
+/** Rules that headers are enough for: the kernel copies no payload. */
+const WITHOUT_CONNECTIONS = [
+  '*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]',
+  `-A FORWARD -i if0 -j ACCEPT\n-A FORWARD -i if1 -p tcp -m tcp --sport ${PORT} ! --syn -j ACCEPT\nCOMMIT\n`,
+].join('\n');
+
 interface ServerReport {
   readonly error?: string;
   readonly start: { readonly accepted_connection: { readonly host: string } };
@@ -24,6 +30,7 @@ export function run(options: Options): Promise<Result> {
         kernel('kernel forwarding'),
         acceptLoop(true),
         hutter('hutter, filter', articleRules('filter')),
+        hutter('hutter, no connections', WITHOUT_CONNECTIONS),
         kernel('kernel, article + SNAT', articleRules('all'), ROUTER_OUT),
         rewriteLoop(true),
         hutter('hutter, article + SNAT', articleRules('all'), ROUTER_OUT),
@@ -36,6 +43,7 @@ export function run(options: Options): Promise<Result> {
       ],
       ratios: [
         { left: 'hutter, filter', right: 'C accept', figure: 'gbits', atLeast: 0.9 },
+        { left: 'hutter, no connections', right: 'C accept', figure: 'gbits', atLeast: 0.9 },
         { left: 'hutter, article + SNAT', right: 'C rewrite', figure: 'gbits', atLeast: 0.9 },
         { left: 'hutter, article + SNAT', right: 'kernel, article + SNAT', figure: 'gbits', atLeast: 0.7 },
         { left: 'C rewrite', right: 'kernel, article + SNAT', figure: 'gbits' },

@@ -52,9 +52,11 @@ export const hutter = (name: string, rules: string, source = SENDER, args: reado
     const folder = mkdtempSync(path.join(tmpdir(), 'hutter-bench-'));
     const file = path.join(folder, 'rules');
     writeFileSync(file, rules);
-    const up = ['up', '--rules', file, '--control', path.join(folder, 'control'), '--workers', '1'];
+    const control = path.join(folder, 'control');
+    const up = ['up', '--rules', file, '--control', control, '--workers', '1'];
     const all = [HUTTER, ...up, '--queue-base', `${QUEUE}`, '--queue-length', `${QUEUE_LENGTH}`, ...args];
     const program = net.start('router', process.execPath, all, ROUTER_CORE);
+    program.control = control;
     program.child.on('close', () => rmSync(folder, { recursive: true, force: true }));
     // Its greeting comes when it diverts and answers.
     await until('hutter to be up', () => program.stdout.includes('\n') || !program.running, 60_000);

@@ -31,11 +31,20 @@ export interface Ratio {
   readonly beyond?: string;
 }
 
+/** What the project is held to: a figure of one contender, in the figure's own unit. */
+export interface Limit {
+  readonly of: string;
+  readonly figure: string;
+  readonly atLeast?: number;
+  readonly atMost?: number;
+}
+
 export interface Contest {
   readonly title: string;
   readonly contenders: readonly Contender[];
   readonly columns: readonly Column[];
   readonly ratios: readonly Ratio[];
+  readonly limits?: readonly Limit[];
   measure(net: Network, contender: Contender, router: Program | undefined, options: Options): Promise<Figures>;
 }
 
@@ -48,6 +57,7 @@ export interface Judged extends Spread {
 export interface Result {
   readonly contenders: Readonly<Record<string, { readonly runs: readonly Figures[]; readonly failed?: string }>>;
   readonly ratios: Readonly<Record<string, Judged>>;
+  readonly limits: Readonly<Record<string, Judged>>;
 }
 
 export const thousands = (value: number): string => `${(value / 1000).toFixed(1)}k`;
@@ -60,13 +70,15 @@ export const fixed =
 export async function hold(contest: Contest, options: Options): Promise<Result> {
   const say = (text: string): void => void (options.json ? process.stderr : process.stdout).write(text);
   const failed = new Map<string, string>();
-  const runs = new Map<string, Figures[]>(contest.contenders.map(({ name }) => [name, []]));
+  const { only } = options;
+  const contenders = contest.contenders.filter(({ name }) => only === undefined || only.test(name));
+  const runs = new Map<string, Figures[]>(contenders.map(({ name }) => [name, []]));
   let net: Network | undefined;
   const interrupted = (): void => void Promise.resolve(net?.close()).then(() => process.exit(130));
   process.on('SIGINT', interrupted).on('SIGTERM', interrupted);
   try {
     for (let round = 0; round < options.pairs; round++) {
-      for (const contender of round % 2 ? contest.contenders.toReversed() : contest.contenders) {
+      for (const contender of round % 2 ? contenders.toReversed() : contenders) {
         const { name } = contender;
         const reason = failed.get(name) ?? contender.missing?.();
         if (reason !== undefined) {
@@ -100,15 +112,16 @@ export async function hold(contest: Contest, options: Options): Promise<Result> 
     process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
   }
   const judged = judge(contest.ratios, runs, failed);
-  if (!options.json) print(contest, options, runs, failed, judged, say);
+  const limits = judgeLimits(contest.limits ?? [], runs, failed);
+  if (!options.json) print(contest, options, runs, failed, { ...judged, ...limits }, say);
   if (failed.size > 0) process.exitCode = 1;
-  const contenders = Object.fromEntries(
+  const all = Object.fromEntries(
     [...runs].map(([name, list]) => {
       const why = failed.get(name);
       return [name, why === undefined ? { runs: list } : { runs: list, failed: why }];
     }),
   );
-  return { contenders, ratios: judged };
+  return { contenders: all, ratios: judged, limits };
 }
 
 const above = (a: readonly number[], b: readonly number[]): number[] => a.map((value, i) => value - b[i]!);
@@ -124,21 +137,33 @@ function judge(
     if (parts.some((name) => failed.has(name) || (runs.get(name)?.length ?? 0) === 0)) continue;
     const of = (name: string): number[] =>
       runs.get(name)!.map((m, i) => m[figure]! - (beyond === undefined ? 0 : runs.get(beyond)![i]![figure]!));
-    const ratio = ratios(of(left), of(right));
-    const bars = [
-      ...(atLeast === undefined ? [] : [ratio.median >= atLeast]),
-      ...(atMost === undefined
-        ? []
-        : [ratio.median <= atMost || (orBy !== undefined && spread(above(of(left), of(right))).median <= orBy)]),
-    ];
-    judged[`${left} / ${right}, ${figure}`] = {
-      ...ratio,
-      ...(atLeast !== undefined && { atLeast }),
-      ...(atMost !== undefined && { atMost }),
-      ...(bars.length > 0 && { holds: bars.every(Boolean) }),
-    };
+    const near = orBy !== undefined && spread(above(of(left), of(right))).median <= orBy;
+    judged[`${left} / ${right}, ${figure}`] = held(ratios(of(left), of(right)), atLeast, atMost, near);
   }
   return judged;
+}
+
+function judgeLimits(
+  wanted: readonly Limit[],
+  runs: ReadonlyMap<string, readonly Figures[]>,
+  failed: ReadonlyMap<string, string>,
+): Record<string, Judged> {
+  const judged: Record<string, Judged> = {};
+  for (const { of, figure, atLeast, atMost } of wanted) {
+    const list = runs.get(of) ?? [];
+    if (failed.has(of) || list.length === 0) continue;
+    judged[`${of}, ${figure}`] = held(spread(list.map((m) => m[figure]!)), atLeast, atMost);
+  }
+  return judged;
+}
+
+/** A spread with its bars, if it has any, and whether its median holds them. */
+function held(s: Spread, atLeast?: number, atMost?: number, near = false): Judged {
+  return {
+    ...s,
+    ...(atLeast !== undefined && { atLeast, holds: s.median >= atLeast }),
+    ...(atMost !== undefined && { atMost, holds: s.median <= atMost || near }),
+  };
 }
 
 function print(

@@ -5,20 +5,30 @@
  */
 import { NO_SETS } from '../src/dataplane/io/ipset.js';
 import benny from 'benny';
+import { MemoryBackend } from '../src/control/commands/backend.js';
+import { runIptables } from '../src/control/commands/run.js';
 import { Compiler } from '../src/control/compile/index.js';
 import { ANYWHERE, emptyTable, newId, ZERO, type Rule, type Ruleset, type Target } from '../src/control/model.js';
 import type { Network } from '../src/control/text/address.js';
+import { ErrorLimit } from '../src/dataplane/answer.js';
 import { ConntrackTable } from '../src/dataplane/conntrack/table.js';
 import { confirm, track, Tracker } from '../src/dataplane/conntrack/track.js';
-import { Interfaces } from '../src/dataplane/interfaces.js';
+import { Interfaces, type Link } from '../src/dataplane/interfaces.js';
+import { Batch, FULL_SLOT } from '../src/dataplane/io/batch.js';
+import { LoopbackDevice } from '../src/dataplane/io/loopback.js';
 import { Hook, Proto, Table } from '../src/dataplane/names.js';
 import { Nat } from '../src/dataplane/nat/bind.js';
 import { Packet } from '../src/dataplane/packet.js';
+import { Pipeline } from '../src/dataplane/pipeline.js';
 import { Context } from '../src/dataplane/program/context.js';
 import { entry } from '../src/dataplane/program/format.js';
 import { run as runChain } from '../src/dataplane/program/run.js';
+import { Routes } from '../src/dataplane/route/routes.js';
+import { StaticRoutes } from '../src/dataplane/route/static.js';
+import { Stat, STAT_COUNT } from '../src/dataplane/shared.js';
 import { setU16, setU32 } from '../src/dataplane/wire/bytes.js';
 import { headerChecksum, sum, update32 } from '../src/dataplane/wire/checksum.js';
+import { articleRules } from './contenders.js';
 import type { Options } from './main.js';
 import { table } from './stats.js';
 
@@ -42,6 +52,8 @@ export function seeded(seed: number): () => number {
 }
 
 const SLOT = 128;
+/** Packets a batch, as in worker.ts. */
+const BATCH = 64;
 
 /** `count` packets of 60 bytes in slots of SLOT bytes: TCP, UDP and ICMP mixed, some with options, some fragments. */
 export function makeTrace(count: number, seed: number): Uint8Array {
@@ -221,6 +233,72 @@ function walking(rules: number): Case {
   };
 }
 
+/** The whole way of a packet but the kernel: batches of the worker's size in slots like its own, over the device in memory. */
+async function wholeWay(name: string, rules?: string): Promise<() => Case> {
+  const links = [link(1, 'lo', 8, '127.0.0.1'), link(2, 'if0', 1, '192.168.73.1'), link(3, 'if1', 1, '128.61.70.47')];
+  const backend = new MemoryBackend();
+  if (rules !== undefined) await runIptables('iptables-restore', [], rules, backend);
+  return () => {
+    const device = new LoopbackDevice({ repeat: true });
+    const interfaces = new Interfaces();
+    interfaces.replace(links);
+    const table = ConntrackTable.attach(ConntrackTable.create({ max: 4096, workers: 1, seed: 1 }), 0);
+    const stats = new Float64Array(STAT_COUNT);
+    const pipeline = new Pipeline({
+      tracker: new Tracker(table),
+      nat: new Nat(table),
+      routes: new Routes(new StaticRoutes([], links), interfaces),
+      interfaces,
+      device,
+      stats,
+      errorLimit: new ErrorLimit(),
+      log: { log: () => undefined },
+      hz: 250,
+      worker: 0,
+    });
+    const { words, regions, counters } = new Compiler(250).compile(backend.ruleset());
+    pipeline.adopt(words, regions, new Float64Array(counters * 2));
+    table.online();
+    const batch = new Batch(BATCH, FULL_SLOT);
+    const trace = udpTrace(BATCH, BATCH);
+    for (let i = 0; i < BATCH; i++) {
+      setU32(trace, i * SLOT + 12, ip('192.168.73.4'));
+      setU32(trace, i * SLOT + 16, ip('128.61.70.100') + i);
+      setU16(trace, i * SLOT + 26, 0x1234);
+      device.give(trace.slice(i * SLOT, i * SLOT + 46), { hook: Hook.PREROUTING, indev: 2 });
+    }
+    let now = 1_000_000;
+    return {
+      name,
+      packets: BATCH,
+      run() {
+        device.receive(batch, 0);
+        // A flow lives as long as packets come; time goes on, but not so far that a run differs from the next.
+        now = (now + 1) | 0;
+        if (rules !== undefined) {
+          pipeline.setTime(now, 0);
+          table.edge(pipeline.now, 0);
+          for (let i = 0; i < BATCH; i++) pipeline.visit(batch, i);
+        }
+        device.send(batch, BATCH);
+        return stats[Stat.DROPPED]!;
+      },
+    };
+  };
+}
+
+const link = (index: number, name: string, flags: number, address: string): Link => ({
+  index,
+  name,
+  mtu: 1500,
+  flags,
+  mac: new Uint8Array(6),
+  addresses: [
+    { local: ip(address), address: ip(address), prefixLength: index === 1 ? 8 : 24, scope: 0, secondary: false },
+  ],
+});
+const ip = (text: string): number => text.split('.').reduce((sum, part) => (sum << 8) | Number(part), 0);
+
 const CASES: readonly (() => Case)[] = [
   parsing,
   () => summing(64),
@@ -231,6 +309,13 @@ const CASES: readonly (() => Case)[] = [
   () => tracking(100_000),
   () => walking(10),
   () => walking(1000),
+];
+
+/** The device in memory alone, to be taken off the two behind it. */
+const WAYS: readonly (readonly [name: string, rules?: string])[] = [
+  ['the device in memory, 64 flows'],
+  ["the whole way, article's filter, 64 flows", articleRules('filter')],
+  ["the whole way, article's firewall and SNAT, 64 flows", articleRules('all')],
 ];
 
 export interface CaseResult {
@@ -252,7 +337,8 @@ function garbage({ run: handle, packets }: Case): number {
 }
 
 export async function run(options: Options): Promise<readonly CaseResult[]> {
-  const cases = CASES.map((make) => make());
+  const ways = await Promise.all(WAYS.map(([name, rules]) => wholeWay(name, rules)));
+  const cases = [...CASES, ...ways].map((make) => make());
   const benches = cases.map((c) => {
     const expected = c.run();
     return benny.add(

@@ -15,6 +15,8 @@ export interface Options {
   readonly pairs: number;
   /** Hosts that the stream of `nfqueue` goes to; one, then 64, by default. */
   readonly flows?: number | undefined;
+  /** Contenders that take part; undefined = all. */
+  readonly only?: RegExp | undefined;
   /** Whether progress and tables may be written to stdout. */
   readonly json: boolean;
   /** Files of ClassBench, and whether their answers are checked against a walk. */
@@ -76,7 +78,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
 
 const usage = (): string =>
   [
-    'usage: hutter bench SCENARIO [--seconds S] [--pairs N] [--flows N] [--json]',
+    'usage: hutter bench SCENARIO [--seconds S] [--pairs N] [--flows N] [--only REGEXP] [--json]',
     '       hutter bench classify [--filters FILE --trace FILE] [--verify] [--json]   ClassBench files, plain or .gz',
     '       hutter bench load [--rules FILE] [--json]                                 a file in iptables-save format',
     ...Object.entries(SCENARIOS).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`),
@@ -89,6 +91,7 @@ async function main(): Promise<number> {
       seconds: { type: 'string', default: '3' },
       pairs: { type: 'string', default: '5' },
       flows: { type: 'string' },
+      only: { type: 'string' },
       json: { type: 'boolean', default: false },
       filters: { type: 'string' },
       trace: { type: 'string' },
@@ -102,6 +105,7 @@ async function main(): Promise<number> {
     seconds: Number(values.seconds),
     pairs: Number(values.pairs),
     flows: values.flows === undefined ? undefined : Number(values.flows),
+    only: values.only === undefined ? undefined : new RegExp(values.only),
     json: values.json,
     filters: values.filters,
     trace: values.trace,

@@ -44,6 +44,8 @@ export async function until(what: string, condition: () => boolean, ms = 10_000)
 export class Program {
   stdout = '';
   stderr = '';
+  /** hutter's control socket. */
+  control: string | undefined;
   readonly #ended: Promise<void>;
 
   constructor(

@@ -28,10 +28,10 @@ export function spread(values: readonly number[]): Spread {
   };
 }
 
-/** The spread of a[i] / b[i]: both measured in the same round, so that slow drifts of the machine cancel out. */
+/** The spread of a[i] / b[i], 1 where both are 0: both measured in the same round, so that slow drifts of the machine cancel out. */
 export function ratios(a: readonly number[], b: readonly number[]): Spread {
   if (a.length !== b.length) throw new RangeError(`${a.length} values cannot be paired with ${b.length}`);
-  return spread(a.map((value, i) => value / b[i]!));
+  return spread(a.map((value, i) => (value === b[i]! ? 1 : value / b[i]!)));
 }
 
 /** "0.97 (0.95..0.99, n=11)" */

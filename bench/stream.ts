@@ -11,7 +11,8 @@ import { machineBusy, type Network, type Program, SENDER_CORE, SINK_FIRST, sleep
 import { peer } from './peers.js';
 
 const PORT = 7000;
-const WARM_UP_MS = 1000;
+/** Long enough for what a program compiles while it runs. */
+const WARM_UP_MS = 2500;
 /** Fewer than any contender's queue holds (npm nfqueue keeps the kernel's 1,024), so that none may be lost. */
 const CHECKED_DATAGRAMS = 1000;
 const CHECK_RATE = 5000;

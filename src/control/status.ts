@@ -72,6 +72,9 @@ export interface WorkerStatus {
   state: string;
   restarts: number;
   packets: number;
+  batches: number;
+  /** Milliseconds from a full batch to the next one, at most, since the worker began. */
+  longestBatchMs: number;
   /** In the queue now, waiting. */
   waiting: number;
   /** The kernel dropped them: queue full. */
@@ -169,6 +172,8 @@ export function statusOfStats(
       state,
       restarts,
       packets: stats[Stat.PACKETS + Hook.PREROUTING]! + stats[Stat.PACKETS + Hook.OUTPUT]!,
+      batches: stats[Stat.BATCHES]!,
+      longestBatchMs: Math.round(stats[Stat.LONGEST_BATCH]! * 1000) / 1000,
       ...(queues.get(queueBase + number) ?? { waiting: 0, queueDropped: 0, userDropped: 0 }),
     })),
     hooks: Object.fromEntries(

@@ -117,6 +117,8 @@ export const enum Stat {
   CROSSED_AGAIN = 20,
   /** DROPS + DropReason. */
   DROPS = 21,
+  /** Milliseconds between two batches at most, the first of them full: how long packets that waited had to wait. */
+  LONGEST_BATCH = 48,
 }
 export const STAT_COUNT = 64;
 

@@ -76,6 +76,8 @@ class Worker {
   private readonly pipeline: Pipeline;
   private readonly batch = new Batch(BATCH, FULL_SLOT);
   private counters: Float64Array = new Float64Array(0);
+  /** When the last batch began, if it was full; else 0. */
+  private busySince = 0;
   private epoch: number;
   private linkEpoch = 0;
   private routeEpoch = 0;
@@ -157,14 +159,18 @@ class Worker {
 
   /** The batch's first `count` packets, by the program in force. */
   private decide(count: number): void {
-    const { batch, pipeline, device } = this;
+    const { batch, pipeline, device, stats } = this;
     const now = performance.now() + this.clockOffset;
     const wall = Date.now();
+    if (this.busySince !== 0 && now - this.busySince > stats[Stat.LONGEST_BATCH]!) {
+      stats[Stat.LONGEST_BATCH] = now - this.busySince;
+    }
+    this.busySince = count === BATCH ? now : 0;
     pipeline.setTime(now, wall);
     this.connections.edge(pipeline.now, Math.floor(wall / 1000));
     for (let i = 0; i < count; i++) pipeline.visit(batch, i);
     device.send(batch, count);
-    if (count > 0) this.countBatch(this.stats);
+    if (count > 0) this.countBatch(stats);
   }
 
   close(): void {
