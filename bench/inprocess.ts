@@ -10,6 +10,7 @@ import { runIptables } from '../src/control/commands/run.js';
 import { Compiler } from '../src/control/compile/index.js';
 import { ANYWHERE, emptyTable, newId, ZERO, type Rule, type Ruleset, type Target } from '../src/control/model.js';
 import type { Network } from '../src/control/text/address.js';
+import '../src/dataplane/inlining.js';
 import { ErrorLimit } from '../src/dataplane/answer.js';
 import { ConntrackTable } from '../src/dataplane/conntrack/table.js';
 import { confirm, track, Tracker } from '../src/dataplane/conntrack/track.js';
@@ -338,7 +339,8 @@ function garbage({ run: handle, packets }: Case): number {
 
 export async function run(options: Options): Promise<readonly CaseResult[]> {
   const ways = await Promise.all(WAYS.map(([name, rules]) => wholeWay(name, rules)));
-  const cases = [...CASES, ...ways].map((make) => make());
+  // First, as in a worker, where nothing else has taught V8 other ways.
+  const cases = [...ways, ...CASES].map((make) => make());
   const benches = cases.map((c) => {
     const expected = c.run();
     return benny.add(

@@ -7,8 +7,8 @@
  */
 import { KernelSets } from './io/ipset.js';
 import { readFileSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import './inlining.js';
 import { ErrorLimit } from './answer.js';
 import { PortHelpers } from './conntrack/helpers/helpers.js';
 import { Crossings } from './conntrack/crossings.js';
@@ -39,12 +39,6 @@ import {
   WorkerWord,
   workerWord,
 } from './shared.js';
-
-/**
- * V8 stops inlining into a function after 920 bytes of bytecode, which is a third of a packet's way; the calls that remain
- * cost as much as what they do (0.30 µs a packet with filter rules against 0.19). Read at each optimization.
- */
-setFlagsFromString('--max-inlined-bytecode-size-cumulative=4000');
 
 /** Packets a batch: enough to make the system calls cheap, few enough to stay in the cache. */
 const BATCH = 64;

@@ -36,6 +36,7 @@ const LAYERS = [
   'shared',
   'wire',
   'names',
+  'inlining',
 ] as const;
 
 /**
