@@ -51,6 +51,7 @@ export interface Settings {
   readonly specific: number;
   /** Up to so many boxes other ways to part them are tried. */
   readonly together: number;
+  /** What a copy, and what a table's slot, counts against what a window tells apart. */
   readonly alpha: number;
   readonly beta: number;
 }
@@ -61,7 +62,7 @@ export const SETTINGS: Settings = {
   budget: 4 << 20,
   specific: 16,
   together: 2048,
-  alpha: 0.5,
+  alpha: 0.3,
   beta: 0.5,
 };
 
@@ -336,6 +337,15 @@ class Builder {
     this.words[slot + 1] = at;
   }
 
+  /** The bits of key `d` in which bounds differ: elsewhere there is next to nothing to tell apart. */
+  private varies(ids: Int32Array, d: number): number {
+    const { low, high } = this.boxes;
+    const first = ids[0]! * KEYS + d;
+    let bits = 0;
+    for (const id of ids) bits |= (low[id * KEYS + d]! ^ low[first]!) | (high[id * KEYS + d]! ^ high[first]!);
+    return bits;
+  }
+
   /** The best window as key | shift << 3 | width << 8, or −1 when none helps. */
   private choose(ids: Int32Array): number {
     const { settings, tally } = this;
@@ -349,13 +359,14 @@ class Builder {
     const limit = Math.max(2, Math.min(settings.maxWidth, Math.ceil(Math.log2(n)) + 1));
     for (let d = 0; d < KEYS; d++) {
       const bits = KEY_BITS[d]!;
-      // Nothing to tell apart?
+      const varies = this.varies(ids, d);
+      if (varies === 0) continue;
       for (let width = 1; width <= Math.min(limit, bits); width++) {
         if (width > 4 && (width & 1) !== 0 && width !== limit) continue;
         const size = 1 << width;
         const mask = size - 1;
         for (let shift = bits - width; shift >= 0; shift--) {
-          if (((this.fixed[d]! >>> shift) & mask) !== 0) continue;
+          if (((this.fixed[d]! >>> shift) & mask) !== 0 || ((varies >>> shift) & mask) === 0) continue;
           tally.fill(0, 0, size + 1);
           const top = shift + width;
           for (let i = 0; i < n; i += step) {
