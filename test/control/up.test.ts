@@ -180,6 +180,17 @@ t.test('check: every mistake with its place, and the canonical text', (t) => {
     'byte for byte',
   );
   t.match(run(right), { status: 0, stdout: '', stderr: '' });
+  const many = Array.from({ length: 20 }, (_, i) => `-A INPUT -s 10.0.${i}.0/24 -p tcp -m tcp --dport ${i} -j DROP\n`);
+  const dumped = run(`*filter\n${many.join('')}COMMIT\n`, '--dump');
+  t.match(dumped, { status: 0, stderr: '' });
+  t.match(dumped.stdout, /\n {2}20 \[\d+\] -s 10\.0\.19\.0\/24 {2}-p 6 {2}tcp dport 19 {2}\S+ DROP\n/, 'the rules');
+  t.match(dumped.stdout, /\n {2}tree 0, from entry 0\n/);
+  t.match(
+    dumped.stdout,
+    /\n +rule 20: src 10\.0\.19\.0 to 10\.0\.19\.255, dst 0\.0\.0\.0 to 255\.255\.255\.255, protocol 6, sport 0:65535, dport 19\n/,
+  );
+  const cannot = '*filter\n-A INPUT -m policy --dir in --pol none -j ACCEPT\nCOMMIT\n';
+  t.match(run(cannot, '--dump'), { status: 1, stdout: '', stderr: /filter INPUT, rule 1: match policy: / });
   t.match(local('check', '/none'), { status: 1, stderr: "hutter: can't read /none: no such file or directory\n" });
   t.match(local('check'), { status: 2, stderr: /^hutter: missing required argument 'file'/ });
   t.end();

@@ -6,11 +6,14 @@ import { readFileSync } from 'node:fs';
 import { checkFile } from '../commands/checkfile.js';
 import { reason } from '../config.js';
 import { hostAddresses, hostNameOf } from '../keeper.js';
+import type { Ruleset } from '../model.js';
 import { readStdin, write } from './client.js';
 
 export interface CheckOptions {
   /** Print what iptables-save would print. */
   save?: boolean;
+  /** Print the program as text, trees included. */
+  dump?: boolean;
   json?: boolean;
 }
 
@@ -24,7 +27,7 @@ export async function check(file: string, options: CheckOptions): Promise<number
     return 1;
   }
   const names = { host: hostAddresses, hostName: hostNameOf };
-  const { findings, saved } = await checkFile(text, { names, unmet: true });
+  const { findings, saved, ruleset } = await checkFile(text, { names, unmet: true });
   const ok = !findings.some(({ severity }) => severity === 'error');
   if (options.json) {
     // Texts of the language are bytes; JSON is characters.
@@ -42,5 +45,24 @@ export async function check(file: string, options: CheckOptions): Promise<number
   for (const { severity, line, column, message } of findings)
     write(2, `${name}:${line}:${column}: ${severity}: ${message}\n`);
   if (options.save && ok) write(1, saved);
-  return ok ? 0 : 1;
+  return ok && (!options.dump || (await printProgram(ruleset))) ? 0 : 1;
+}
+
+/** False, with the reason on stderr, where a rule can't be compiled. */
+async function printProgram(ruleset: Ruleset): Promise<boolean> {
+  const { CompileError, Compiler } = await import('../compile/index.js');
+  const { kernelHz } = await import('../host.js');
+  const { dump } = await import('../../dataplane/program/dump.js');
+  const compiler = new Compiler(kernelHz());
+  try {
+    compiler.release(compiler.compile(ruleset));
+    compiler.growTrees();
+    const { words, regions } = compiler.compile(ruleset);
+    process.stdout.write(dump(words, regions));
+    return true;
+  } catch (error) {
+    if (!(error instanceof CompileError)) throw error;
+    process.stderr.write(`hutter: ${error.message}\n`);
+    return false;
+  }
 }

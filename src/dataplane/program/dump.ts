@@ -17,10 +17,11 @@ import {
   Rule,
   RULE_WORDS,
 } from './format.js';
+import { dumpTree } from './dump-tree.js';
 import type { Op as OpRecord } from './op.js';
 
-/** `program` must be verified. */
-export function dump(program: Int32Array): string {
+/** `program` must be verified. With its `regions` the decision trees behind their chains, too. */
+export function dump(program: Int32Array, regions: readonly Int32Array[] = []): string {
   const names = new Map<number, string[]>();
   for (let table = 0; table < TABLE_COUNT; table++)
     for (let hook = 0; hook < HOOK_COUNT; hook++) {
@@ -55,6 +56,8 @@ export function dump(program: Int32Array): string {
       parts.push(`→ ${operation(program, target, TARGETS.get(program[target]!)!)}`);
       lines.push(`  ${number} [${program[at + Rule.COUNTER]}] ${parts.join('  ')}`);
     }
+    const tree = regions[program[chain + Chain.TREE]! - 1];
+    if (tree !== undefined) lines.push(...dumpTree(tree).map((line) => `  ${line}`));
   }
   return lines.join('\n') + '\n';
 }
