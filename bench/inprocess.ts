@@ -198,10 +198,11 @@ function rulesMatchedLast(count: number): Ruleset {
   return { tables: [{ ...filter, chains }] };
 }
 
+const nothing = (): number => 0;
+
 /** Rules walked in order: every packet meets all of them and is accepted by the last. */
 function walking(rules: number): Case {
   const table = ConntrackTable.attach(ConntrackTable.create({ max: 64, workers: 1, seed: 1 }), 0);
-  const nothing = (): number => 0;
   const context = new Context({
     interfaces: new Interfaces(),
     table,
@@ -253,7 +254,7 @@ async function wholeWay(name: string, rules?: string): Promise<() => Case> {
       device,
       stats,
       errorLimit: new ErrorLimit(),
-      log: { log: () => undefined },
+      log: { log: nothing, nflog: nothing, trace: nothing, traceReturn: nothing },
       hz: 250,
       worker: 0,
     });
