@@ -255,6 +255,7 @@ async function wholeWay(name: string, rules?: string): Promise<() => Case> {
       stats,
       errorLimit: new ErrorLimit(),
       log: { log: nothing, nflog: nothing, trace: nothing, traceReturn: nothing },
+      sets: NO_SETS,
       hz: 250,
       worker: 0,
     });
