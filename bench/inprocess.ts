@@ -210,7 +210,13 @@ function walking(rules: number): Case {
     log: { log: nothing, nflog: nothing, trace: nothing, traceReturn: nothing },
     sets: NO_SETS,
     answers: { reject: nothing, isListening: () => false },
-    routes: { masqueradeAddress: nothing, addressType: nothing, pathMtu: nothing, isWayBack: () => true },
+    routes: {
+      masqueradeAddress: nothing,
+      addressType: nothing,
+      pathMtu: nothing,
+      isWayBack: () => true,
+      realm: nothing,
+    },
     hz: 250,
     worker: 0,
   });

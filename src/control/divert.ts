@@ -15,7 +15,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, openSync, readdirSync, readFileSync, readSync, closeSync, realpathSync, renameSync } from 'node:fs';
 import { rmSync, statSync, writeFileSync, accessSync, constants } from 'node:fs';
 import path from 'node:path';
-import { PrivateMark } from '../dataplane/names.js';
+import { LinkMark, PrivateMark } from '../dataplane/names.js';
 import type { Keep } from './config.js';
 
 /** The diversion can't be put in place or removed; the message says why and what to do. */
@@ -43,6 +43,8 @@ export interface DivertOptions {
   keep: readonly Keep[];
   /** The program tracks connections: the kernel puts fragments together. */
   connections: boolean;
+  /** It asks how packets were addressed on their link: the kernel marks them. */
+  packetTypes: boolean;
 }
 
 /** rp_filter as the kernel applied it to an interface before hutter changed it: 0 none, 1 strict, 2 loose. */
@@ -56,7 +58,7 @@ export interface ReversePath {
  * can pass by hutter (fail open, kept services), kernel rules hold the line that the relaxed sysctls no longer hold.
  */
 export function diversionRules(options: DivertOptions, reversePaths: readonly ReversePath[]): string[] {
-  const { workers, fanout, failOpen, keep, connections } = options;
+  const { workers, fanout, failOpen, keep, connections, packetTypes } = options;
   const pre = (rule: string): string => `-A ${CHAIN_PRE} ${rule}`;
   const out = (rule: string): string => `-A ${CHAIN_OUT} ${rule}`;
   const injected = `-m mark --mark ${hex(PrivateMark.INJECTED)}/${hex(PrivateMark.INJECTED)}`;
@@ -78,6 +80,12 @@ export function diversionRules(options: DivertOptions, reversePaths: readonly Re
     rules.push(pre(`-p ${protocol} -m addrtype --dst-type LOCAL -m ${protocol} --dport ${port} -j RETURN`));
   // Never matches; having it makes the kernel put fragments together without tracking (xt_socket's checkentry).
   if (connections) rules.push(pre(`-i ${NO_INTERFACE} -m socket -j ACCEPT`));
+  if (packetTypes)
+    for (const [type, mark] of [
+      ['broadcast', LinkMark.BROADCAST],
+      ['multicast', LinkMark.MULTICAST],
+    ] as const)
+      rules.push(pre(`-m pkttype --pkt-type ${type} -j MARK --set-xmark ${hex(mark)}/${hex(LinkMark.ALL)}`));
   rules.push(pre('-j CT --notrack'), pre(queue));
 
   rules.push(out(`${injected} -j CT --notrack`), out(`${injected} -j RETURN`));

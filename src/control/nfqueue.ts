@@ -2,6 +2,7 @@
  * Attached by the kernel's queue: the kernel has interfaces and routes and diverts packets to hutter. Links, addresses and
  * routes are followed by rtnetlink's notices.
  */
+import { Header, ProgramFlag } from '../dataplane/program/format.js';
 import type { DeviceInit } from '../dataplane/init.js';
 import { crossesTwice, RoutedBy } from '../dataplane/program/late.js';
 import { Monitor, Notice, Rtnetlink } from '../dataplane/io/rtnetlink.js';
@@ -11,6 +12,8 @@ import type { LogInterface } from './log.js';
 import type { Program, Router } from './router.js';
 import type { Settings } from './settings.js';
 import { type Status, unhandled } from './status.js';
+
+const asksPacketTypes = (program: Int32Array): boolean => (program[Header.FLAGS]! & ProgramFlag.PACKET_TYPE) !== 0;
 
 export class QueueAttachment implements Attachment {
   /** The kernel routes. */
@@ -32,7 +35,15 @@ export class QueueAttachment implements Attachment {
     this.program = words;
     const { queueBase, workers, fanout, keep, fail, control } = settings;
     this.diversion = new Diversion(
-      { queueBase, workers, fanout, failOpen: fail === 'open', keep, connections },
+      {
+        queueBase,
+        workers,
+        fanout,
+        failOpen: fail === 'open',
+        keep,
+        connections,
+        packetTypes: asksPacketTypes(words),
+      },
       control,
     );
     this.links = this.readLinks();
@@ -57,6 +68,8 @@ export class QueueAttachment implements Attachment {
   }
 
   prepare(program: Int32Array): void {
+    // They stay marked: the program before this one may still run when it asks no more.
+    if (asksPacketTypes(program)) this.diversion.update({ packetTypes: true });
     this.program = program;
     if (this.divertAgain()) this.router?.routesChanged();
   }

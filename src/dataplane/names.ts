@@ -104,3 +104,13 @@ export const enum PrivateMark {
   INJECTED = 0x8000_0000 | 0,
   ALL = 0x8000_0000 | 0,
 }
+
+/**
+ * What the diversion writes into the upper three bits of the mark of packets that were addressed to many on their link, while
+ * some rule asks for that (-m pkttype). A looped packet of hutter's own has the first of them only.
+ */
+export const enum LinkMark {
+  BROADCAST = 0xc000_0000 | 0,
+  MULTICAST = 0xa000_0000 | 0,
+  ALL = 0xe000_0000 | 0,
+}

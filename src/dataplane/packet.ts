@@ -99,6 +99,8 @@ export class Packet {
   changed = 0;
   /** Set by a match that finds the packet impossible (`hotdrop` in the kernel): the table's verdict is DROP. */
   hotdrop = 0;
+  /** How it was addressed on its link (PACKET_*: 0 to this host, 1 broadcast, 2 multicast); told while a rule asks. */
+  packetType = 0;
   /** 1: TRACE has it told which rules it matches. */
   trace = 0;
 

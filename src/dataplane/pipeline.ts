@@ -42,7 +42,7 @@ import { passOptions } from './ip/options.js';
 import { Fate, Reassembly } from './ip/reassembly.js';
 import { Segmenter } from './ip/segment.js';
 import { linkDir, linkEntry } from './conntrack/table.js';
-import { Hook, PrivateMark, Proto, Table, Verdict } from './names.js';
+import { Hook, LinkMark, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
 import { setReserved, showTtl } from './nat/rewrite.js';
@@ -51,6 +51,7 @@ import { Packet, ParseError } from './packet.js';
 import { type Answers, Context, type LogSink, type Routes as AddressQuestions } from './program/context.js';
 import { Chain, entry, Header, ProgramFlag } from './program/format.js';
 import { forwardedTwice, ownTwice, RoutedBy, Twice } from './program/late.js';
+import { PacketType } from './program/pkttype.js';
 import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { policy, run } from './program/run.js';
 import { Errno, RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
@@ -256,7 +257,7 @@ export class Pipeline implements Answers, AddressQuestions {
     p.macLength = meta[m + Meta.MAC_LENGTH]!;
     p.macHigh = meta[m + Meta.MAC_HIGH]!;
     p.macLow = meta[m + Meta.MAC_LOW]!;
-    p.mark = meta[m + Meta.MARK]! & ~PrivateMark.ALL;
+    this.readMark(p, meta[m + Meta.MARK]!);
     this.routeType = RouteType.NONE;
     this.gsoSize = meta[m + Meta.GSO_SIZE]!;
 
@@ -285,6 +286,17 @@ export class Pipeline implements Answers, AddressQuestions {
       stats[Stat.DROPPED]! += 1;
       if (verdict === Verdict.QUEUE) meta[m + Meta.SEND_TO] = this.context.queueNumber;
     }
+  }
+
+  /** The packet's mark without what is hutter's, and how it was addressed. */
+  private readMark(p: Packet, mark: number): void {
+    p.packetType = 0;
+    p.mark = mark & ~PrivateMark.ALL;
+    if (mark >= 0 || p.hook !== Hook.PREROUTING) return;
+    const link = mark & LinkMark.ALL;
+    if (link !== LinkMark.BROADCAST && link !== LinkMark.MULTICAST) return;
+    p.packetType = link === LinkMark.BROADCAST ? PacketType.BROADCAST : PacketType.MULTICAST;
+    p.mark = mark & ~LinkMark.ALL;
   }
 
   /** In by PREROUTING: PRE → route → (local? IN : FWD → POST). */
@@ -337,7 +349,9 @@ export class Pipeline implements Answers, AddressQuestions {
     }
     if (type !== RouteType.UNICAST) return this.kernelRoutes ? Verdict.ACCEPT : this.drop(DropReason.BLACKHOLE);
 
-    // ip_forward(): where the kernel answers these two itself, it must see the packet as it came.
+    // ip_forward(): what was not addressed to this host on its link is dropped, by the kernel; where it answers the next two itself,
+    // it must see the packet as it came.
+    if (p.packetType !== PacketType.HOST) return Verdict.ACCEPT;
     if (p.ttl <= 1) return this.answerError(p, IcmpType.TIME_EXCEEDED, 0, 0);
     const mtu = words[route + RouteField.MTU]!;
     if (p.dontFragment !== 0 && p.length > mtu && this.exceeds(p, mtu)) {
@@ -818,6 +832,16 @@ export class Pipeline implements Answers, AddressQuestions {
     if (routes.words[back + RouteField.ERRNO] !== 0) return mtu;
     const backMtu = routes.words[back + RouteField.MTU]!;
     return backMtu < mtu ? backMtu : mtu;
+  }
+
+  realm(p: Packet): number {
+    const { routes } = this;
+    const ports = (p.sport << 16) | p.dport;
+    const route =
+      p.indev !== 0
+        ? routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, ports)
+        : this.ownRoute(p, p.src, ports);
+    return routes.words[route + RouteField.REALM]!;
   }
 
   isWayBack(p: Packet, mark: number, loose: boolean, acceptLocal: boolean): boolean {

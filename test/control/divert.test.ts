@@ -9,6 +9,7 @@ const OPTIONS: DivertOptions = {
   failOpen: false,
   keep: [],
   connections: false,
+  packetTypes: false,
 };
 
 t.test('one worker, closed, no connections', (t) => {
@@ -32,6 +33,7 @@ t.test('everything at once', (t) => {
       failOpen: true,
       keep: [{ interface: 'lo' }, { protocol: 'tcp', port: 22 }, { protocol: 'udp', port: 53 }],
       connections: true,
+      packetTypes: false,
     },
     [
       { interface: 'strict', strictness: 1 },

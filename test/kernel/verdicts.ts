@@ -624,6 +624,8 @@ export const JUDGED_IN: Readonly<Record<string, string>> = {
   set: 'test/program/set.test.ts',
   SET: 'test/program/set.test.ts',
   RATEEST: 'test/program/rateest.test.ts',
+  realm: 'test/net/realm.test.ts',
+  pkttype: 'test/net/pkttype.test.ts',
 };
 
 /** What holds always, or never. */

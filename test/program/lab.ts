@@ -186,6 +186,7 @@ export class World {
   /** The kernel's queues that somebody listens to. */
   readonly listening = new Set<number>();
   /** For rpfilter. */
+  realm = 0;
   wayBack: Routes['isWayBack'] = () => true;
   /** RTN_* by address, for addrtype. */
   readonly types = new Map<number, number>();
@@ -222,6 +223,7 @@ export class World {
         masqueradeAddress: () => ip('128.61.70.47'),
         addressType: (address) => this.types.get(address) ?? 1,
         pathMtu: () => this.pathMtu,
+        realm: () => this.realm,
         isWayBack: (p, mark, loose, acceptLocal) => this.wayBack(p, mark, loose, acceptLocal),
       },
       hz,

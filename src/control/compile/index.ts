@@ -122,6 +122,7 @@ class Change {
   readonly keys = new Map<string, number>();
   tracking = 0;
   payload = 0;
+  packetType = 0;
   /** What only former programs use: `release` frees it. */
   retiredIds: readonly number[] = [];
   retiredKeys: readonly string[] = [];
@@ -131,6 +132,7 @@ class Change {
     for (const key of needs.keys) this.keys.set(key, (this.keys.get(key) ?? 0) + by);
     if (needs.connections) this.tracking += by;
     if (needs.payload) this.payload += by;
+    if (needs.packetType) this.packetType += by;
   }
 }
 
@@ -146,6 +148,7 @@ export class Compiler {
   private readonly keyUses = new Map<string, number>();
   private tracking = 0;
   private payload = 0;
+  private packetType = 0;
   /** Identities and keys taken since then, by programs that may never come into force. */
   private readonly takenIds = new Set<number>();
   private readonly takenKeys = new Set<string>();
@@ -203,7 +206,7 @@ export class Compiler {
     const { pending } = this;
     if (pending?.compiled !== compiled) throw new Error('not the program compiled last');
     if (reuse) this.spare = this.running?.compiled.words.buffer as SharedArrayBuffer | undefined;
-    const { retiredIds, retiredKeys, needs, keys, removed, tracking, payload } = pending.change;
+    const { retiredIds, retiredKeys, needs, keys, removed, tracking, payload, packetType } = pending.change;
     for (const id of removed) this.needs.delete(id);
     for (const [id, need] of needs) this.needs.set(id, need);
     for (const [key, by] of keys) {
@@ -213,6 +216,7 @@ export class Compiler {
     }
     this.tracking += tracking;
     this.payload += payload;
+    this.packetType += packetType;
     this.slots.release(retiredIds);
     this.trees.release(retiredKeys);
     this.regions.release(retiredKeys);
@@ -376,6 +380,7 @@ export class Compiler {
     const from = this.running?.compiled.words;
     let flags = this.tracking + change.tracking > 0 ? ProgramFlag.CONNECTIONS | ProgramFlag.PAYLOAD : 0;
     if (this.payload + change.payload > 0) flags |= ProgramFlag.PAYLOAD;
+    if (this.packetType + change.packetType > 0) flags |= ProgramFlag.PACKET_TYPE;
     words.fill(0, 0, HEADER_WORDS);
     drafts.forEach(({ table, chain, before, head, tail, fresh, freshEnd }, i) => {
       const { at, starts, jumps, tree } = placed[i]!;

@@ -1,4 +1,6 @@
 /** -m pkttype: to whom the frame was addressed. (libxt_pkttype.c, xt_pkttype.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodePkttype } from '../../dataplane/program/pkttype.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
 import { defineMatch, option } from './record.js';
@@ -49,4 +51,5 @@ Valid packet types:
 	otherhost     		to someone else
 
 `,
+  compile: ({ type, invert }, emit) => emit.test(MatchOp.PKTTYPE, encodePkttype(type), invert),
 });

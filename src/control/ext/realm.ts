@@ -1,4 +1,6 @@
 /** -m realm: the realm of the route that the packet takes. (libipt_realm.c, xt_realm.c) */
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodeRealm } from '../../dataplane/program/realm.js';
 import { idOf, nameOf } from '../maps.js';
 import { bang, formatValueMask, parseValueMask, type ArgType } from './args.js';
 import { defineMatch, option } from './record.js';
@@ -43,4 +45,5 @@ export const realm = defineMatch<RealmData>({
 [!] --realm value[/mask]
 				Match realm
 `,
+  compile: ({ id, mask, invert }, emit) => emit.test(MatchOp.REALM, encodeRealm(id, mask), invert),
 });

@@ -36,6 +36,8 @@ import { MatchOp, TargetOp } from './ops.js';
 import { NFLOG } from './nflog.js';
 import { owner } from './owner.js';
 import { RATEEST, rateest } from './rateest.js';
+import { pkttype } from './pkttype.js';
+import { realm } from './realm.js';
 import { recent } from './recent.js';
 import { REJECT } from './reject.js';
 import { SET, set } from './set.js';
@@ -99,6 +101,8 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.CLUSTER, cluster],
   [MatchOp.BPF, bpf],
   [MatchOp.SET, set],
+  [MatchOp.REALM, realm],
+  [MatchOp.PKTTYPE, pkttype],
 ]);
 
 const plain = (name: string): Op => ({ name, words: 0, text: () => '' });

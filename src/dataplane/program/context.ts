@@ -42,6 +42,8 @@ export interface Routes {
   pathMtu(p: Packet): number;
   /** rpfilter_lookup_reverse(): whether the packet's source is reached by the interface that it came in by (`loose`: by any). */
   isWayBack(p: Packet, mark: number, loose: boolean, acceptLocal: boolean): boolean;
+  /** The realms of the packet's route, the source's in the upper half, the destination's in the lower; 0 = none. */
+  realm(p: Packet): number;
 }
 
 export interface ContextParts {

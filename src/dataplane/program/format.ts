@@ -54,6 +54,8 @@ export const enum ProgramFlag {
   NAT = 1 << 1,
   /** Packets are tracked, changed, quoted or read behind their headers: the device must give them whole. */
   PAYLOAD = 1 << 2,
+  /** Some operation looks at how packets were addressed on their link. */
+  PACKET_TYPE = 1 << 3,
 }
 
 export const enum Chain {

@@ -13,6 +13,8 @@ export interface Op {
   readonly connections?: boolean | ((args: readonly number[]) => boolean);
   /** It reads what lies behind a packet's headers, or changes or quotes the packet: a program that holds it needs packets whole. */
   readonly payload?: boolean;
+  /** It looks at how the packet was addressed on its link. */
+  readonly packetType?: boolean;
   /** What must hold of the arguments beyond their number, so that the evaluator stays within bounds; else a sentence. */
   check?(a: Arguments): string | undefined;
   /** The arguments as text that a person can read. */

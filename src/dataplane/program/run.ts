@@ -45,6 +45,8 @@ import { applyDNAT, applyMASQUERADE, applyNETMAP, applyREDIRECT, applySNAT } fro
 import { applyNFQUEUE } from './nfqueue.js';
 import { matchOwner } from './owner.js';
 import { applyRATEEST, matchRateest } from './rateest.js';
+import { matchPkttype } from './pkttype.js';
+import { matchRealm } from './realm.js';
 import { matchRecent } from './recent.js';
 import { applySET, matchSet } from './set.js';
 import { matchState } from './state.js';
@@ -285,6 +287,10 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchBpf(program, at, program[at - Op.ARGS + Op.LENGTH]! - Op.ARGS, p);
     case MatchOp.SET:
       return matchSet(context, program, at, p);
+    case MatchOp.REALM:
+      return matchRealm(context, program, at, p);
+    case MatchOp.PKTTYPE:
+      return matchPkttype(program, at, p);
   }
   return false;
 }
