@@ -10,7 +10,7 @@
 import { readFileSync } from 'node:fs';
 import { Hook } from '../dataplane/names.js';
 import { loadNative, type NetfilterHandle } from '../dataplane/io/native.js';
-import { type Attribute, netlinkMessage, NLA_HEADER } from '../dataplane/io/netlink.js';
+import { type Attribute, be32, netlinkMessage, NLA_HEADER } from '../dataplane/io/netlink.js';
 import { LogRecord } from '../dataplane/shared.js';
 import { type FindInterface, prefixOf, wordsOf } from './log.js';
 
@@ -112,12 +112,12 @@ export function nflogMessage(record: Uint8Array, listener: Listener, find: FindI
     [Nfula.PACKET_HDR, [ETH_P_IP >> 8, ETH_P_IP & 255, hook, 0]],
     [Nfula.PREFIX, Buffer.from(prefix + '\0', 'latin1')],
   ];
-  if (indev !== 0) attributes.push([Nfula.IFINDEX_INDEV, wordBytes(indev)]);
-  if (physindev !== 0 && physindev !== indev) attributes.push([Nfula.IFINDEX_PHYSINDEV, wordBytes(physindev)]);
-  if (outdev !== 0) attributes.push([Nfula.IFINDEX_OUTDEV, wordBytes(outdev)]);
-  if (word(LogRecord.MARK) !== 0) attributes.push([Nfula.MARK, wordBytes(word(LogRecord.MARK))]);
+  if (indev !== 0) attributes.push([Nfula.IFINDEX_INDEV, be32(indev)]);
+  if (physindev !== 0 && physindev !== indev) attributes.push([Nfula.IFINDEX_PHYSINDEV, be32(physindev)]);
+  if (outdev !== 0) attributes.push([Nfula.IFINDEX_OUTDEV, be32(outdev)]);
+  if (word(LogRecord.MARK) !== 0) attributes.push([Nfula.MARK, be32(word(LogRecord.MARK))]);
   if (indev !== 0 && word(LogRecord.MAC_LENGTH) === ETH_ADDRESS) {
-    const source = [...wordBytes(word(LogRecord.MAC_HIGH)), ...wordBytes(word(LogRecord.MAC_LOW))];
+    const source = [...be32(word(LogRecord.MAC_HIGH)), ...be32(word(LogRecord.MAC_LOW))];
     const own = find(indev)?.mac ?? new Uint8Array(ETH_ADDRESS);
     const header = [...own, ...source.slice(0, ETH_ADDRESS), ETH_P_IP >> 8, ETH_P_IP & 255];
     attributes.push(
@@ -134,11 +134,8 @@ export function nflogMessage(record: Uint8Array, listener: Listener, find: FindI
     attributes.push([Nfula.TIMESTAMP, time]);
   }
   if (word(LogRecord.UID) !== -1) {
-    attributes.push([Nfula.UID, wordBytes(word(LogRecord.UID))], [Nfula.GID, wordBytes(word(LogRecord.GID))]);
+    attributes.push([Nfula.UID, be32(word(LogRecord.UID))], [Nfula.GID, be32(word(LogRecord.GID))]);
   }
   if (told > 0) attributes.push([Nfula.PAYLOAD, payload.subarray(0, told)]);
   return netlinkMessage(MSG_PACKET, 0, [AF_INET, 0, listener.group >> 8, listener.group & 255], attributes);
 }
-
-/** Big-endian, as all of this subsystem's numbers. */
-const wordBytes = (value: number): number[] => [value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255];

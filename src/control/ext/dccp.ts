@@ -3,8 +3,8 @@ import { DccpTest, encodeDccp } from '../../dataplane/program/dccp.js';
 import { MatchOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
-import { bang, portRange, string, uint8 } from './args.js';
-import { printPorts } from './ports.js';
+import { bang, string, uint8 } from './args.js';
+import { portOptions, printPorts } from './ports.js';
 import { defineMatch, option } from './record.js';
 
 export interface DccpData {
@@ -63,25 +63,9 @@ export const dccp = defineMatch<DccpData>({
   proto: Proto.DCCP,
   init: () => ({ asked: 0, invert: 0, sport: [0, 0], dport: [0, 0], types: 0, option: 0 }),
   options: [
-    option({
-      name: 'source-port',
-      aliases: ['sport'],
-      arg: portRange,
-      invert: true,
-      set: (data, range, { invert }) => {
-        data.sport = range;
-        ask(data, DccpTest.SPORT, invert);
-      },
-    }),
-    option({
-      name: 'destination-port',
-      aliases: ['dport'],
-      arg: portRange,
-      invert: true,
-      set: (data, range, { invert }) => {
-        data.dport = range;
-        ask(data, DccpTest.DPORT, invert);
-      },
+    ...portOptions<DccpData>((data, side, range, invert) => {
+      data[side] = range;
+      ask(data, side === 'sport' ? DccpTest.SPORT : DccpTest.DPORT, invert);
     }),
     option({
       name: 'dccp-types',

@@ -1,24 +1,16 @@
 /** -j LOG: a line in the kernel's format. (libxt_LOG.c, xt_LOG.c) */
 import { TargetOp } from '../../dataplane/program/ops.js';
-import { encodeLOG } from '../../dataplane/program/log.js';
+import { encodeLOG, LogOption } from '../../dataplane/program/log.js';
 import { problem } from '../text/problem.js';
 import { formatString, string, syslogLevel } from './args.js';
 import { defineTarget, option } from './record.js';
 
-/** XT_LOG_* bits. */
-export const enum LogFlag {
-  TCPSEQ = 1 << 0,
-  TCPOPT = 1 << 1,
-  IPOPT = 1 << 2,
-  UID = 1 << 3,
-  MACDECODE = 1 << 5,
-}
-const FLAGS: readonly (readonly [LogFlag, string, string])[] = [
-  [LogFlag.TCPSEQ, 'log-tcp-sequence', 'tcp-sequence'],
-  [LogFlag.TCPOPT, 'log-tcp-options', 'tcp-options'],
-  [LogFlag.IPOPT, 'log-ip-options', 'ip-options'],
-  [LogFlag.UID, 'log-uid', 'uid'],
-  [LogFlag.MACDECODE, 'log-macdecode', 'macdecode'],
+const FLAGS: readonly (readonly [LogOption, string, string])[] = [
+  [LogOption.TCP_SEQUENCE, 'log-tcp-sequence', 'tcp-sequence'],
+  [LogOption.TCP_OPTIONS, 'log-tcp-options', 'tcp-options'],
+  [LogOption.IP_OPTIONS, 'log-ip-options', 'ip-options'],
+  [LogOption.UID, 'log-uid', 'uid'],
+  [LogOption.MAC_DECODE, 'log-macdecode', 'macdecode'],
 ];
 
 /** The first name of each level in syslog.h's table. */
@@ -27,7 +19,7 @@ const DEFAULT_LEVEL = 4;
 
 export interface LogData {
   level: number;
-  /** LogFlag bits. */
+  /** LogOption bits. */
   flags: number;
   /** At most 29 bytes. */
   prefix: string;

@@ -5,7 +5,7 @@ import { Proto } from '../../dataplane/names.js';
 import { bang, string } from './args.js';
 import { printPort } from './ports.js';
 import { defineMatch, option, type OptionCall } from './record.js';
-import { parsePort } from './tcp.js';
+import { parsePort } from './ports.js';
 import { problem } from '../text/problem.js';
 
 const MAX_PORTS = 15;

@@ -4,9 +4,8 @@ import { MatchOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
-import { printPorts } from './ports.js';
+import { plainPortOptions, printPorts } from './ports.js';
 import { defineMatch, option } from './record.js';
-import { parsePorts } from './tcp.js';
 
 const MATCHES = { any: ChunkMatch.ANY, all: ChunkMatch.ALL, only: ChunkMatch.ONLY } as const;
 
@@ -127,29 +126,10 @@ export const sctp = defineMatch<SctpData>({
     flags: [],
   }),
   options: [
-    option({
-      name: 'source-port',
-      aliases: ['sport'],
-      arg: string(),
-      invert: true,
-      set: (data, text, { invert, seen }) => {
-        if (seen.has('source-port')) problem("Only one `--source-port' allowed");
-        data.sport = parsePorts(text, 'sctp');
-        data.asksSport = true;
-        data.notSport = invert;
-      },
-    }),
-    option({
-      name: 'destination-port',
-      aliases: ['dport'],
-      arg: string(),
-      invert: true,
-      set: (data, text, { invert, seen }) => {
-        if (seen.has('destination-port')) problem("Only one `--destination-port' allowed");
-        data.dport = parsePorts(text, 'sctp');
-        data.asksDport = true;
-        data.notDport = invert;
-      },
+    ...plainPortOptions<SctpData>('sctp', (data, side, range, invert) => {
+      data[side] = range;
+      data[side === 'sport' ? 'asksSport' : 'asksDport'] = true;
+      data[side === 'sport' ? 'notSport' : 'notDport'] = invert;
     }),
     option({
       name: 'chunk-types',

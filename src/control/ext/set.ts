@@ -6,6 +6,7 @@ import { elementRequest, SetCommand } from '../../dataplane/io/ipset.js';
 import {
   type Attribute,
   attributeBytes,
+  be32,
   NLA_F_NESTED,
   NLA_F_NET_BYTEORDER,
   NLA_HEADER,
@@ -77,14 +78,13 @@ function compileEntry(
     data.push([attribute, value]);
     length += padded(NLA_HEADER + value.length);
   };
-  const word = (value: number): number[] => [value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255];
   wanted.slice(0, dimensions.length).forEach((kind, i) => {
     const source = dimensions[i] === 'src';
     switch (kind) {
       case 'ip':
       case 'net': {
         const first = !wanted.slice(0, i).some((each) => each === 'ip' || each === 'net');
-        const address = attributeBytes([[IPADDR_IPV4 | NLA_F_NET_BYTEORDER, word(0)]]);
+        const address = attributeBytes([[IPADDR_IPV4 | NLA_F_NET_BYTEORDER, be32(0)]]);
         const field = source ? SetField.SRC : SetField.DST;
         put((first ? Element.IP : Element.IP2) | NLA_F_NESTED, address, field, NLA_HEADER);
         break;
@@ -101,7 +101,7 @@ function compileEntry(
         put(Element.IFACE, new Uint8Array(IFACE_BYTES), source ? SetField.IN : SetField.OUT);
         break;
       case 'mark':
-        put(Element.MARK | NLA_F_NET_BYTEORDER, word(0), SetField.MARK);
+        put(Element.MARK | NLA_F_NET_BYTEORDER, be32(0), SetField.MARK);
         break;
       case 'mac':
         if (!source) fail(`${name} holds hardware addresses, and the queue tells a packet's source's only`);
@@ -112,8 +112,8 @@ function compileEntry(
     }
   });
   if (more.timeout !== undefined && more.timeout !== null)
-    put(Element.TIMEOUT | NLA_F_NET_BYTEORDER, word(more.timeout));
-  if (more.flags) put(Element.CADT_FLAGS | NLA_F_NET_BYTEORDER, word(more.flags));
+    put(Element.TIMEOUT | NLA_F_NET_BYTEORDER, be32(more.timeout));
+  if (more.flags) put(Element.CADT_FLAGS | NLA_F_NET_BYTEORDER, be32(more.flags));
   const request = elementRequest(command, name, data, more.exist ?? false);
   const from = request.length - length;
   return encodeSet(

@@ -3,11 +3,10 @@ import { MatchOp } from '../../dataplane/program/ops.js';
 import { encodeTcp } from '../../dataplane/program/tcp.js';
 import { Proto } from '../../dataplane/names.js';
 import { bang, string } from './args.js';
-import { ALL_PORTS, printPorts, savePorts } from './ports.js';
+import { ALL_PORTS, plainPortOptions, printPorts, savePorts } from './ports.js';
 import { defineMatch, option } from './record.js';
 import { wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
-import { portOfName } from '../services.js';
 
 export interface TcpData {
   sport: [number, number];
@@ -21,26 +20,6 @@ export interface TcpData {
   flagMask: number;
   flags: number;
   notFlags: boolean;
-}
-
-/** xtables_parse_port: a number in any base, or a service of the protocol. */
-export const parsePort = (text: string, protocol: string): number =>
-  wholeNumber(text, 0, 0xffff) ?? portOfName(text, protocol) ?? problem(`invalid port/service \`${text}' specified`);
-
-/** port[:port] with the order checked. */
-export function parsePorts(text: string, protocol: string): [number, number] {
-  const colon = text.indexOf(':');
-  if (colon < 0) {
-    const port = parsePort(text, protocol);
-    return [port, port];
-  }
-  const [low, high] = [text.slice(0, colon), text.slice(colon + 1)];
-  const range: [number, number] = [
-    low === '' ? 0 : parsePort(low, protocol),
-    high === '' ? ALL_PORTS : parsePort(high, protocol),
-  ];
-  if (range[0] > range[1]) problem('invalid portrange (min > max)');
-  return range;
 }
 
 const FLAGS: readonly (readonly [string, number])[] = [
@@ -89,27 +68,9 @@ export const tcp = defineMatch<TcpData>({
     notFlags: false,
   }),
   options: [
-    option({
-      name: 'source-port',
-      aliases: ['sport'],
-      arg: string(),
-      invert: true,
-      set: (data, text, { invert, seen }) => {
-        if (seen.has('source-port')) problem("Only one `--source-port' allowed");
-        data.sport = parsePorts(text, 'tcp');
-        data.notSport = invert;
-      },
-    }),
-    option({
-      name: 'destination-port',
-      aliases: ['dport'],
-      arg: string(),
-      invert: true,
-      set: (data, text, { invert, seen }) => {
-        if (seen.has('destination-port')) problem("Only one `--destination-port' allowed");
-        data.dport = parsePorts(text, 'tcp');
-        data.notDport = invert;
-      },
+    ...plainPortOptions<TcpData>('tcp', (data, side, range, invert) => {
+      data[side] = range;
+      data[side === 'sport' ? 'notSport' : 'notDport'] = invert;
     }),
     option({
       name: 'syn',

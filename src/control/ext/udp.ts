@@ -2,9 +2,8 @@
 import { MatchOp } from '../../dataplane/program/ops.js';
 import { encodeUdp } from '../../dataplane/program/udp.js';
 import { Proto } from '../../dataplane/names.js';
-import { portRange } from './args.js';
-import { ALL_PORTS, printPorts, savePorts } from './ports.js';
-import { defineMatch, option } from './record.js';
+import { ALL_PORTS, portOptions, printPorts, savePorts } from './ports.js';
+import { defineMatch } from './record.js';
 
 export interface UdpData {
   sport: [number, number];
@@ -18,25 +17,9 @@ export const udp = defineMatch<UdpData>({
   proto: Proto.UDP,
   init: () => ({ sport: [0, ALL_PORTS], dport: [0, ALL_PORTS], notSport: false, notDport: false }),
   options: [
-    option({
-      name: 'source-port',
-      aliases: ['sport'],
-      arg: portRange,
-      invert: true,
-      set: (data, range, { invert }) => {
-        data.sport = range;
-        data.notSport = invert;
-      },
-    }),
-    option({
-      name: 'destination-port',
-      aliases: ['dport'],
-      arg: portRange,
-      invert: true,
-      set: (data, range, { invert }) => {
-        data.dport = range;
-        data.notDport = invert;
-      },
+    ...portOptions<UdpData>((data, side, range, invert) => {
+      data[side] = range;
+      data[side === 'sport' ? 'notSport' : 'notDport'] = invert;
     }),
   ],
   save: (data) => savePorts('sport', data.sport, data.notSport) + savePorts('dport', data.dport, data.notDport),

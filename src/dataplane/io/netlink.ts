@@ -19,6 +19,9 @@ export type Attribute = readonly [number, ArrayLike<number>];
 
 export const padded = (length: number): number => (length + 3) & ~3;
 
+/** A number of 32 bits in network order. */
+export const be32 = (value: number): number[] => [value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255];
+
 /** Attributes one behind the other: the value of one that nests them. */
 export function attributeBytes(attributes: readonly Attribute[]): Uint8Array {
   const bytes = new Uint8Array(attributes.reduce((sum, [, value]) => sum + padded(NLA_HEADER + value.length), 0));

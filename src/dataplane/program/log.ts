@@ -10,7 +10,6 @@ export const enum LogOption {
   TCP_OPTIONS = 1 << 1,
   IP_OPTIONS = 1 << 2,
   UID = 1 << 3,
-  NFLOG = 1 << 4,
   MAC_DECODE = 1 << 5,
 }
 
