@@ -3,6 +3,7 @@
  * calls it the ruleset; decision trees are grown behind that, in a thread of their own. Reads what the workers counted. Commands come one at a time (commands/run.ts), so swaps do, too.
  */
 import type { SetTypes } from '../dataplane/io/ipset.js';
+import { setProblem } from './ext/set.js';
 import { existsSync } from 'node:fs';
 import { lookup, lookupService } from 'node:dns/promises';
 import { fileURLToPath } from 'node:url';
@@ -45,7 +46,7 @@ export class Keeper implements Backend {
     hz: number,
     private readonly onTracking: (connections: boolean) => void,
     private readonly onProgram: (program: Int32Array) => void,
-    sets?: SetTypes,
+    private readonly sets?: SetTypes,
   ) {
     this.compiler = new Compiler(hz, sets);
     this.compiled = this.compiler.compile(current);
@@ -184,6 +185,10 @@ export class Keeper implements Backend {
 
   host(name: string): Promise<readonly number[]> {
     return hostAddresses(name);
+  }
+
+  setProblem(name: string): string | undefined {
+    return this.sets === undefined ? undefined : setProblem(name, this.sets.typeOf(name));
   }
 
   hostName(address: number): Promise<string | undefined> {

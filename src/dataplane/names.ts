@@ -107,7 +107,7 @@ export const enum PrivateMark {
 
 /**
  * What the diversion writes into the upper three bits of the mark of packets that were addressed to many on their link, while
- * some rule asks for that (-m pkttype). A looped packet of hutter's own has the first of them only.
+ * some rule asks for that (-m pkttype).
  */
 export const enum LinkMark {
   BROADCAST = 0xc000_0000 | 0,

@@ -292,7 +292,8 @@ export class Pipeline implements Answers, AddressQuestions {
   private readMark(p: Packet, mark: number): void {
     p.packetType = 0;
     p.mark = mark & ~PrivateMark.ALL;
-    if (mark >= 0 || p.hook !== Hook.PREROUTING) return;
+    // On lo nothing is for many, and the mark is an answer's of hutter's own, with all that its rules set.
+    if (mark >= 0 || p.hook !== Hook.PREROUTING || this.interfaces.isLoopback(p.indev)) return;
     const link = mark & LinkMark.ALL;
     if (link !== LinkMark.BROADCAST && link !== LinkMark.MULTICAST) return;
     p.packetType = link === LinkMark.BROADCAST ? PacketType.BROADCAST : PacketType.MULTICAST;

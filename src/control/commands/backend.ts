@@ -15,6 +15,8 @@ export interface Backend {
   host(name: string): Promise<readonly number[] | string>;
   /** Name of an address. */
   hostName(addr: number): Promise<string | undefined>;
+  /** Names.setProblem */
+  setProblem?(name: string): string | undefined;
 }
 
 /** The swap was refused. */
@@ -78,7 +80,7 @@ export class Lookups implements Names {
   private readonly names = new Map<number, string | undefined>();
   private readonly missed = new Map<string | number, Promise<void>>();
 
-  constructor(private readonly backend: Pick<Backend, 'host' | 'hostName'>) {}
+  constructor(private readonly backend: Pick<Backend, 'host' | 'hostName' | 'setProblem'>) {}
 
   host(name: string): readonly number[] | string {
     const known = this.addresses.get(name);
@@ -101,6 +103,10 @@ export class Lookups implements Names {
         }),
       );
     return this.names.get(addr);
+  }
+
+  setProblem(name: string): string | undefined {
+    return this.backend.setProblem?.(name);
   }
 
   /** Whether an answer would have been something else if names were known. */

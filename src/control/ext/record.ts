@@ -45,6 +45,8 @@ export interface Names {
   host(name: string): readonly number[] | string;
   /** Host name of an address, for listing without -n. */
   hostName(addr: number): string | undefined;
+  /** Why a rule can't be about the set of this name, in the tool's words; undefined if it can, or where nobody knows. */
+  setProblem?(name: string): string | undefined;
 }
 
 /** One option being read. */

@@ -2,7 +2,7 @@
  * -m set and -j SET: addresses in a set of ipset(8), and into and out of it. Both read their own options. (libxt_set.c
  * revision 4, libxt_SET.c revision 3, xt_set.c)
  */
-import { elementRequest, SetCommand } from '../../dataplane/io/ipset.js';
+import { elementRequest, SetCommand, type SetType } from '../../dataplane/io/ipset.js';
 import {
   type Attribute,
   attributeBytes,
@@ -18,7 +18,15 @@ import { encodeSet, SetField, type SetHole } from '../../dataplane/program/set.j
 import { scanUnsigned, wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
-import { type CompileContext, defineMatch, defineTarget, option, type Option, type OptionCall } from './record.js';
+import {
+  type CompileContext,
+  defineMatch,
+  defineTarget,
+  type Names,
+  option,
+  type Option,
+  type OptionCall,
+} from './record.js';
 
 type Comparison = { how: 'eq' | 'ne' | 'lt' | 'gt'; value: bigint } | null;
 
@@ -55,6 +63,14 @@ const AF_INET6 = 10;
 
 type Side = 'src' | 'dst';
 
+/** Why a rule can't be about a set, as the tool says it; undefined if it can. */
+export function setProblem(name: string, type: SetType | undefined): string | undefined {
+  if (type === undefined) return `Set ${name} doesn't exist.\n`;
+  return type.family === AF_INET6
+    ? `The protocol family of set ${name} is IPv6, which is not applicable.\n`
+    : undefined;
+}
+
 /** What a rule asks of a set: words for the data plane. */
 function compileEntry(
   command: SetCommand,
@@ -62,8 +78,8 @@ function compileEntry(
   more: { flags?: number; timeout?: number | null; exist?: boolean },
   { setType, fail }: CompileContext,
 ): number[] {
-  const type = setType(name) ?? fail(`Set ${name} doesn't exist`);
-  if (type.family === AF_INET6) fail(`The protocol family of set ${name} is IPv6, which is not applicable`);
+  const type = setType(name);
+  if (type === undefined || type.family === AF_INET6) return fail(setProblem(name, type)!.trim());
   const [family = '', kinds = ''] = type.name.split(':');
   if (family === 'list') fail(`${name} is a list of sets, into which hutter doesn't look: name its members`);
   const wanted = kinds.split(',');
@@ -139,8 +155,10 @@ function parseDimensions(text: string): ('src' | 'dst')[] {
 }
 
 /** The set's name, as its option's argument. */
-function setName(name: string): string {
+function setName(name: string, { names }: { names: Names }): string {
   if (name.length > MAX_NAME) problem(`setname \`${name}' too long, max ${MAX_NAME} characters.`);
+  const reason = names.setProblem?.(name);
+  if (reason !== undefined) problem(reason);
   return name;
 }
 
@@ -158,10 +176,11 @@ const counterOption = (counter: 'packets' | 'bytes', how: 'eq' | 'lt' | 'gt'): O
     },
   });
 
-function match(data: SetData, name: string, { invert, nextWord }: OptionCall<SetData>): void {
+function match(data: SetData, name: string, call: OptionCall<SetData>): void {
+  const { invert, nextWord } = call;
   if (data.dimensions.length > 0) problem('--match-set can be specified only once');
   const sides = nextWord() ?? problem('--match-set requires two args.');
-  data.name = setName(name);
+  data.name = setName(name, call);
   data.dimensions = parseDimensions(sides);
   if (invert) data.invert = true;
 }
@@ -275,10 +294,10 @@ const setOption = (name: string, key: 'add' | 'delete' | 'map'): Option<SetTarge
     name,
     arg: string(),
     invert: true,
-    set: (data, set, { nextWord }) => {
+    set: (data, set, call) => {
       if (data[key] !== null) problem(`--${name} can be specified only once`);
-      const sides = nextWord() ?? problem(`--${name} requires two args.`);
-      data[key] = { name: setName(set), dimensions: parseDimensions(sides) };
+      const sides = call.nextWord() ?? problem(`--${name} requires two args.`);
+      data[key] = { name: setName(set, call), dimensions: parseDimensions(sides) };
     },
   });
 
