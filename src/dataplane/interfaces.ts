@@ -25,6 +25,8 @@ export interface InterfaceAddress {
   scope: number;
   /** IFA_F_SECONDARY. */
   secondary: boolean;
+  /** IFA_BROADCAST; 0 or absent: none was given to it. */
+  broadcast?: number;
 }
 
 /** An address that an interface has no more; 0: the interface itself went, or went down. */
@@ -135,6 +137,15 @@ export class Interfaces {
     for (const link of this.links.values())
       for (const address of link.addresses)
         if (!address.secondary && address.scope !== Scope.LINK && address.scope <= 0) return address.local;
+    return 0;
+  }
+
+  /** The mask of the interface's primary address whose broadcast address this is; 0 = none. */
+  broadcastMask(ifindex: number, broadcast: number): number {
+    for (const own of this.links.get(ifindex)?.addresses ?? []) {
+      if (!own.secondary && own.broadcast === broadcast)
+        return own.prefixLength === 0 ? 0 : -1 << (32 - own.prefixLength);
+    }
     return 0;
   }
 

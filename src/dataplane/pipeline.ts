@@ -172,7 +172,7 @@ export class Pipeline implements Answers, AddressQuestions {
     });
     this.tracker = parts.tracker;
     this.nat = parts.nat;
-    this.helpers = new Helpers(parts.nat);
+    this.helpers = new Helpers(parts.nat, parts.interfaces);
     followExpected(parts.nat, parts.tracker);
     this.routes = parts.routes;
     this.interfaces = parts.interfaces;

@@ -7,7 +7,7 @@
  *
  * One Helpers a worker: it holds the records that the work needs.
  */
-import { expect, Expectation, ExpectResult, helperData } from '../conntrack/expect.js';
+import { expect, Expectation, ExpectFlag, ExpectResult, helperData } from '../conntrack/expect.js';
 import * as ftp from '../conntrack/helpers/ftp.js';
 import { FTP_WORDS, FtpMatch, Found } from '../conntrack/helpers/ftp.js';
 import { Helper, HELPERS } from '../conntrack/helpers/helpers.js';
@@ -16,7 +16,8 @@ import * as tftp from '../conntrack/helpers/tftp.js';
 import { Status } from '../conntrack/states.js';
 import { type ConntrackTable, Ct } from '../conntrack/table.js';
 import type { Tracker } from '../conntrack/track.js';
-import { CtState, Dir, Manip, Proto, Verdict } from '../names.js';
+import type { Interfaces } from '../interfaces.js';
+import { CtState, Dir, Hook, Manip, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u32 } from '../wire/bytes.js';
 import type { Nat } from './bind.js';
@@ -40,7 +41,11 @@ export class Helpers {
   /** Packets that a helper has dropped: an announcement in pieces, or one that can't be carried out. */
   dropped = 0;
 
-  constructor(readonly nat: Nat) {}
+  /** @param interfaces who knows broadcast addresses; without it nobody answers to one */
+  constructor(
+    readonly nat: Nat,
+    readonly interfaces?: Pick<Interfaces, 'broadcastMask'>,
+  ) {}
 }
 
 /** Lets expected connections follow their masters' translation. */
@@ -77,6 +82,7 @@ export function help(h: Helpers, p: Packet, loopback: boolean): Verdict {
   if (helper === Helper.FTP) verdict = helpFtp(h, table, p);
   else if (helper === Helper.TFTP) verdict = helpTftp(h, table, p);
   else if (helper === Helper.IRC) verdict = helpIrc(h, table, p);
+  else if (helper === Helper.NETBIOS_NS || helper === Helper.SNMP) helpBroadcast(h, table, p, helper);
   if (verdict === Verdict.ACCEPT && adjust && !renumber(table, p)) verdict = Verdict.DROP;
   if (verdict !== Verdict.ACCEPT) h.dropped++;
   return verdict;
@@ -187,6 +193,22 @@ function helpTftp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
     e.savedPort = table.ports(p.ct, Dir.ORIGINAL) >>> 16;
   }
   return expected(table, p, e);
+}
+
+/**
+ * nf_conntrack_broadcast_help(): what a process of the router asks all hosts of a subnet is answered by each from its own
+ * address.
+ */
+function helpBroadcast(h: Helpers, table: ConntrackTable, p: Packet, helper: Helper): void {
+  if (p.hook !== Hook.OUTPUT || p.ctDir !== Dir.ORIGINAL) return;
+  const mask = h.interfaces?.broadcastMask(p.outdev, p.dst) ?? 0;
+  if (mask === 0) return;
+  const e = prepare(h, table, p, helper, Dir.ORIGINAL, table.ports(p.ct, Dir.REPLY) & 0xffff);
+  e.srcMask = mask;
+  e.sport = HELPERS[helper]!.port;
+  e.flags = ExpectFlag.PERMANENT;
+  expect(table, p.ct, e);
+  table.refresh(p.ct, HELPERS[helper]!.timeoutMs);
 }
 
 function helpIrc(h: Helpers, table: ConntrackTable, p: Packet): Verdict {

@@ -12,6 +12,8 @@ export const enum Helper {
   FTP = 1,
   TFTP = 2,
   IRC = 3,
+  NETBIOS_NS = 4,
+  SNMP = 5,
 }
 
 export interface HelperInfo {
@@ -32,6 +34,8 @@ export const HELPERS: readonly HelperInfo[] = [
   { id: Helper.FTP, name: 'ftp', protocol: Proto.TCP, port: 21, maxExpected: 1, timeoutMs: 300_000 },
   { id: Helper.TFTP, name: 'tftp', protocol: Proto.UDP, port: 69, maxExpected: 1, timeoutMs: 300_000 },
   { id: Helper.IRC, name: 'irc', protocol: Proto.TCP, port: 6667, maxExpected: 8, timeoutMs: 300_000 },
+  { id: Helper.NETBIOS_NS, name: 'netbios-ns', protocol: Proto.UDP, port: 137, maxExpected: 1, timeoutMs: 3_000 },
+  { id: Helper.SNMP, name: 'snmp', protocol: Proto.UDP, port: 161, maxExpected: 1, timeoutMs: 30_000 },
 ];
 
 /** The helper of that name and protocol; NONE when there is none (the CT target then refuses its rule). */
