@@ -88,7 +88,7 @@ export function formatLogRecord(record: Uint8Array, find: FindInterface, rules: 
 }
 
 function beginning(record: Uint8Array, word: (index: LogRecord) => number, rules: FindRule): string {
-  const kind: LogKind = kindOf(record);
+  const kind: LogKind = word(LogRecord.KIND);
   const number = word(LogRecord.NUMBER);
   switch (kind) {
     case LogKind.LOG:

@@ -4,7 +4,7 @@ import { MatchOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { bang, string, uint8 } from './args.js';
-import { portOptions, printPorts } from './ports.js';
+import { portOptions, portText, printPorts } from './ports.js';
 import { defineMatch, option } from './record.js';
 
 export interface DccpData {
@@ -55,8 +55,6 @@ function ask(data: DccpData, bit: DccpTest, invert: boolean): void {
   data.asked |= bit;
   if (invert) data.invert |= bit;
 }
-
-const portText = ([min, max]: readonly [number, number]): string => (min === max ? `${min}` : `${min}:${max}`);
 
 export const dccp = defineMatch<DccpData>({
   name: 'dccp',

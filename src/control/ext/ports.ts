@@ -9,11 +9,13 @@ import { option, type Option } from './record.js';
 export const ALL_PORTS = 0xffff;
 export const isAllPorts = ([min, max]: readonly [number, number]): boolean => min === 0 && max === ALL_PORTS;
 
+/** `1:2`; `1` for one port. */
+export const portText = ([min, max]: readonly [number, number]): string => (min === max ? `${min}` : `${min}:${max}`);
+
 /** ` ! --sport 1:2`; nothing for the whole range. */
 export function savePorts(option: string, range: readonly [number, number], invert: boolean): string {
   if (isAllPorts(range)) return '';
-  const [min, max] = range;
-  return `${bang(invert)} --${option} ${min === max ? min : `${min}:${max}`}`;
+  return `${bang(invert)} --${option} ${portText(range)}`;
 }
 
 /** A port as -L shows it. */

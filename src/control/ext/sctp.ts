@@ -4,7 +4,7 @@ import { MatchOp } from '../../dataplane/program/ops.js';
 import { Proto } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
-import { plainPortOptions, printPorts } from './ports.js';
+import { plainPortOptions, portText, printPorts } from './ports.js';
 import { defineMatch, option } from './record.js';
 
 const MATCHES = { any: ChunkMatch.ANY, all: ChunkMatch.ALL, only: ChunkMatch.ONLY } as const;
@@ -106,8 +106,6 @@ function formatChunks({ match, chunks, flags }: SctpData, numeric: boolean): str
   });
   return ` ${match} ${list.join(',')}`;
 }
-
-const portText = ([min, max]: readonly [number, number]): string => (min === max ? `${min}` : `${min}:${max}`);
 
 export const sctp = defineMatch<SctpData>({
   name: 'sctp',
