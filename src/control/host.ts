@@ -6,7 +6,6 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
-import { Rtnetlink } from '../dataplane/io/rtnetlink.js';
 import type { Keep } from './config.js';
 import { CHAIN_OUT, CHAIN_PRE, findIptables } from './divert.js';
 
@@ -44,7 +43,6 @@ export function examineHost(questions: HostQuestions): Finding[] {
     ...examineQueues(read('/proc/net/netfilter/nfnetlink_queue'), questions),
     ...examineInterfaces(readdirSync('/proc/sys/net/ipv4/conf'), questions),
     ...examineForwarding(),
-    ...examineBridges(),
     ...examineKernelRules(questions.keep),
     ...examineIpsec(),
   ];
@@ -105,20 +103,6 @@ function examineForwarding(): Finding[] {
       ),
     );
   return findings;
-}
-
-function examineBridges(): Finding[] {
-  if (read('/proc/sys/net/bridge/bridge-nf-call-iptables') !== '1') return [];
-  const kernel = new Rtnetlink();
-  const bridges = kernel.links().filter(({ kind }) => kind === 'bridge');
-  kernel.close();
-  if (bridges.length === 0) return [];
-  return [
-    warn(
-      `frames bridged by ${bridges.map(({ name }) => name).join(', ')} come to hutter as if they were routed: ` +
-        `set net.bridge.bridge-nf-call-iptables=0 unless that is meant`,
-    ),
-  ];
 }
 
 /** Matches and targets of iptables that read or write the kernel's connections, which notrack takes from them. */

@@ -69,10 +69,12 @@ export function formatLogRecord(record: Uint8Array, find: FindInterface, rules: 
   const indev = word(LogRecord.INDEV);
   const outdev = word(LogRecord.OUTDEV);
   const physindev = word(LogRecord.PHYSINDEV);
+  const physoutdev = word(LogRecord.PHYSOUTDEV);
   const name = (ifindex: number): string => (ifindex === 0 ? '' : (find(ifindex)?.name ?? `if${ifindex}`));
 
   let line = `${beginning(record, word, rules)}IN=${name(indev)} OUT=${name(outdev)} `;
   if (physindev !== 0 && physindev !== indev) line += `PHYSIN=${name(physindev)} `;
+  if (physoutdev !== 0 && physoutdev !== outdev) line += `PHYSOUT=${name(physoutdev)} `;
   if (indev !== 0) {
     const source = new Uint8Array(8);
     new DataView(source.buffer).setUint32(0, word(LogRecord.MAC_HIGH));

@@ -24,6 +24,7 @@ const enum Nfula {
   IFINDEX_INDEV = 4,
   IFINDEX_OUTDEV = 5,
   IFINDEX_PHYSINDEV = 6,
+  IFINDEX_PHYSOUTDEV = 7,
   HWADDR = 8,
   PAYLOAD = 9,
   PREFIX = 10,
@@ -107,6 +108,7 @@ export function nflogMessage(record: Uint8Array, listener: Listener, find: FindI
   const indev = word(LogRecord.INDEV);
   const outdev = word(LogRecord.OUTDEV);
   const physindev = word(LogRecord.PHYSINDEV);
+  const physoutdev = word(LogRecord.PHYSOUTDEV);
 
   const attributes: Attribute[] = [
     [Nfula.PACKET_HDR, [ETH_P_IP >> 8, ETH_P_IP & 255, hook, 0]],
@@ -115,6 +117,7 @@ export function nflogMessage(record: Uint8Array, listener: Listener, find: FindI
   if (indev !== 0) attributes.push([Nfula.IFINDEX_INDEV, be32(indev)]);
   if (physindev !== 0 && physindev !== indev) attributes.push([Nfula.IFINDEX_PHYSINDEV, be32(physindev)]);
   if (outdev !== 0) attributes.push([Nfula.IFINDEX_OUTDEV, be32(outdev)]);
+  if (physoutdev !== 0 && physoutdev !== outdev) attributes.push([Nfula.IFINDEX_PHYSOUTDEV, be32(physoutdev)]);
   if (word(LogRecord.MARK) !== 0) attributes.push([Nfula.MARK, be32(word(LogRecord.MARK))]);
   if (indev !== 0 && word(LogRecord.MAC_LENGTH) === ETH_ADDRESS) {
     const source = [...be32(word(LogRecord.MAC_HIGH)), ...be32(word(LogRecord.MAC_LOW))];

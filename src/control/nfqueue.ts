@@ -23,7 +23,7 @@ export class QueueAttachment implements Attachment {
   private readonly diversion: Diversion;
   private links: Map<number, LogInterface>;
   private program: Int32Array;
-  private routed: Routed = { by: 0, marks: 0 };
+  private routed: Routed = { by: 0, marks: 0, bridges: false };
   private router: Router | undefined;
 
   /** @throws DivertError */
@@ -77,8 +77,9 @@ export class QueueAttachment implements Attachment {
   /** Has packets come a second time where some must; whether that is new. Without it they are dropped and counted. */
   private divertAgain(): boolean {
     const { diversion, routed, router } = this;
+    const some = routed.bridges || crossesTwice(this.program, routed.by, routed.marks);
     let begins = false;
-    if (!diversion.comesAgain && diversion.installed && crossesTwice(this.program, routed.by, routed.marks)) {
+    if (!diversion.comesAgain && diversion.installed && some) {
       try {
         diversion.installAgain();
         begins = true;
@@ -162,6 +163,8 @@ interface Routed {
   by: number;
   /** Bits of the mark that rules look at. */
   marks: number;
+  /** There are bridges: what comes by their ports may be passed on without being routed. */
+  bridges: boolean;
 }
 
 /** Rules beyond the kernel's own three (tables local, main, default), several next hops, or routes by TOS. */
@@ -179,7 +182,7 @@ function routedBy(kernel: Rtnetlink): Routed {
     if (hops.length > 1) by |= RoutedBy.HASH | RoutedBy.SOURCE | RoutedBy.TRANSPORT | RoutedBy.RULES;
     if (tos !== 0) by |= RoutedBy.TOS | RoutedBy.RULES;
   }
-  return { by, marks };
+  return { by, marks, bridges: kernel.links().some(({ kind }) => kind === 'bridge') };
 }
 
 const NAMES = [

@@ -96,6 +96,7 @@ export class LogWriter implements LogSink {
     ring.putWord(context.out);
     ring.putWord(p.mark);
     ring.putWord(p.physindev);
+    ring.putWord(p.physoutdev);
     ring.putWord((p.flags & InFlag.UID) !== 0 ? p.uid : -1);
     ring.putWord((p.flags & InFlag.GID) !== 0 ? p.gid : -1);
     ring.putWord(p.macLength);

@@ -71,7 +71,9 @@ export class Packet {
   /** ifindex, 0 = none. `outdev` is set by the route in FORWARD, POSTROUTING and OUTPUT. */
   indev = 0;
   outdev = 0;
+  /** Ports of a bridge by which it came, and leaves; the second is known where it comes from the kernel's POSTROUTING. */
   physindev = 0;
+  physoutdev = 0;
   mark = 0;
   /** InFlag bits. */
   flags = 0;

@@ -252,6 +252,7 @@ export class Pipeline implements Answers, AddressQuestions {
     p.indev = meta[m + Meta.INDEV]!;
     p.outdev = meta[m + Meta.OUTDEV]!;
     p.physindev = meta[m + Meta.PHYSINDEV]!;
+    p.physoutdev = meta[m + Meta.PHYSOUTDEV]!;
     p.uid = meta[m + Meta.UID]!;
     p.gid = meta[m + Meta.GID]!;
     p.macLength = meta[m + Meta.MAC_LENGTH]!;
@@ -324,6 +325,8 @@ export class Pipeline implements Answers, AddressQuestions {
     const check = words[route + RouteField.CHECK]!;
     const type: RouteType = words[route + RouteField.TYPE]!;
     const toMany = type === RouteType.BROADCAST || type === RouteType.MULTICAST;
+    // The bridge may pass it on without a look at routes, sources and TTL: only the kernel knows for whom the frame was.
+    if (p.physindev !== 0 && this.kernelRoutes && type !== RouteType.LOCAL && !toMany) return this.twice(p, p.mark);
     if (check !== SourceCheck.OK && !(toMany && this.kernelRoutes && this.isOwnCopy(p))) {
       return this.drop(check === SourceCheck.MARTIAN ? DropReason.MARTIAN_SOURCE : DropReason.REVERSE_PATH);
     }
@@ -624,12 +627,19 @@ export class Pipeline implements Answers, AddressQuestions {
     this.nextHop = 0;
     this.routeMtu = 0;
     if (p.hook === Hook.OUTPUT) return this.postrouting(p);
-    const { words } = this.routes;
-    const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
-    if (words[route + RouteField.OIF] === p.outdev) {
-      const gateway = words[route + RouteField.GATEWAY]!;
-      this.nextHop = gateway !== 0 ? gateway : p.dst;
-      this.routeMtu = words[route + RouteField.MTU]!;
+    if (p.physoutdev === 0) {
+      const { words } = this.routes;
+      const route = this.routes.input(p.dst, p.src, p.indev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
+      const check = words[route + RouteField.CHECK]!;
+      // It came by a bridge's port but is routed: nobody has looked at its source yet.
+      if (p.physindev !== 0 && check !== SourceCheck.OK) {
+        return this.drop(check === SourceCheck.MARTIAN ? DropReason.MARTIAN_SOURCE : DropReason.REVERSE_PATH);
+      }
+      if (words[route + RouteField.OIF] === p.outdev) {
+        const gateway = words[route + RouteField.GATEWAY]!;
+        this.nextHop = gateway !== 0 ? gateway : p.dst;
+        this.routeMtu = words[route + RouteField.MTU]!;
+      }
     }
     const forwarded = this.forward(p);
     return forwarded === Verdict.ACCEPT ? this.postrouting(p) : forwarded;

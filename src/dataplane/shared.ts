@@ -251,14 +251,15 @@ export const enum LogRecord {
   OUTDEV = 5,
   MARK = 6,
   PHYSINDEV = 7,
+  PHYSOUTDEV = 8,
   /** −1 = unknown. */
-  UID = 8,
-  GID = 9,
-  MAC_LENGTH = 10,
-  MAC_HIGH = 11,
-  MAC_LOW = 12,
-  PREFIX_LENGTH = 13,
-  WORDS = 14,
+  UID = 9,
+  GID = 10,
+  MAC_LENGTH = 11,
+  MAC_HIGH = 12,
+  MAC_LOW = 13,
+  PREFIX_LENGTH = 14,
+  WORDS = 15,
 }
 /** Bytes of the packet that a LOG record keeps: the longest IP header, the longest TCP header, an ICMP error's quote. */
 export const LOG_SNAP = 192;

@@ -20,6 +20,7 @@ interface Fields {
   indev?: number;
   outdev?: number;
   physindev?: number;
+  physoutdev?: number;
   mark?: number;
   uid?: number;
   gid?: number;
@@ -37,6 +38,7 @@ function record(fields: Fields, packet: number[]): Uint8Array {
   words[LogRecord.OUTDEV] = fields.outdev ?? 0;
   words[LogRecord.MARK] = fields.mark ?? 0;
   words[LogRecord.PHYSINDEV] = fields.physindev ?? 0;
+  words[LogRecord.PHYSOUTDEV] = fields.physoutdev ?? 0;
   words[LogRecord.UID] = fields.uid ?? -1;
   words[LogRecord.GID] = fields.gid ?? -1;
   words[LogRecord.MAC_LENGTH] = fields.mac?.length ?? 0;
@@ -115,6 +117,10 @@ t.test('the head of the line', (t) => {
   t.equal(
     line({ indev: 1, physindev: 2, mac: [2, 0, 0, 0, 0, 9] }, packet),
     `<4>IN=if0 OUT= PHYSIN=if1 MAC=02:00:00:00:00:01:02:00:00:00:00:09:08:00 ${rest}`,
+  );
+  t.equal(
+    line({ indev: 3, outdev: 3, physindev: 1, physoutdev: 2 }, packet),
+    `<4>IN=tun3 OUT=tun3 PHYSIN=if0 PHYSOUT=if1 MAC= ${rest}`,
   );
   t.equal(
     line({ indev: 1, options: 0x20, mac: [2, 0, 0, 0, 0, 9] }, packet),

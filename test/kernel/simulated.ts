@@ -76,10 +76,10 @@ export class SimulatedRouter {
   }
 
   /** What comes out for a packet. */
-  send({ port, bytes }: Placed, physindev = 0): Placed[] {
+  send({ port, bytes }: Placed): Placed[] {
     const { router } = this.world;
     router.now += STEP_MS;
-    const outcome = router.run(bytes, isRouter(port) ? ownFacts(port, bytes) : farFacts(port, physindev));
+    const outcome = router.run(bytes, isRouter(port) ? ownFacts(port, bytes) : farFacts(port));
     const out = outcome.answers.map((answer) => ({ port: portTo(answer), bytes: Buffer.from(answer) }));
     if (outcome.packet && outcome.verdict === Verdict.ACCEPT && outcome.outdev >= FIRST_IFINDEX) {
       out.push({ port: outcome.outdev - FIRST_IFINDEX, bytes: Buffer.from(outcome.packet) });
@@ -107,12 +107,11 @@ export class SimulatedRouter {
   }
 }
 
-const farFacts = (port: number, physindev: number): FrameFacts => ({
+const farFacts = (port: number): FrameFacts => ({
   hook: Hook.PREROUTING,
   indev: FIRST_IFINDEX + port,
   mac: macBytes(true, port),
   flags: InFlag.CSUM_NOT_VERIFIED,
-  physindev,
 });
 /** Of a program's packet: root's, or a user's. */
 const ownFacts = (port: number, bytes: Uint8Array): FrameFacts => ({

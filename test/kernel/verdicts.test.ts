@@ -42,8 +42,7 @@ async function counted(router: SimulatedRouter, table: string, chain: string): P
   return Number(counts.at(-1)!.count.split(':')[0]);
 }
 
-const send = (router: SimulatedRouter, { port, packet, physindev }: Sent): Placed[] =>
-  router.send({ port, bytes: build(packet) }, physindev);
+const send = (router: SimulatedRouter, { port, packet }: Sent): Placed[] => router.send({ port, bytes: build(packet) });
 
 t.test('matches', async (t) => {
   for (const row of MATCH_ROWS) {

@@ -19,8 +19,6 @@ const IPCOMP = 108;
 export interface Sent {
   port: number;
   packet: PacketSpec;
-  /** Of a simulation alone: the bridge's port by which it came (ifindex). */
-  physindev?: number;
 }
 
 /** A rule that only counts, and packets of which the last is the one that counts. */
@@ -253,9 +251,6 @@ const user = from(USER, udp());
 both('-m owner --uid-owner 1000', '-m owner ! --uid-owner 1000', user, root, OUT);
 both('-m owner --gid-owner 999-1001', '-m owner ! --gid-owner 999-1001', user, root, OUT);
 both('-m owner --socket-exists', '-m owner ! --socket-exists', user, U, 'mangle POSTROUTING');
-const bridged: Sent = { ...U, physindev: 3 };
-both('-m physdev --physdev-in if1', '-m physdev ! --physdev-in if1', bridged, U);
-both('-m physdev --physdev-is-in', '-m physdev ! --physdev-is-in', bridged, U);
 match('-p udp -m comment --comment "a b"', U, T);
 
 // ---- connections ----
@@ -607,9 +602,6 @@ export const TARGET_ROWS: readonly TargetRow[] = targets;
 /** Options that no row can show, each with the reason. */
 export const NO_VERDICT: Readonly<Record<string, string>> = {
   'match bpf object-pinned': 'refused: the program is in the kernel',
-  'match physdev physdev-out': 'refused: the way out of a bridge is not known',
-  'match physdev physdev-is-out': 'refused: the way out of a bridge is not known',
-  'match physdev physdev-is-bridged': 'refused: the way out of a bridge is not known',
   'match owner suppl-groups': 'refused: the queue does not tell them',
   'target CT timeout': 'refused: there are no timeout policies',
   'target ECN ecn-tcp-cwr': 'refused by the tool, too',
@@ -625,6 +617,7 @@ export const JUDGED_IN: Readonly<Record<string, string>> = {
   SET: 'test/program/set.test.ts',
   RATEEST: 'test/program/rateest.test.ts',
   realm: 'test/net/realm.test.ts',
+  physdev: 'test/net/bridge.test.ts',
   pkttype: 'test/net/pkttype.test.ts',
 };
 

@@ -1,19 +1,10 @@
 /** -m physdev: the ports of a bridge that a packet came and goes by. (libxt_physdev.c, xt_physdev.c) */
 import { MatchOp } from '../../dataplane/program/ops.js';
-import { encodePhysdev } from '../../dataplane/program/physdev.js';
+import { encodePhysdev, PhysdevTest } from '../../dataplane/program/physdev.js';
 import { Hook } from '../../dataplane/names.js';
 import { problem } from '../text/problem.js';
 import { bang, string } from './args.js';
 import { defineMatch, option, type OptionCall } from './record.js';
-
-/** XT_PHYSDEV_OP_* */
-export const enum PhysdevTest {
-  IN = 1 << 0,
-  OUT = 1 << 1,
-  BRIDGED = 1 << 2,
-  IS_IN = 1 << 3,
-  IS_OUT = 1 << 4,
-}
 
 export interface PhysdevData {
   in: string;
@@ -117,9 +108,5 @@ export const physdev = defineMatch<PhysdevData>({
             'chains with bridged traffic',
         }
       : undefined,
-  cannot: ({ asked }) =>
-    asked & (PhysdevTest.OUT | PhysdevTest.IS_OUT | PhysdevTest.BRIDGED)
-      ? 'the port that a bridge sends a packet by is not known where hutter takes it'
-      : undefined,
-  compile: (data, emit) => emit.test(MatchOp.PHYSDEV, encodePhysdev(data.asked, data.invert, data.in)),
+  compile: (data, emit) => emit.test(MatchOp.PHYSDEV, encodePhysdev(data.asked, data.invert, data.in, data.out)),
 });

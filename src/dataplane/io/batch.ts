@@ -28,7 +28,7 @@ export const enum Meta {
   MARK = 6,
   /** In: InFlag bits. */
   FLAGS = 7,
-  /** In: bridge port it came in by. */
+  /** In: bridge port it came in by, and (known in POSTROUTING only) the one that a bridge sends it by. */
   PHYSINDEV = 8,
   PHYSOUTDEV = 9,
   /** In: the sending socket's uid and gid; meaningful with InFlag.UID, InFlag.GID. */

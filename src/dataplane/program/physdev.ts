@@ -1,50 +1,74 @@
 /**
- * -m physdev (net/netfilter/xt_physdev.c), as far as the way in: ASKED INVERT (PhysdevTest bits), then a name as -i has it. What
- * came by no bridge fails all that is asked and not negated.
+ * -m physdev (net/netfilter/xt_physdev.c): ASKED INVERT (PhysdevTest bits), then two names as -i has them, of the way in and out. What
+ * came by no bridge fails all that is asked and not negated. The way out is known of what a bridge passes on, in
+ * FORWARD and POSTROUTING: such packets come a second time (pipeline.ts).
  */
 import type { Packet } from '../packet.js';
 import { encodeInterface, inInterface, matchInterface } from './basics.js';
 import type { Context } from './context.js';
 import { argument, type Op } from './op.js';
 
-/** XT_PHYSDEV_OP_*: the port it came by has this name; it came by a port at all. */
+/** XT_PHYSDEV_OP_*: the port it came by, or leaves by, has this name; a bridge passes it on; it came, or leaves, by a port at all. */
 export const enum PhysdevTest {
   IN = 1 << 0,
+  OUT = 1 << 1,
+  BRIDGED = 1 << 2,
   IS_IN = 1 << 3,
+  IS_OUT = 1 << 4,
 }
+/** All that holds only of packets that leave by a port. */
+const LEAVES = PhysdevTest.BRIDGED | PhysdevTest.IS_OUT;
+const NAME_WORDS = 8;
 const enum Arg {
   ASKED = 0,
   INVERT = 1,
-  NAME = 2,
-  WORDS = 10,
+  IN = 2,
+  OUT = 10,
+  WORDS = 18,
 }
 
-export const encodePhysdev = (asked: number, invert: number, name: string): number[] => [
+export const encodePhysdev = (asked: number, invert: number, inName: string, outName: string): number[] => [
   asked,
   invert,
-  ...encodeInterface(name),
+  ...encodeInterface(inName),
+  ...encodeInterface(outName),
 ];
 
 export function matchPhysdev(context: Context, program: Int32Array, at: number, p: Packet): boolean {
   const asked = program[at]!;
   const invert = program[at + 1]!;
-  if ((asked & PhysdevTest.IS_IN) !== 0 && (p.physindev !== 0) === ((invert & PhysdevTest.IS_IN) !== 0)) return false;
-  if ((asked & PhysdevTest.IN) === 0) return true;
+  if (p.physindev === 0) return (asked & ~invert) === 0;
+  const leaves = p.physoutdev !== 0 ? LEAVES : 0;
+  if (((leaves ^ invert) & asked & LEAVES) !== (asked & LEAVES) || (asked & invert & PhysdevTest.IS_IN) !== 0)
+    return false;
   const { interfaces } = context;
-  const named =
-    p.physindev !== 0 && matchInterface(program, at + Arg.NAME, interfaces.words, interfaces.find(p.physindev));
-  return named !== ((invert & PhysdevTest.IN) !== 0);
+  if ((asked & PhysdevTest.IN) !== 0) {
+    const named = matchInterface(program, at + Arg.IN, interfaces.words, interfaces.find(p.physindev));
+    if (named === ((invert & PhysdevTest.IN) !== 0)) return false;
+  }
+  if ((asked & PhysdevTest.OUT) === 0) return true;
+  // What leaves by no port fails the negation, too.
+  if (p.physoutdev === 0) return false;
+  const named = matchInterface(program, at + Arg.OUT, interfaces.words, interfaces.find(p.physoutdev));
+  return named !== ((invert & PhysdevTest.OUT) !== 0);
 }
+
+const TEXTS: readonly (readonly [PhysdevTest, string, number])[] = [
+  [PhysdevTest.IS_IN, 'is-in', 0],
+  [PhysdevTest.IN, 'in', Arg.IN],
+  [PhysdevTest.IS_OUT, 'is-out', 0],
+  [PhysdevTest.OUT, 'out', Arg.OUT],
+  [PhysdevTest.BRIDGED, 'is-bridged', 0],
+];
 
 export const physdev: Op = {
   name: 'physdev',
   words: Arg.WORDS,
-  text: (a) => {
-    const not = (bit: PhysdevTest): string => (argument(a, Arg.INVERT) & bit ? '! ' : '');
-    const words: string[] = [];
-    if (argument(a, Arg.ASKED) & PhysdevTest.IS_IN) words.push(`${not(PhysdevTest.IS_IN)}is-in`);
-    if (argument(a, Arg.ASKED) & PhysdevTest.IN)
-      words.push(`${not(PhysdevTest.IN)}in ${inInterface.text({ ...a, at: a.at + Arg.NAME, words: 8 })}`);
-    return words.join(' ');
-  },
+  text: (a) =>
+    TEXTS.filter(([bit]) => argument(a, Arg.ASKED) & bit)
+      .map(([bit, name, at]) => {
+        const not = argument(a, Arg.INVERT) & bit ? '! ' : '';
+        return not + name + (at === 0 ? '' : ` ${inInterface.text({ ...a, at: a.at + at, words: NAME_WORDS })}`);
+      })
+      .join(' '),
 };
