@@ -45,6 +45,8 @@ export interface DivertOptions {
   connections: boolean;
   /** It asks how packets were addressed on their link: the kernel marks them. */
   packetTypes: boolean;
+  /** It asks whether packets come or go by IPsec: likewise. */
+  policies: boolean;
 }
 
 /** rp_filter as the kernel applied it to an interface before hutter changed it: 0 none, 1 strict, 2 loose. */
@@ -58,7 +60,7 @@ export interface ReversePath {
  * can pass by hutter (fail open, kept services), kernel rules hold the line that the relaxed sysctls no longer hold.
  */
 export function diversionRules(options: DivertOptions, reversePaths: readonly ReversePath[]): string[] {
-  const { workers, fanout, failOpen, keep, connections, packetTypes } = options;
+  const { workers, fanout, failOpen, keep, connections, packetTypes, policies } = options;
   const pre = (rule: string): string => `-A ${CHAIN_PRE} ${rule}`;
   const out = (rule: string): string => `-A ${CHAIN_OUT} ${rule}`;
   const injected = `-m mark --mark ${hex(PrivateMark.INJECTED)}/${hex(PrivateMark.INJECTED)}`;
@@ -85,12 +87,14 @@ export function diversionRules(options: DivertOptions, reversePaths: readonly Re
       ['broadcast', LinkMark.BROADCAST],
       ['multicast', LinkMark.MULTICAST],
     ] as const)
-      rules.push(pre(`-m pkttype --pkt-type ${type} -j MARK --set-xmark ${hex(mark)}/${hex(LinkMark.ALL)}`));
+      rules.push(pre(`-m pkttype --pkt-type ${type} ${linkMark(mark)}`));
+  if (policies) rules.push(pre(`-m policy --dir in --pol ipsec ${linkMark(LinkMark.IPSEC)}`));
   rules.push(pre('-j CT --notrack'), pre(queue));
 
   rules.push(out(`${injected} -j CT --notrack`), out(`${injected} -j RETURN`));
   rules.push(...interfaces.map((name) => out(`-o ${name} -j RETURN`)));
   for (const { protocol, port } of services) rules.push(out(`-p ${protocol} -m ${protocol} --sport ${port} -j RETURN`));
+  if (policies) rules.push(out(GOES_BY_IPSEC));
   rules.push(out('-j CT --notrack'), out(queue));
   return rules;
 }
@@ -99,16 +103,19 @@ export function diversionRules(options: DivertOptions, reversePaths: readonly Re
  * The body of HUTTER-POST: the header's reserved bit is set in no packet that crosses once. Workers by addresses always, as
  * the core is that of the worker that had the packet, and a flow's packets would overtake each other.
  */
-export const againRules = (options: DivertOptions): string[] => [
-  `-A ${CHAIN_POST} -m u32 --u32 "4&0x8000=0x8000" ${queueTarget(options)}`,
-];
+export const againRules = (options: DivertOptions): string[] => {
+  const again = `-A ${CHAIN_POST} -m u32 --u32 "4&0x8000=0x8000"`;
+  return [...(options.policies ? [`${again} ${GOES_BY_IPSEC}`] : []), `${again} ${queueTarget(options)}`];
+};
 
 function queueTarget({ queueBase, workers, failOpen }: DivertOptions): string {
   const range = workers === 1 ? `--queue-num ${queueBase}` : `--queue-balance ${queueBase}:${queueBase + workers - 1}`;
   return `-j NFQUEUE ${range}${failOpen ? ' --queue-bypass' : ''}`;
 }
 
+const linkMark = (mark: LinkMark): string => `-j MARK --set-xmark ${hex(mark)}/${hex(LinkMark.ALL)}`;
 const hex = (mark: number): string => `0x${(mark >>> 0).toString(16)}`;
+const GOES_BY_IPSEC = `-m policy --dir out --pol ipsec ${linkMark(LinkMark.IPSEC)}`;
 const jump = (hook: string, chain: string): string => `${hook} -m comment --comment "${COMMENT}" -j ${chain}`;
 /** What hutter has in one of the kernel's tables. */
 interface Part {
@@ -417,10 +424,17 @@ export class Diversion {
     this.comesAgain = true;
   }
 
-  /** Follows the program (whether it tracks connections) and the interfaces; rules change only where they must. */
+  /** Follows the program (what the kernel must do for it) and the interfaces; rules change only where they must. @throws DivertError */
   update(options: Partial<DivertOptions> = {}): void {
-    this.options = { ...this.options, ...options };
-    if (this.rules().join('\n') !== this.rulesInForce) this.install();
+    const before = this.options;
+    this.options = { ...before, ...options };
+    try {
+      if (this.comesAgain && this.options.policies !== before.policies) this.installAgain();
+      if (this.rules().join('\n') !== this.rulesInForce) this.install();
+    } catch (error) {
+      this.options = before;
+      throw error;
+    }
   }
 
   /** `legacy` or `nf_tables`, once installed. */

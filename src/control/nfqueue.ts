@@ -7,13 +7,18 @@ import type { DeviceInit } from '../dataplane/init.js';
 import { crossesTwice, RoutedBy } from '../dataplane/program/late.js';
 import { Monitor, Notice, Rtnetlink } from '../dataplane/io/rtnetlink.js';
 import type { Attachment } from './attachment.js';
-import { Diversion } from './divert.js';
+import { CommitError } from './commands/backend.js';
+import { Diversion, DivertError, type DivertOptions } from './divert.js';
 import type { LogInterface } from './log.js';
 import type { Program, Router } from './router.js';
 import type { Settings } from './settings.js';
 import { type Status, unhandled } from './status.js';
 
-const asksPacketTypes = (program: Int32Array): boolean => (program[Header.FLAGS]! & ProgramFlag.PACKET_TYPE) !== 0;
+/** What the kernel must mark packets for. */
+const marksOf = (program: Int32Array): Pick<DivertOptions, 'packetTypes' | 'policies'> => ({
+  packetTypes: (program[Header.FLAGS]! & ProgramFlag.PACKET_TYPE) !== 0,
+  policies: (program[Header.FLAGS]! & ProgramFlag.POLICY) !== 0,
+});
 
 export class QueueAttachment implements Attachment {
   /** The kernel routes. */
@@ -42,7 +47,7 @@ export class QueueAttachment implements Attachment {
         failOpen: fail === 'open',
         keep,
         connections,
-        packetTypes: asksPacketTypes(words),
+        ...marksOf(words),
       },
       control,
     );
@@ -64,12 +69,17 @@ export class QueueAttachment implements Attachment {
   }
 
   setTracking(connections: boolean): void {
-    this.diversion.update({ connections });
+    orRefuse(() => this.diversion.update({ connections }));
   }
 
   prepare(program: Int32Array): void {
     // They stay marked: the program before this one may still run when it asks no more.
-    if (asksPacketTypes(program)) this.diversion.update({ packetTypes: true });
+    const { diversion } = this;
+    const { packetTypes, policies } = marksOf(program);
+    orRefuse(() => {
+      if (packetTypes) diversion.update({ packetTypes });
+      if (policies) diversion.update({ policies });
+    });
     this.program = program;
     if (this.divertAgain()) this.router?.routesChanged();
   }
@@ -154,6 +164,15 @@ export class QueueAttachment implements Attachment {
 
   private readLinks(): Map<number, LogInterface> {
     return new Map(this.kernel.links().map(({ index, name, mac }) => [index, { name, mac }]));
+  }
+}
+
+/** A kernel that can't divert packets as the rules need it refuses the rules. @throws CommitError */
+function orRefuse(act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    throw error instanceof DivertError ? new CommitError(error.message) : error;
   }
 }
 

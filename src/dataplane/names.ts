@@ -68,6 +68,12 @@ export const enum Manip {
   DST = 1,
 }
 
+/** Whether a packet was protected by IPsec when it came, and will be when it leaves. */
+export const enum Ipsec {
+  IN = 1 << 0,
+  OUT = 1 << 1,
+}
+
 /** IP protocol numbers (IANA). */
 export const enum Proto {
   ICMP = 1,
@@ -106,11 +112,12 @@ export const enum PrivateMark {
 }
 
 /**
- * What the diversion writes into the upper three bits of the mark of packets that were addressed to many on their link, while
- * some rule asks for that (-m pkttype).
+ * What the diversion writes into the upper three bits of packets' marks, while some rule asks for it: they were addressed to
+ * many on their link (-m pkttype), they came or go by IPsec (-m policy).
  */
 export const enum LinkMark {
   BROADCAST = 0xc000_0000 | 0,
   MULTICAST = 0xa000_0000 | 0,
+  IPSEC = 0xe000_0000 | 0,
   ALL = 0xe000_0000 | 0,
 }

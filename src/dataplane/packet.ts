@@ -103,6 +103,8 @@ export class Packet {
   hotdrop = 0;
   /** How it was addressed on its link (PACKET_*: 0 to this host, 1 broadcast, 2 multicast); told while a rule asks. */
   packetType = 0;
+  /** Whether it came, and goes, by IPsec (Ipsec bits); told while a rule asks. */
+  ipsec = 0;
   /** 1: TRACE has it told which rules it matches. */
   trace = 0;
 

@@ -42,7 +42,7 @@ import { passOptions } from './ip/options.js';
 import { Fate, Reassembly } from './ip/reassembly.js';
 import { Segmenter } from './ip/segment.js';
 import { linkDir, linkEntry } from './conntrack/table.js';
-import { Hook, LinkMark, PrivateMark, Proto, Table, Verdict } from './names.js';
+import { Hook, Ipsec, LinkMark, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
 import { setReserved, showTtl } from './nat/rewrite.js';
@@ -289,15 +289,18 @@ export class Pipeline implements Answers, AddressQuestions {
     }
   }
 
-  /** The packet's mark without what is hutter's, and how it was addressed. */
+  /** The packet's mark without what is hutter's, and what the diversion says by it: how it was addressed, IPsec. */
   private readMark(p: Packet, mark: number): void {
     p.packetType = 0;
+    p.ipsec = 0;
     p.mark = mark & ~PrivateMark.ALL;
-    // On lo nothing is for many, and the mark is an answer's of hutter's own, with all that its rules set.
-    if (mark >= 0 || p.hook !== Hook.PREROUTING || this.interfaces.isLoopback(p.indev)) return;
+    // On lo nothing is for many or by IPsec, and the mark is an answer's of hutter's own, with all that its rules set.
+    if (mark >= 0 || (p.hook === Hook.PREROUTING && this.interfaces.isLoopback(p.indev))) return;
     const link = mark & LinkMark.ALL;
-    if (link !== LinkMark.BROADCAST && link !== LinkMark.MULTICAST) return;
-    p.packetType = link === LinkMark.BROADCAST ? PacketType.BROADCAST : PacketType.MULTICAST;
+    if (link === LinkMark.IPSEC) p.ipsec = p.hook === Hook.PREROUTING ? Ipsec.IN : Ipsec.OUT;
+    else if (p.hook === Hook.PREROUTING && link === LinkMark.BROADCAST) p.packetType = PacketType.BROADCAST;
+    else if (p.hook === Hook.PREROUTING && link === LinkMark.MULTICAST) p.packetType = PacketType.MULTICAST;
+    else return;
     p.mark = mark & ~LinkMark.ALL;
   }
 

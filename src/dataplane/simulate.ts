@@ -14,7 +14,7 @@ import { Batch, FULL_SLOT, Meta, OutFlag } from './io/batch.js';
 import type { Device } from './io/device.js';
 import { type FrameFacts, LoopbackDevice } from './io/loopback.js';
 import { LogWriter } from './log.js';
-import { Hook, Verdict } from './names.js';
+import { Hook, LinkMark, Verdict } from './names.js';
 import { Nat } from './nat/bind.js';
 import { RandomPorts } from './nat/range.js';
 import { setTtl } from './nat/rewrite.js';
@@ -95,6 +95,8 @@ export class Simulation {
   /** Milliseconds of the router's clock, and of the wall clock; the caller moves them. */
   now = 1_000_000;
   wall = 0;
+  /** What the diversion writes into the marks of packets that come again (LinkMark); 0 = nothing. */
+  linkMark = 0;
 
   constructor(options: SimulationOptions) {
     const hz = options.hz ?? 1000;
@@ -225,7 +227,7 @@ export class Simulation {
     meta[Meta.OFFSET] = offset;
     meta[Meta.LENGTH] = length;
     meta[Meta.OUTDEV] = routes.words[route + RouteField.OIF]!;
-    meta[Meta.MARK] = mark;
+    meta[Meta.MARK] = this.linkMark === 0 ? mark : (mark & ~LinkMark.ALL) | this.linkMark;
     this.pipeline.visit(batch, 0);
     this.device.send(batch, 1);
   }

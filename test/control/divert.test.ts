@@ -10,6 +10,7 @@ const OPTIONS: DivertOptions = {
   keep: [],
   connections: false,
   packetTypes: false,
+  policies: false,
 };
 
 t.test('one worker, closed, no connections', (t) => {
@@ -34,6 +35,7 @@ t.test('everything at once', (t) => {
       keep: [{ interface: 'lo' }, { protocol: 'tcp', port: 22 }, { protocol: 'udp', port: 53 }],
       connections: true,
       packetTypes: false,
+      policies: false,
     },
     [
       { interface: 'strict', strictness: 1 },
@@ -75,6 +77,24 @@ t.test('the second crossing: the same queues', (t) => {
   t.same(againRules(OPTIONS), ['-A HUTTER-POST -m u32 --u32 "4&0x8000=0x8000" -j NFQUEUE --queue-num 0']);
   t.match(againRules({ ...OPTIONS, workers: 2, fanout: 'cpu', failOpen: true }), [
     / -j NFQUEUE --queue-balance 0:1 --queue-bypass$/,
+  ]);
+  t.end();
+});
+
+t.test('what the kernel marks packets for', (t) => {
+  const rules = diversionRules({ ...OPTIONS, packetTypes: true, policies: true }, []);
+  t.same(
+    rules.filter((rule) => rule.includes('--set-xmark')),
+    [
+      '-A HUTTER-PRE -m pkttype --pkt-type broadcast -j MARK --set-xmark 0xc0000000/0xe0000000',
+      '-A HUTTER-PRE -m pkttype --pkt-type multicast -j MARK --set-xmark 0xa0000000/0xe0000000',
+      '-A HUTTER-PRE -m policy --dir in --pol ipsec -j MARK --set-xmark 0xe0000000/0xe0000000',
+      '-A HUTTER-OUT -m policy --dir out --pol ipsec -j MARK --set-xmark 0xe0000000/0xe0000000',
+    ],
+  );
+  t.same(againRules({ ...OPTIONS, policies: true }), [
+    '-A HUTTER-POST -m u32 --u32 "4&0x8000=0x8000" -m policy --dir out --pol ipsec -j MARK --set-xmark 0xe0000000/0xe0000000',
+    ...againRules(OPTIONS),
   ]);
   t.end();
 });

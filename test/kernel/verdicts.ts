@@ -602,6 +602,12 @@ export const TARGET_ROWS: readonly TargetRow[] = targets;
 /** Options that no row can show, each with the reason. */
 export const NO_VERDICT: Readonly<Record<string, string>> = {
   'match bpf object-pinned': 'refused: the program is in the kernel',
+  ...Object.fromEntries(
+    ['strict', 'reqid', 'spi', 'tunnel-src', 'tunnel-dst', 'proto', 'mode', 'next'].map((option) => [
+      `match policy ${option}`,
+      'refused: the queue does not tell',
+    ]),
+  ),
   'match owner suppl-groups': 'refused: the queue does not tell them',
   'target CT timeout': 'refused: there are no timeout policies',
   'target ECN ecn-tcp-cwr': 'refused by the tool, too',
@@ -618,6 +624,7 @@ export const JUDGED_IN: Readonly<Record<string, string>> = {
   RATEEST: 'test/program/rateest.test.ts',
   realm: 'test/net/realm.test.ts',
   physdev: 'test/net/bridge.test.ts',
+  policy: 'test/pipeline/policy.test.ts',
   pkttype: 'test/net/pkttype.test.ts',
 };
 

@@ -28,6 +28,7 @@ import {
   ProgramFlag,
   Rule as R,
   VERSION,
+  MARKED_FLAGS,
 } from '../../dataplane/program/format.js';
 import { type Proof, verify } from '../../dataplane/program/verify.js';
 import { type Reached, reachedRules, walkOf } from '../check.js';
@@ -111,6 +112,9 @@ interface Generation {
   readonly change: Change;
 }
 
+const addTo = <K>(counts: Map<K, number>, key: K, by: number): void =>
+  void counts.set(key, (counts.get(key) ?? 0) + by);
+
 /** How the rules of one program differ from those of another. */
 class Change {
   /** Identities of rules and policies that came, and that went or moved. */
@@ -118,21 +122,21 @@ class Change {
   readonly removed = new Set<number>();
   /** Needs of rules that came. */
   readonly needs = new Map<number, Needs>();
-  /** How many more rules use a key, connections, and what lies behind headers. */
+  /** How many more rules use a key, connections, what lies behind headers, and each of the kernel's marks. */
   readonly keys = new Map<string, number>();
   tracking = 0;
   payload = 0;
-  packetType = 0;
+  readonly marked = new Map<ProgramFlag, number>();
   /** What only former programs use: `release` frees it. */
   retiredIds: readonly number[] = [];
   retiredKeys: readonly string[] = [];
 
   count(needs: Needs | undefined, by: 1 | -1): void {
     if (needs === undefined) return;
-    for (const key of needs.keys) this.keys.set(key, (this.keys.get(key) ?? 0) + by);
+    for (const key of needs.keys) addTo(this.keys, key, by);
     if (needs.connections) this.tracking += by;
     if (needs.payload) this.payload += by;
-    if (needs.packetType) this.packetType += by;
+    for (const flag of MARKED_FLAGS) if ((needs.marked & flag) !== 0) addTo(this.marked, flag, by);
   }
 }
 
@@ -148,7 +152,7 @@ export class Compiler {
   private readonly keyUses = new Map<string, number>();
   private tracking = 0;
   private payload = 0;
-  private packetType = 0;
+  private readonly marked = new Map<ProgramFlag, number>();
   /** Identities and keys taken since then, by programs that may never come into force. */
   private readonly takenIds = new Set<number>();
   private readonly takenKeys = new Set<string>();
@@ -206,7 +210,7 @@ export class Compiler {
     const { pending } = this;
     if (pending?.compiled !== compiled) throw new Error('not the program compiled last');
     if (reuse) this.spare = this.running?.compiled.words.buffer as SharedArrayBuffer | undefined;
-    const { retiredIds, retiredKeys, needs, keys, removed, tracking, payload, packetType } = pending.change;
+    const { retiredIds, retiredKeys, needs, keys, removed, tracking, payload, marked } = pending.change;
     for (const id of removed) this.needs.delete(id);
     for (const [id, need] of needs) this.needs.set(id, need);
     for (const [key, by] of keys) {
@@ -216,7 +220,7 @@ export class Compiler {
     }
     this.tracking += tracking;
     this.payload += payload;
-    this.packetType += packetType;
+    for (const [flag, by] of marked) addTo(this.marked, flag, by);
     this.slots.release(retiredIds);
     this.trees.release(retiredKeys);
     this.regions.release(retiredKeys);
@@ -380,7 +384,8 @@ export class Compiler {
     const from = this.running?.compiled.words;
     let flags = this.tracking + change.tracking > 0 ? ProgramFlag.CONNECTIONS | ProgramFlag.PAYLOAD : 0;
     if (this.payload + change.payload > 0) flags |= ProgramFlag.PAYLOAD;
-    if (this.packetType + change.packetType > 0) flags |= ProgramFlag.PACKET_TYPE;
+    for (const flag of MARKED_FLAGS)
+      if ((this.marked.get(flag) ?? 0) + (change.marked.get(flag) ?? 0) > 0) flags |= flag;
     words.fill(0, 0, HEADER_WORDS);
     drafts.forEach(({ table, chain, before, head, tail, fresh, freshEnd }, i) => {
       const { at, starts, jumps, tree } = placed[i]!;

@@ -6,7 +6,7 @@ import { Header } from '../../dataplane/program/format.js';
 import { LateFlag, TTL_MAX, TTL_MIN } from '../../dataplane/program/late.js';
 import type { HookName, TableName } from '../../dataplane/names.js';
 import { walkOf } from '../check.js';
-import type { Late } from '../ext/record.js';
+import type { Late, Use } from '../ext/record.js';
 import type { Chain, Rule, Ruleset, TableModel } from '../model.js';
 
 /** Of some rules together. TTL: by how much it can rise and fall (255 at most), the least and the greatest it is set to. */
@@ -29,8 +29,9 @@ const sum = (a: Effect, b: Effect): Effect => ({
   high: Math.max(a.high, b.high),
 });
 
-function effectOf({ marks = 0, tos = false, class: isClass = false, ttl }: Late): Effect {
-  const effect = { ...NOTHING, flags: (tos ? LateFlag.TOS : 0) | (isClass ? LateFlag.CLASS : 0), marks };
+function effectOf({ marks = 0, tos = false, class: isClass = false, policy = false, ttl }: Late): Effect {
+  const flags = (tos ? LateFlag.TOS : 0) | (isClass ? LateFlag.CLASS : 0) | (policy ? LateFlag.POLICY : 0);
+  const effect = { ...NOTHING, flags, marks };
   if (ttl === undefined) return effect;
   if ('set' in ttl) return { ...effect, low: ttl.set, high: ttl.set };
   return 'up' in ttl ? { ...effect, up: ttl.up } : { ...effect, down: ttl.down };
@@ -43,10 +44,12 @@ function ownEffect({ rules }: Chain): Readonly<Effect> {
   let effect = known.get(rules);
   if (effect !== undefined) return effect;
   effect = NOTHING;
-  for (const { target } of rules) {
-    if (target.kind !== 'extension') continue;
-    const { extension, data } = target.use;
-    if (extension.late !== undefined) effect = sum(effect, effectOf(extension.late(data)));
+  const add = ({ extension, data }: Use): void => {
+    if (extension.late !== undefined) effect = sum(effect!, effectOf(extension.late(data)));
+  };
+  for (const { matches, target } of rules) {
+    matches.forEach(add);
+    if (target.kind === 'extension') add(target.use);
   }
   known.set(rules, effect);
   return effect;

@@ -23,8 +23,8 @@ export interface Needs {
   readonly connections: boolean;
   /** Some operation looks behind the packet's headers or changes it. */
   readonly payload: boolean;
-  /** Some operation looks at how the packet was addressed on its link. */
-  readonly packetType: boolean;
+  /** What the kernel must mark packets for (bits of MARKED_FLAGS). */
+  readonly marked: number;
 }
 
 /** Why a rule can't be compiled. */
@@ -47,7 +47,7 @@ export class Lowerer implements Emitter, CompileContext {
   private keys: string[] = [];
   private connections = false;
   private payload = false;
-  private packetType = false;
+  private marked = 0;
   private targets = 0;
 
   /**
@@ -73,7 +73,7 @@ export class Lowerer implements Emitter, CompileContext {
     this.keys = NO_KEYS;
     this.connections = false;
     this.payload = false;
-    this.packetType = false;
+    this.marked = 0;
     this.targets = 0;
     const { src, dst, notSrc, notDst } = rule;
     if (src.mask !== 0 || notSrc) this.test(MatchOp.SRC, basics.encodeAddress(src.addr, src.mask), notSrc);
@@ -85,9 +85,9 @@ export class Lowerer implements Emitter, CompileContext {
     for (let i = 0; i < rule.matches.length; i++) this.use(rule.matches[i]!, i);
     this.addTarget(rule);
     this.words[this.start + R.LENGTH] = this.length - this.start;
-    const { keys, connections, payload, packetType } = this;
-    return keys.length > 0 || connections || payload || packetType
-      ? { keys, connections, payload, packetType }
+    const { keys, connections, payload, marked } = this;
+    return keys.length > 0 || connections || payload || marked !== 0
+      ? { keys, connections, payload, marked }
       : undefined;
   }
 
@@ -134,7 +134,7 @@ export class Lowerer implements Emitter, CompileContext {
     const connections = op?.connections ?? false;
     this.connections ||= typeof connections === 'function' ? connections(args) : connections;
     this.payload ||= op?.payload ?? false;
-    this.packetType ||= op?.packetType ?? false;
+    this.marked |= op?.marked ?? 0;
   }
 
   private operation(op: number, args: readonly number[]): void {

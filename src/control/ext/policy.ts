@@ -1,5 +1,7 @@
 /** -m policy: the IPsec policy that a packet came or goes under. (libxt_policy.c, xt_policy.c) */
-import { Hook, Proto } from '../../dataplane/names.js';
+import { Hook, Ipsec, Proto } from '../../dataplane/names.js';
+import { MatchOp } from '../../dataplane/program/ops.js';
+import { encodePolicy } from '../../dataplane/program/policy.js';
 import { protocolName } from '../protocols.js';
 import { formatAddress, formatMask, type Network } from '../text/address.js';
 import { problem } from '../text/problem.js';
@@ -221,5 +223,10 @@ These options may be used repeatedly, to describe policy elements:
       return { errno: 'EINVAL', reason: 'policy: input policy not valid in POSTROUTING and OUTPUT' };
     return undefined;
   },
-  cannot: () => 'it needs the IPsec policy of the packet, which the queue does not tell',
+  cannot: ({ none, strict, elements, length }) =>
+    !none && (strict || elements.slice(0, length).some((element) => !isEmpty(element)))
+      ? 'which policies a packet came or goes under the queue does not tell, only whether any'
+      : undefined,
+  late: ({ out }) => ({ policy: out }),
+  compile: ({ in: came, none }, emit) => emit.test(MatchOp.POLICY, encodePolicy(came ? Ipsec.IN : Ipsec.OUT), none),
 });

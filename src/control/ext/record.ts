@@ -226,7 +226,7 @@ export interface ExtensionSpec<D> {
    * warns.
    */
   cannot?(data: D): string | undefined;
-  /** What a target does to a packet that would matter to the kernel if it routed it anew; absent: nothing. */
+  /** What it does to a packet that would matter to the kernel if it routed it anew, or asks of its route; absent: nothing. */
   late?(data: D): Late;
 }
 
@@ -237,6 +237,8 @@ export interface Late {
   readonly tos?: boolean;
   /** The traffic control class. */
   readonly class?: boolean;
+  /** Asks for the IPsec policy of the way out. */
+  readonly policy?: boolean;
   readonly ttl?: { readonly set: number } | { readonly up: number } | { readonly down: number };
 }
 

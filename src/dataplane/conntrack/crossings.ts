@@ -13,7 +13,7 @@
  * Records are changed under one lock. What never comes again is forgotten after EXPIRY_MS; what a dead worker was at, by
  * `recover`.
  */
-import { Proto } from '../names.js';
+import { Ipsec, Proto } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u16, u32 } from '../wire/bytes.js';
 import { forget } from './expect.js';
@@ -71,6 +71,8 @@ const enum R {
 const CLASSIFIED = 1;
 /** It came with the reserved bit set. */
 const WAS_RESERVED = 2;
+/** It came by IPsec; where it goes is told anew. */
+const IPSEC_IN = 4;
 const KEY_WORDS = R.ENTRY - R.KEY;
 
 /** A record's state; IN_HAND plus the slot of the worker that has its packet. */
@@ -184,7 +186,10 @@ export class Crossings {
     w[r + R.MAC_LOW] = p.macLow;
     w[r + R.MARK] = p.mark;
     w[r + R.PRIORITY] = p.classified !== 0 ? p.priority : 0;
-    w[r + R.BITS] = (p.classified !== 0 ? CLASSIFIED : 0) | (isReserved(p) ? WAS_RESERVED : 0);
+    w[r + R.BITS] =
+      (p.classified !== 0 ? CLASSIFIED : 0) |
+      (isReserved(p) ? WAS_RESERVED : 0) |
+      ((p.ipsec & Ipsec.IN) !== 0 ? IPSEC_IN : 0);
     w[r + R.STATE] = State.AWAY;
     const head = PACKETS + this.keyHash();
     w[r + R.NEXT_PACKET] = w[head]!;
@@ -221,6 +226,7 @@ export class Crossings {
     p.priority = w[r + R.PRIORITY]!;
     p.classified = w[r + R.BITS]! & CLASSIFIED;
     this.reserved = (w[r + R.BITS]! & WAS_RESERVED) !== 0;
+    if ((w[r + R.BITS]! & IPSEC_IN) !== 0) p.ipsec |= Ipsec.IN;
     p.ctState = w[r + R.CT_STATE]!;
     p.ctDir = w[r + R.CT_DIR]!;
     const entry = w[r + R.ENTRY]! - 1;

@@ -37,6 +37,7 @@ import { NFLOG } from './nflog.js';
 import { owner } from './owner.js';
 import { RATEEST, rateest } from './rateest.js';
 import { pkttype } from './pkttype.js';
+import { policy } from './policy.js';
 import { realm } from './realm.js';
 import { recent } from './recent.js';
 import { REJECT } from './reject.js';
@@ -103,6 +104,7 @@ export const MATCHES: ReadonlyMap<number, Op> = new Map<number, Op>([
   [MatchOp.SET, set],
   [MatchOp.REALM, realm],
   [MatchOp.PKTTYPE, pkttype],
+  [MatchOp.POLICY, policy],
 ]);
 
 const plain = (name: string): Op => ({ name, words: 0, text: () => '' });

@@ -35,7 +35,8 @@ export function dump(program: Int32Array, regions: readonly Int32Array[] = []): 
       (flags & ProgramFlag.CONNECTIONS ? ', needs connections' : '') +
       (flags & ProgramFlag.NAT ? ', nat' : '') +
       (flags & ProgramFlag.PAYLOAD ? ', needs payloads' : '') +
-      (flags & ProgramFlag.PACKET_TYPE ? ', needs packet types' : ''),
+      (flags & ProgramFlag.PACKET_TYPE ? ', needs packet types' : '') +
+      (flags & ProgramFlag.POLICY ? ', needs IPsec policies' : ''),
   ];
   for (let chain = HEADER_WORDS; chain < program.length; chain = program[chain + Chain.NEXT]!) {
     const policy = program[chain + Chain.POLICY]!;

@@ -56,7 +56,12 @@ export const enum ProgramFlag {
   PAYLOAD = 1 << 2,
   /** Some operation looks at how packets were addressed on their link. */
   PACKET_TYPE = 1 << 3,
+  /** Some operation looks at IPsec policies. */
+  POLICY = 1 << 4,
 }
+
+/** Of these, what the kernel must mark packets for before they are diverted. */
+export const MARKED_FLAGS = [ProgramFlag.PACKET_TYPE, ProgramFlag.POLICY] as const;
 
 export const enum Chain {
   /** Verdict of a built-in chain's policy; POLICY_RETURN for a user's chain. */

@@ -11,6 +11,8 @@ export const enum LateFlag {
   TOS = 1 << 0,
   /** CLASSIFY: the kernel gives forwarded packets a priority of its own before FORWARD. */
   CLASS = 1 << 1,
+  /** -m policy --dir out: where a packet goes, and whether by IPsec, the kernel tells once it has routed it. */
+  POLICY = 1 << 2,
 }
 
 /** What routes are chosen by, beside the destination. */
@@ -42,7 +44,7 @@ export function forwardedTwice(program: Int32Array, routedBy: number, marks: num
   const late = program[Header.LATE]!;
   const min = program[Header.LATE_TTL_MIN]!;
   const max = program[Header.LATE_TTL_MAX]!;
-  if ((late & LateFlag.CLASS) !== 0 || min > max) return Twice.ALL;
+  if ((late & (LateFlag.CLASS | LateFlag.POLICY)) !== 0 || min > max) return Twice.ALL;
   const turned = turns(program, late, program[Header.LATE_MARKS]!, routedBy, marks);
   return turned === Twice.NEVER && (min > TTL_MIN || max < TTL_MAX) ? Twice.SOME : turned;
 }

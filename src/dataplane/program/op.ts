@@ -1,6 +1,8 @@
 /**
  * What verify.ts and dump.ts know of an operation; each evaluator's file exports one record of it. Control plane only.
  */
+import type { ProgramFlag } from './format.js';
+
 export interface Op {
   /** As iptables names it; the file has this name, too. */
   readonly name: string;
@@ -13,8 +15,8 @@ export interface Op {
   readonly connections?: boolean | ((args: readonly number[]) => boolean);
   /** It reads what lies behind a packet's headers, or changes or quotes the packet: a program that holds it needs packets whole. */
   readonly payload?: boolean;
-  /** It looks at how the packet was addressed on its link. */
-  readonly packetType?: boolean;
+  /** What the kernel must mark packets for: one of MARKED_FLAGS. */
+  readonly marked?: ProgramFlag;
   /** What must hold of the arguments beyond their number, so that the evaluator stays within bounds; else a sentence. */
   check?(a: Arguments): string | undefined;
   /** The arguments as text that a person can read. */

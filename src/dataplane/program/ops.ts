@@ -56,6 +56,7 @@ export const enum MatchOp {
   SOCKET,
   RATEEST,
   SET,
+  POLICY,
 }
 
 /** Targets. */

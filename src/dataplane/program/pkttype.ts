@@ -3,6 +3,7 @@
  * marks what was for many (control/divert.ts) while a program asks (ProgramFlag.PACKET_TYPE).
  */
 import type { Packet } from '../packet.js';
+import { ProgramFlag } from './format.js';
 import { argument, type Op } from './op.js';
 
 /** PACKET_* (include/uapi/linux/if_packet.h) */
@@ -20,6 +21,6 @@ export const pkttype: Op = {
   name: 'pkttype',
   words: 1,
   invertible: true,
-  packetType: true,
+  marked: ProgramFlag.PACKET_TYPE,
   text: (a) => `${argument(a, 0)}`,
 };

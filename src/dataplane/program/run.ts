@@ -46,6 +46,7 @@ import { applyNFQUEUE } from './nfqueue.js';
 import { matchOwner } from './owner.js';
 import { applyRATEEST, matchRateest } from './rateest.js';
 import { matchPkttype } from './pkttype.js';
+import { matchPolicy } from './policy.js';
 import { matchRealm } from './realm.js';
 import { matchRecent } from './recent.js';
 import { applySET, matchSet } from './set.js';
@@ -291,6 +292,8 @@ function evaluate(context: Context, program: Int32Array, op: number, at: number,
       return matchRealm(context, program, at, p);
     case MatchOp.PKTTYPE:
       return matchPkttype(program, at, p);
+    case MatchOp.POLICY:
+      return matchPolicy(program, at, p);
   }
   return false;
 }
