@@ -627,12 +627,16 @@ export class ConntrackTable {
 
   /** Whether the tuples at two offsets are equal, zones included. */
   sameTuple(a: number, b: number): boolean {
+    return this.words[a + Ct.KEY] === this.words[b + Ct.KEY] && this.sameEnds(a, b);
+  }
+  /** The same without zones. */
+  sameEnds(a: number, b: number): boolean {
     const w = this.words;
     return (
       w[a + Ct.SRC] === w[b + Ct.SRC] &&
       w[a + Ct.DST] === w[b + Ct.DST] &&
       w[a + Ct.PORTS] === w[b + Ct.PORTS] &&
-      w[a + Ct.KEY] === w[b + Ct.KEY]
+      keyProtocol(w[a + Ct.KEY]!) === keyProtocol(w[b + Ct.KEY]!)
     );
   }
 

@@ -278,10 +278,8 @@ export class Nat {
       if (link === 0) return false;
     }
     const other = linkEntry(link);
-    if (linkDir(link) !== Dir.REPLY || (table.status(other) & changes) !== 0) return true;
-    const own = table.at(entry);
-    const its = table.at(other);
-    return !(table.sameTuple(its, own + Ct.TUPLE_WORDS) && table.sameTuple(its + Ct.TUPLE_WORDS, own));
+    if ((table.status(other) & changes) !== 0) return true;
+    return !table.sameEnds(table.at(other), table.at(entry) + Ct.TUPLE_WORDS);
   }
 
   /**
