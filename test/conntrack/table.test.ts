@@ -302,7 +302,7 @@ t.test('connection counts: the closed and the gone leave, the same one counts on
   initCountRegion(region, 3, 2);
   const key = packKey(Proto.TCP, 0);
   const count = (port: number): number =>
-    countConnections(region, bench.table, CLIENT, 0, CLIENT, SERVER, packPorts(port, 80), key, key);
+    countConnections(region, bench.table, CLIENT, 0, CLIENT, SERVER, packPorts(port, 80), key, key, false);
   const open = (port: number): number => {
     const n = count(port);
     bench.send({ protocol: Proto.TCP, src: CLIENT, dst: SERVER, sport: port, dport: 80, flags: 2 });

@@ -64,6 +64,9 @@ const record = (region: Int32Array, number: number): number => HEADER + region[B
 /**
  * Connections of the key, this one included: it is added when it isn't there yet. 0 when the region is full (the match
  * then drops the packet). The tuple is the connection's original one, or the packet's when it has none.
+ *
+ * As in the kernel, whoever finds itself looks no further: what is gone behind it is still counted. An assured connection looks
+ * at all, and isn't added beside others: it was there before the rule.
  * @param zone the key's zone  @param keyOriginal,keyReply as in ConntrackTable.find
  */
 export function countConnections(
@@ -76,32 +79,38 @@ export function countConnections(
   ports: number,
   keyOriginal: number,
   keyReply: number,
+  assured: boolean,
 ): number {
   lock(region, LOCK, t.owner);
   const bucket = HEADER + ((hashTuple(0, address, 0, 0, zone) & (region[BUCKETS]! - 1)) >>> 0);
   let count = 0;
   let known = false;
+  let settled = false;
   let at = bucket;
   for (let link = region[at]!; link !== 0; link = region[at]!) {
     const r = record(region, link - 1);
     if (region[r + R.ADDRESS] === address && region[r + R.ZONE] === zone) {
-      const same =
+      count++;
+      const same: boolean =
+        !settled &&
         region[r + R.SRC] === src &&
         region[r + R.DST] === dst &&
         region[r + R.PORTS] === ports &&
         region[r + R.KEY_ORIGINAL] === keyOriginal;
-      if (!counts(region, t, r, same)) {
+      if (!settled && !counts(region, t, r, same)) {
+        count--;
         region[at] = region[r + R.NEXT]!;
         region[r + R.NEXT] = region[FREE]!;
         region[FREE] = link;
         continue;
       }
-      count++;
       known ||= same;
+      settled ||= same && !assured;
     }
     at = r + R.NEXT;
   }
-  if (!known) count = add(region, t, bucket, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
+  const joins = !known && !(assured && count > 0);
+  if (joins) count = add(region, t, bucket, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
   unlock(region, LOCK);
   return count;
 }
@@ -150,8 +159,10 @@ function add(
   region[r + R.KEY_REPLY] = keyReply;
   region[r + R.SLOT] = t.slot;
   region[r + R.BORN] = t.now;
-  region[r + R.NEXT] = region[bucket]!;
-  region[bucket] = link;
+  region[r + R.NEXT] = 0;
+  let at = bucket;
+  while (region[at] !== 0) at = record(region, region[at]! - 1) + R.NEXT;
+  region[at] = link;
   return true;
 }
 

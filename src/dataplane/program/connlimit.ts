@@ -5,6 +5,7 @@
  */
 import { countConnections, countRegionWords, initCountRegion } from '../conntrack/count.js';
 import { packKey } from '../conntrack/key.js';
+import { Status } from '../conntrack/states.js';
 import { NO_TUPLE, tuplePorts } from '../conntrack/tuple.js';
 import { Dir } from '../names.js';
 import type { Packet } from '../packet.js';
@@ -57,11 +58,13 @@ export function matchConnlimit(context: Context, program: Int32Array, at: number
     const ports = table.ports(p.ct, Dir.ORIGINAL);
     const key = table.key(p.ct, Dir.ORIGINAL);
     const zone = table.zone(p.ct, Dir.ORIGINAL);
-    count = countConnections(region, table, address, zone, src, dst, ports, key, table.key(p.ct, Dir.REPLY));
+    const assured = (table.status(p.ct) & Status.ASSURED) !== 0;
+    const reply = table.key(p.ct, Dir.REPLY);
+    count = countConnections(region, table, address, zone, src, dst, ports, key, reply, assured);
   } else {
     const ports = p.fragOffset === 0 ? tuplePorts(p.bytes, p.l4, p.end, p.protocol) : NO_TUPLE;
     const key = packKey(p.protocol, 0);
-    count = ports === NO_TUPLE ? 0 : countConnections(region, table, address, 0, p.src, p.dst, ports, key, key);
+    count = ports === NO_TUPLE ? 0 : countConnections(region, table, address, 0, p.src, p.dst, ports, key, key, false);
   }
   if (count === 0) {
     p.hotdrop = 1;
