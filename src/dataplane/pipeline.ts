@@ -42,7 +42,7 @@ import { passOptions } from './ip/options.js';
 import { Fate, Reassembly } from './ip/reassembly.js';
 import { Segmenter } from './ip/segment.js';
 import { linkDir, linkEntry } from './conntrack/table.js';
-import { Hook, Ipsec, LinkMark, PrivateMark, Proto, Table, Verdict } from './names.js';
+import { CtState, Hook, Ipsec, LinkMark, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
 import { setReserved, showTtl } from './nat/rewrite.js';
@@ -340,7 +340,7 @@ export class Pipeline implements Answers, AddressQuestions {
         return this.drop(this.kernelRoutes ? DropReason.MALFORMED : DropReason.SOURCE_ROUTE);
       }
       if (problem !== 0) {
-        if (this.kernelRoutes) return Verdict.ACCEPT;
+        if (this.kernelAnswers(p)) return Verdict.ACCEPT;
         this.routeType = type;
         this.sendAnswer(p, IcmpType.PARAMETER_PROBLEM, 0, problem << 24);
         return this.drop(DropReason.MALFORMED);
@@ -387,7 +387,7 @@ export class Pipeline implements Answers, AddressQuestions {
 
   /** ip_error(), with its own limit beside that of all errors. */
   private noRoute(p: Packet, errno: number): Verdict {
-    if (p.ct < 0 && this.kernelRoutes) return Verdict.ACCEPT;
+    if (this.kernelAnswers(p)) return Verdict.ACCEPT;
     if (errno !== Errno.HOSTUNREACH && errno !== Errno.NETUNREACH && errno !== Errno.ACCES) {
       return this.kernelRoutes ? Verdict.ACCEPT : this.drop(DropReason.BLACKHOLE);
     }
@@ -597,7 +597,11 @@ export class Pipeline implements Answers, AddressQuestions {
     if (verdict !== Verdict.ACCEPT) return verdict;
     if (this.own !== Twice.NEVER && this.ownGoesTwice(p)) return this.twice(p, this.routedMark);
     if (this.kernelRoutes && isReserved(p)) return this.twice(p, this.routedMark);
-    return this.postrouting(p);
+    const sent = this.postrouting(p);
+    if (p.ctState === CtState.UNTRACKED && sent === Verdict.ACCEPT && this.interfaces.isLoopback(p.outdev)) {
+      this.tracker.crossings?.keepLooped(p);
+    }
+    return sent;
   }
 
   // ---- the second crossing ----
@@ -711,10 +715,11 @@ export class Pipeline implements Answers, AddressQuestions {
     this.enter(Hook.PREROUTING, p.indev, 0, p);
     // A packet on the loopback interface was here in OUTPUT: it keeps the connection and state it got there.
     const looped = this.tracking !== 0 && this.interfaces.isLoopback(p.indev);
-    if (looped) findLoopback(this.tracker, p);
+    if (looped && !this.tracker.crossings?.restoreLooped(p)) findLoopback(this.tracker, p);
     let verdict = this.table(Table.RAW, Hook.PREROUTING, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
-    if (this.tracking !== 0 && p.ct < 0 && !(looped && findLoopback(this.tracker, p))) {
+    const found = looped && p.ctState !== CtState.UNTRACKED && findLoopback(this.tracker, p);
+    if (this.tracking !== 0 && p.ct < 0 && !found) {
       if (track(this.tracker, p, Hook.PREROUTING) !== Verdict.ACCEPT) return this.drop(DropReason.CONNTRACK);
     }
     verdict = this.table(Table.MANGLE, Hook.PREROUTING, p);
@@ -864,7 +869,9 @@ export class Pipeline implements Answers, AddressQuestions {
     const many = p.src >>> 28 === 0xe || p.src === -1;
     const dst = p.src >>> 24 === 0 ? NOBODY : p.src;
     const { words } = this.routes;
-    const route = this.routes.output(dst, this.interfaces.isOwn(p.dst) ? p.dst : 0, 0, mark, p.tos, 0, 0);
+    // Nor can one by a wire be asked for from 127.0.0.0/8.
+    const source = p.dst >>> 24 !== 127 && this.interfaces.isOwn(p.dst) ? p.dst : 0;
+    const route = this.routes.output(dst, source, 0, mark, p.tos, 0, 0);
     if (words[route + RouteField.ERRNO] !== 0) return false;
     const type: RouteType = words[route + RouteField.TYPE]!;
     if (type === RouteType.LOCAL) return acceptLocal && (loose || this.interfaces.has(p.indev, p.src));
@@ -924,12 +931,17 @@ export class Pipeline implements Answers, AddressQuestions {
   /**
    * What the kernel would answer itself, once the packet is back with it. It attaches its errors to the packet's connection;
    * from what they quote that can't be told where the connection isn't confirmed, or two have the same ends: so the
-   * error about a tracked packet is sent from here, and the packet ends here.
+   * error about a tracked packet is sent from here, and the packet ends here; likewise about one that isn't to be tracked.
    */
   private answerError(p: Packet, type: IcmpType, code: number, rest: number): Verdict {
-    if (p.ct < 0 && this.kernelRoutes) return Verdict.ACCEPT;
+    if (this.kernelAnswers(p)) return Verdict.ACCEPT;
     this.sendAnswer(p, type, code, rest);
     return this.drop(DropReason.ANSWERED);
+  }
+
+  /** Whether an error about the packet belongs to no connection, and says so to rules: the kernel's own then does. */
+  private kernelAnswers(p: Packet): boolean {
+    return this.kernelRoutes && p.ct < 0 && (this.tracking === 0 || p.ctState !== CtState.UNTRACKED);
   }
 
   /** `type`: that of an ICMP error, or one of RESET, OWN_RESET, REPLY. */
@@ -975,6 +987,9 @@ export class Pipeline implements Answers, AddressQuestions {
     if (attached) {
       attach(answer, p);
       if (type === RESET) tcpSetClosing(this.tracker.table, p.ct);
+    } else if (p.ctState === CtState.UNTRACKED && type !== OWN_RESET && type !== REPLY) {
+      // The kernel attaches it to nothing, which is more than not attaching it: -j CT passes it by.
+      answer.ctState = CtState.INVALID;
     }
     const backToUs = words[back + RouteField.TYPE] === RouteType.LOCAL;
     let verdict = this.output(answer, attached);
@@ -986,6 +1001,11 @@ export class Pipeline implements Answers, AddressQuestions {
     if (this.kernelRoutes || answer.length <= this.routeMtu) {
       // NAT can have sent it another way.
       const toUs = answer.dst === p.src ? backToUs : this.addressType(answer.dst, 0) === RouteType.LOCAL;
+      const { crossings } = this.tracker;
+      if (attached && toUs && crossings !== null) {
+        if (!this.tracker.table.isConfirmed(p.ct)) crossings.share(p.ct);
+        crossings.keepLooped(answer);
+      }
       const outdev = toUs ? this.local : answer.outdev;
       this.device.inject(answer.bytes, answer.start, answer.end, answer.mark, outdev);
       return;

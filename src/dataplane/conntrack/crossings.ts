@@ -10,6 +10,9 @@
  * table yet: it belongs to the packets whose records name it, and is discarded with the last of them unless one has
  * confirmed it. A later packet of the same flow finds it here, as it had found it in the table if nothing crossed twice.
  *
+ * What goes by lo crosses at OUTPUT and at PREROUTING. It is kept here, too, where the table can't tell what it was: one that isn't to be
+ * tracked, and an answer attached to a connection.
+ *
  * Records are changed under one lock. What never comes again is forgotten after EXPIRY_MS; what a dead worker was at, by
  * `recover`.
  */
@@ -156,8 +159,21 @@ export class Crossings {
    * there is no room.
    */
   keep(p: Packet): boolean {
+    return this.put(p, p.ctDir === 0);
+  }
+
+  /** The same for a packet that comes again by lo: an answer holds the new connection that it is attached to. */
+  keepLooped(p: Packet): void {
+    const { mine } = this;
+    this.mine = -1;
+    this.put(p, true);
+    this.mine = mine;
+  }
+
+  /** `holds`: a new connection is the packet's as well. */
+  private put(p: Packet, holds: boolean): boolean {
     const { table, words: w } = this;
-    const isNew = p.ct >= 0 && !table.isConfirmed(p.ct) && p.ctDir === 0;
+    const isNew = p.ct >= 0 && !table.isConfirmed(p.ct) && holds;
     this.readKey(p);
     this.lock();
     let record = this.mine;
@@ -199,8 +215,22 @@ export class Crossings {
     return true;
   }
 
-  /** Gives a packet that comes again what was kept of it. False: nothing is known of it, or its connection is gone. */
-  restore(p: Packet): boolean {
+  /** The packet at hand has a new connection that an answer to it, by lo, holds as well. */
+  share(entry: number): void {
+    if (this.mine >= 0) return;
+    this.lock();
+    const record = this.take();
+    if (record >= 0) {
+      this.fill(at(record), entry, 1);
+      this.table.lend(entry);
+      this.linkFlow(record, FLOWS + this.flowOf(entry));
+      this.mine = record;
+    }
+    this.unlock();
+  }
+
+  /** Takes the packet's record into hand: its offset, or 0 when nothing is known of it. */
+  private claim(p: Packet): number {
     const { table, words: w } = this;
     this.readKey(p);
     this.lock();
@@ -209,13 +239,21 @@ export class Crossings {
     while (record >= 0 && !this.hasKey(at(record))) record = w[at(record) + R.NEXT_PACKET]! - 1;
     if (record < 0) {
       this.unlock();
-      return false;
+      return 0;
     }
     unlink(w, head, record, R.NEXT_PACKET);
     const r = at(record);
     w[r + R.STATE] = State.IN_HAND + table.slot;
     this.mine = record;
     this.unlock();
+    return r;
+  }
+
+  /** Gives a packet that comes again what was kept of it. False: nothing is known of it, or its connection is gone. */
+  restore(p: Packet): boolean {
+    const { words: w } = this;
+    const r = this.claim(p);
+    if (r === 0) return false;
     p.hook = w[r + R.HOOK]!;
     p.indev = w[r + R.INDEV]!;
     p.physindev = w[r + R.PHYSINDEV]!;
@@ -227,6 +265,22 @@ export class Crossings {
     p.classified = w[r + R.BITS]! & CLASSIFIED;
     this.reserved = (w[r + R.BITS]! & WAS_RESERVED) !== 0;
     if ((w[r + R.BITS]! & IPSEC_IN) !== 0) p.ipsec |= Ipsec.IN;
+    return this.reattach(p, r);
+  }
+
+  /** Gives a packet that has come by lo the connection and state that were kept of it. False: it has to be looked for. */
+  restoreLooped(p: Packet): boolean {
+    if (this.words[H.COUNT] === 0) return false;
+    const r = this.claim(p);
+    if (r === 0) return false;
+    if (this.reattach(p, r)) return true;
+    p.ctState = 0;
+    p.ctDir = 0;
+    return false;
+  }
+
+  private reattach(p: Packet, r: number): boolean {
+    const { table, words: w } = this;
     p.ctState = w[r + R.CT_STATE]!;
     p.ctDir = w[r + R.CT_DIR]!;
     const entry = w[r + R.ENTRY]! - 1;
