@@ -214,6 +214,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (!this.kernelRoutes) return;
     this.forwarded = forwardedTwice(this.program, this.routedBy, this.routedMarks);
     this.own = ownTwice(this.program, this.routedBy, this.routedMarks);
+    this.tracker.table.crossesTwice = this.forwarded !== Twice.NEVER || this.own !== Twice.NEVER;
   }
 
   /** Interfaces were read anew. */
@@ -965,6 +966,8 @@ export class Pipeline implements Answers, AddressQuestions {
       const toUs = this.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
       const source = toUs ? p.dst : words[back + RouteField.PREFSRC]!;
       this.answerId = (this.answerId + 1) & 0xffff;
+      // Nothing about what was addressed to many on its link.
+      if (p.packetType !== PacketType.HOST) return;
       length = buildError(p, type, code, rest, source, this.answerId, bytes, 0);
       const unlimited = this.interfaces.isLoopback(words[back + RouteField.OIF]!);
       // Path MTU discovery isn't limited (icmpv4_mask_allow).

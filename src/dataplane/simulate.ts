@@ -54,6 +54,10 @@ export interface SimulationOptions {
   looseReversePath?: readonly number[];
   /** Makes all that is left to chance the same in each run; not 0. */
   seed?: number;
+  /** Workers on its connection table: this one, number 0, and those that join it. Default 1. */
+  workers?: number;
+  /** The first worker, whose connections this one shares as number `worker`. */
+  joins?: { first: Simulation; worker: number };
 }
 
 /** What became of one packet. */
@@ -91,6 +95,7 @@ export class Simulation {
   private readonly batch = new Batch(1, FULL_SLOT);
   private answers: Uint8Array[] = [];
   private readonly connections: number;
+  private readonly crossings: SharedArrayBuffer;
 
   /** Milliseconds of the router's clock, and of the wall clock; the caller moves them. */
   now = 1_000_000;
@@ -103,10 +108,13 @@ export class Simulation {
     const { seed } = options;
     const max = options.connections ?? 4096;
     this.connections = max;
+    const { joins, workers = 1 } = options;
+    const worker = joins?.worker ?? 0;
     this.table = ConntrackTable.attach(
-      ConntrackTable.create({ max, workers: 1, ...(seed !== undefined && { seed }) }),
-      0,
+      joins?.first.table.shared ?? ConntrackTable.create({ max, workers, ...(seed !== undefined && { seed }) }),
+      worker,
     );
+    this.crossings = joins?.first.crossings ?? Crossings.create();
     this.loopback = new LoopbackDevice({ kernelRoutes: options.kernelRoutes ?? true });
     this.device = options.device ?? this.loopback;
     const interfaces = new Interfaces();
@@ -121,7 +129,7 @@ export class Simulation {
       if (options.kernelRoutes !== false || outdev !== 0) this.answers.push(bytes.slice(start, end));
     };
     const tracker = new Tracker(this.table);
-    if (options.kernelRoutes !== false) tracker.crossings = new Crossings(Crossings.create(), this.table);
+    if (options.kernelRoutes !== false) tracker.crossings = new Crossings(this.crossings, this.table);
     if (options.helpers !== undefined && options.helpers.length > 0)
       tracker.portHelpers = new PortHelpers(options.helpers);
     const random = options.random ?? (seed === undefined ? undefined : new RandomPorts(seeded(seed)));
@@ -136,7 +144,7 @@ export class Simulation {
       log: new LogWriter(this.ring, this.stats),
       sets: NO_SETS,
       hz,
-      worker: 0,
+      worker,
     });
     this.pipeline.setRouting(options.routedBy ?? 0, options.routedMarks ?? 0, true);
     this.adopt(options.program);

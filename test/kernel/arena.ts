@@ -15,6 +15,7 @@ import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Namespace, Network, until } from '../../src/control/lab/netns.js';
+import type { CommandEvent } from './scenario.js';
 import { mac, Wire } from './wire.js';
 
 const PORTS = 3;
@@ -45,9 +46,12 @@ export interface Refusal {
 /** How hutter is started. */
 export interface ArenaOptions {
   workers?: number;
+  /** Who gets a packet: the worker of its pair of hosts, or of the core that it came in on, so that a flow meets all of them. */
+  fanout?: 'hosts' | 'cpu';
 }
 
 export class Arena {
+  readonly simulated = false;
   /** For the judge's own test: rules that the kernel alone gets, behind a scenario's. */
   onlyKernel = '';
 
@@ -71,6 +75,7 @@ export class Arena {
       writeFileSync(rules, EMPTY);
       const workers = String(options.workers ?? 1);
       const args = ['up', '--rules', rules, '--control', socket, '--workers', workers];
+      args.push('--fanout', options.fanout ?? 'hosts');
       const child = hutter.spawn(process.execPath, [HUTTER, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
       let words = '';
       child.stdout!.on('data', (chunk: Buffer) => (words += chunk.toString()));
@@ -85,7 +90,7 @@ export class Arena {
       );
       const control = await Control.open(socket);
       const places = sides.flatMap(({ router, far }) => [router, far].map(({ name }) => `/run/netns/${name}`));
-      const wire = Wire.start(network.dir, places, PORTS);
+      const wire = Wire.start(network.dir, places, PORTS, options.fanout === 'cpu');
       return new Arena(network, kernel, hutter, control, wire, () => words);
     } catch (error) {
       await network.close();
@@ -124,6 +129,16 @@ export class Arena {
     const refusals = await Promise.all([this.restoreKernel(rules), this.restoreHutter(rules)]);
     if (this.onlyKernel !== '') await this.inKernel('iptables-legacy-restore', ['--noflush'], this.onlyKernel);
     return refusals;
+  }
+
+  /** The administrator's command on both; how each refused it. */
+  async command({ program, argv, stdin = '' }: CommandEvent): Promise<[Refusal | undefined, Refusal | undefined]> {
+    const real = program === 'conntrack' ? program : program.replace('iptables', 'iptables-legacy');
+    const answers = await Promise.all([this.inKernel(real, argv, stdin), this.control.ask({ program, argv, stdin })]);
+    return answers.map(({ code, stderr }) => (code === 0 ? undefined : { code, text: stderr })) as [
+      Refusal | undefined,
+      Refusal | undefined,
+    ];
   }
 
   /** Every rule's and policy's counters on both. */

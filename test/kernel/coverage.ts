@@ -1,7 +1,7 @@
 /**
  * What scenarios have had in them: matches and targets of their rulesets, and kinds of events.
  */
-import { ICMP, isQuery, SCTP, UDP } from './packets.js';
+import { ICMP, isQuery, type PacketSpec, SCTP, type Transport, UDP } from './packets.js';
 import type { Event, Scenario } from './scenario.js';
 import { isRouter } from './wire.js';
 
@@ -25,21 +25,26 @@ const KINDS: Record<string, (event: Event) => boolean> = {
   SCTP: (e) => l4Of(e)?.proto === SCTP,
   'other protocols': (e) => l4Of(e) !== undefined && 'raw' in l4Of(e)!,
   fragments: (e) => e.kind === 'packet' && e.fragments !== undefined,
-  'bad checksums': (e) => (e.kind === 'error' ? (e.checksum ?? 0) !== 0 : (e.packet.odd?.checksum ?? 0) !== 0),
-  'cut headers': (e) =>
-    e.kind !== 'error' && (e.packet.odd?.cut ?? e.packet.odd?.headerLength ?? e.packet.odd?.totalLength) !== undefined,
-  'IP options': (e) => e.kind !== 'error' && e.packet.ipOptions !== undefined,
-  'TTL 0 and 1': (e) => e.kind !== 'error' && (e.packet.ttl ?? 64) <= 1,
+  'bad checksums': (e) => ((e.kind === 'error' ? e.checksum : specOf(e)?.odd?.checksum) ?? 0) !== 0,
+  'cut headers': (e) => {
+    const odd = specOf(e)?.odd;
+    return (odd?.cut ?? odd?.headerLength ?? odd?.totalLength) !== undefined;
+  },
+  'IP options': (e) => specOf(e)?.ipOptions !== undefined,
+  'TTL 0 and 1': (e) => (specOf(e)?.ttl ?? 64) <= 1,
+  'TTL 255': (e) => specOf(e)?.ttl === 255,
   hairpin: (e) => e.kind === 'packet' && INSIDE.test(e.packet.src) && INSIDE.test(e.packet.dst),
   'to the router': (e) => e.kind === 'packet' && /^(10\.[12]\.0\.1|198\.51\.100\.[12])$/.test(e.packet.dst),
   'from the router': (e) => e.kind === 'packet' && isRouter(e.port),
   'ftp active': (e) => /^(PORT|EPRT|port) /.test(payloadOf(e)),
   'ftp passive': (e) => /^22[79] /.test(payloadOf(e)),
   'ftp data': (e) => e.kind === 'data',
+  'frames to many': (e) => e.kind === 'packet' && e.link !== undefined,
+  commands: (e) => e.kind === 'command',
 };
 
-const l4Of = (e: Event): Exclude<Event, { kind: 'error' }>['packet']['l4'] | undefined =>
-  e.kind === 'error' ? undefined : e.packet.l4;
+const specOf = (e: Event): PacketSpec | undefined => ('packet' in e ? e.packet : undefined);
+const l4Of = (e: Event): Transport | undefined => specOf(e)?.l4;
 function tcpFlags(e: Event): number | undefined {
   const l4 = l4Of(e);
   return l4 && 'flags' in l4 ? l4.flags : undefined;

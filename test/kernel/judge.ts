@@ -16,10 +16,11 @@ import {
   isError,
   SCTP,
   sum16,
+  UDP,
   withEnds,
   wrongness,
 } from './packets.js';
-import type { ErrorEvent, Event, Scenario } from './scenario.js';
+import type { CommandEvent, ErrorEvent, Event, Scenario } from './scenario.js';
 import { HUTTER, isRouter, KERNEL, type Outcome, type Placed, type Side } from './wire.js';
 
 /** Where kernel and hutter part. */
@@ -35,8 +36,11 @@ export interface Court {
   readonly wire: { send(kernel: Placed | undefined, hutter: Placed | undefined): Promise<Outcome> };
   clear(): Promise<void>;
   load(rules: string): Promise<[Refusal | undefined, Refusal | undefined]>;
+  command(event: CommandEvent): Promise<[Refusal | undefined, Refusal | undefined]>;
   counts(): Promise<[Count[], Count[]]>;
   connections(): Promise<[string, string]>;
+  /** The second router has no connections to tell of. */
+  readonly simulated: boolean;
 }
 
 export interface Verdict {
@@ -60,6 +64,8 @@ interface Flow {
  */
 const TWO_JIFFIES_MS = 12;
 
+/** Both sides tell whole seconds, one after the other. */
+const TIMEOUTS_APART_S = 2;
 const LAST_PACKETS_MS = 20;
 const LAST_TRIES = 3;
 
@@ -102,6 +108,11 @@ class Run {
 
   async toEnd(): Promise<Verdict> {
     for (const event of this.scenario.events) {
+      if (event.kind === 'command') {
+        const what = (await this.atRest()) ?? (await this.command(event));
+        if (what !== undefined) return this.verdict(`event ${event.id}: ${what}`);
+        continue;
+      }
       const sides = SIDES.map((side) => this.bytesOf(event, side));
       for (let i = 0; i < Math.max(sides[0]!.length, sides[1]!.length); i++) {
         const kernel = sides[0]![i];
@@ -114,10 +125,28 @@ class Run {
         if (what !== undefined) return this.verdict(`event ${event.id}: ${what}`);
       }
     }
+    return this.verdict((await this.atRest()) ?? (await this.connectionsApart()));
+  }
+
+  /** How the connections that `conntrack -L` shows differ; where ports were free choices they can't be told apart. */
+  private async connectionsApart(): Promise<string | undefined> {
+    if (this.collisions > 0 || /--random/.test(this.scenario.rules)) return undefined;
+    if (this.arena.simulated) return undefined;
+    const [kernel, hutter] = (await this.arena.connections()).map(connectionsOf) as [Connection[], Connection[]];
+    for (const a of kernel) {
+      const at = hutter.findIndex((b) => b.text === a.text && Math.abs(b.seconds - a.seconds) <= TIMEOUTS_APART_S);
+      if (at < 0) return `connections: only kernel: ${a.text}, ${a.seconds} s`;
+      hutter.splice(at, 1);
+    }
+    return hutter.length === 0 ? undefined : `connections: only hutter: ${hutter[0]!.text}, ${hutter[0]!.seconds} s`;
+  }
+
+  /** When nothing is on its way any more: what differs in what came out and was counted so far. */
+  private async atRest(): Promise<string | undefined> {
     if (this.left.some((frames) => frames.length > 0)) {
       await sleep(LAST_PACKETS_MS);
       const what = this.compare([], await this.arena.wire.send(undefined, undefined)) ?? this.leftText();
-      if (what !== '') return this.verdict(what);
+      if (what !== '') return what;
     }
     let lines = await this.countersApart();
     // What goes by lo is nobody's to wait for: the last packets may still be on their way.
@@ -125,7 +154,15 @@ class Run {
       await sleep(LAST_PACKETS_MS);
       lines = await this.countersApart();
     }
-    return this.verdict(lines.length === 0 ? undefined : `counters: ${lines.slice(0, 8).join('; ')}`);
+    return lines.length === 0 ? undefined : `counters: ${lines.slice(0, 8).join('; ')}`;
+  }
+
+  private async command(event: CommandEvent): Promise<string | undefined> {
+    const [kernel, hutter] = await this.arena.command(event);
+    if (this.tell)
+      this.story.push(`${event.id} ${event.program} ${event.argv.join(' ')}\n${event.stdin ?? ''}`.trimEnd());
+    if (kernel?.code === hutter?.code) return undefined;
+    return `${event.program}: kernel ${kernel?.text ?? 'did it'}, hutter ${hutter?.text ?? 'did it'}`;
   }
 
   private async countersApart(): Promise<string[]> {
@@ -161,13 +198,13 @@ class Run {
   }
 
   /** The packets of an event as this side gets them. */
-  private bytesOf(event: Event, side: Side): Placed[] {
+  private bytesOf(event: Exclude<Event, CommandEvent>, side: Side): Placed[] {
     if (event.kind === 'error') return this.errorBytes(event, side);
     const flow = this.flow(side, event.flow);
     let packet = build(event.packet);
     let { port } = event;
     if (event.kind === 'data') {
-      const at = endsInFtp(this.cameOut[side]!.get(event.about)?.bytes);
+      const at = endsNamed(this.cameOut[side]!.get(event.about)?.bytes);
       if (at) packet = withEnds(packet, { ...endsOf(packet), dst: at.address, dport: at.port });
       flow.origin = { ...endsOf(packet), port };
     } else if (event.way === 1 && flow.seen) {
@@ -178,10 +215,10 @@ class Run {
       port = flow.origin.port;
     }
     if (event.kind === 'packet' && event.fragments) {
-      const pieces = fragment(packet, event.fragments.size);
+      const pieces = fragment(packet, event.fragments.size, event.fragments.overlap);
       return event.fragments.order.flatMap((i) => (pieces[i] ? [{ port, bytes: pieces[i]! }] : []));
     }
-    return [{ port, bytes: packet }];
+    return [{ port, bytes: packet, link: event.kind === 'packet' ? event.link : undefined }];
   }
 
   private errorBytes(event: ErrorEvent, side: Side): Placed[] {
@@ -293,8 +330,12 @@ class Run {
       // Chosen anew where neither side left the sender's port; one flow may have had another choice before.
       const changed = (end: 'sport' | 'dport'): boolean =>
         a[end] !== b[end] && given.every((packet, side) => packet && endsOf(packet.bytes)[end] !== [a, b][side]![end]);
-      const same = (end: 'sport' | 'dport'): boolean => a[end] === b[end] || changed(end);
-      if ((changed('sport') || changed('dport')) && same('sport') && same('dport')) {
+      // Or chosen before, and the sender answered to it.
+      const kept = (end: 'sport' | 'dport'): boolean =>
+        a[end] !== b[end] && given.every((packet, side) => packet && endsOf(packet.bytes)[end] === [a, b][side]![end]);
+      const chosen = (end: 'sport' | 'dport'): boolean => changed(end) || kept(end);
+      const same = (end: 'sport' | 'dport'): boolean => a[end] === b[end] || chosen(end);
+      if ((chosen('sport') || chosen('dport')) && same('sport') && same('dport')) {
         this.chosen.set(tupleName(hutter[9]!, b), a);
         this.chosen.set(tupleName(hutter[9]!, reversed(b)), reversed(a));
         this.collisions++;
@@ -320,12 +361,39 @@ class Run {
   }
 }
 
+interface Connection {
+  /** Without timeout and references, and without a port or identifier that NAT chose. */
+  text: string;
+  seconds: number;
+}
+
+function connectionsOf(list: string): Connection[] {
+  const lines = list.split('\n').filter((line) => line.includes('src='));
+  return lines.map((line) => {
+    const words = line.split(/ +/);
+    const value = (at: number): string | undefined => words[at]?.split('=')[1];
+    const own = words.findIndex((word) => /^(sport|id)=/.test(word));
+    const answers = words.findLastIndex((word) => /^(dport|id)=/.test(word));
+    if (value(own) !== value(answers)) words[answers] = 'chosen';
+    const text = words.filter((word, i) => i !== SECONDS && !word.startsWith('use=')).join(' ');
+    return { text, seconds: Number(words[SECONDS]) };
+  });
+}
+/** Which word of a line is the timeout. */
+const SECONDS = 2;
+
 const tupleName = (proto: number, { src, dst, sport, dport }: Ends): string =>
   `${proto} ${src} ${sport} ${dst} ${dport}`;
 
-/** Address and port that an ftp command or answer names. */
-function endsInFtp(packet: Buffer | undefined): { address: string; port: number } | undefined {
+/** Address and port that an ftp command or answer, or an irc message names; of a datagram, whence it comes. */
+function endsNamed(packet: Buffer | undefined): { address: string; port: number } | undefined {
+  if (packet?.[9] === UDP) return { address: addressAt(packet, 12), port: endsOf(packet).sport };
   const text = packet?.toString('latin1') ?? '';
+  const dcc = /DCC \w+ \S+ (\d+) (\d+)/.exec(text);
+  if (dcc) {
+    const address = [24, 16, 8, 0].map((shift) => (Number(dcc[1]) >>> shift) & 0xff).join('.');
+    return { address, port: Number(dcc[2]) };
+  }
   const six = /(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)/.exec(text);
   if (six) return { address: six.slice(1, 5).join('.'), port: Number(six[5]) * 256 + Number(six[6]) };
   const extended = /\|1\|([\d.]+)\|(\d+)\|/.exec(text);
@@ -345,7 +413,8 @@ export async function shrink(arena: Court, scenario: Scenario, note: (text: stri
     best = { ...best, events: await least(best.events, (events) => fails({ ...best, events })) };
     note(`${best.events.length} events`);
     const lines = best.rules.split('\n');
-    const rules = lines.flatMap((line, i) => (line.startsWith('-A') ? [i] : []));
+    // Those that ask for packet types stay, without which hutter knows of none.
+    const rules = lines.flatMap((line, i) => (shrinkable(line) ? [i] : []));
     const kept = await least(rules, (some) => fails({ ...best, rules: withRules(lines, some) }));
     if (kept.length < rules.length) best = { ...best, rules: withRules(lines, kept) };
     else break;
@@ -357,8 +426,9 @@ export async function shrink(arena: Court, scenario: Scenario, note: (text: stri
 /** The lines of a ruleset with some of its rules, by line number. */
 const withRules = (lines: string[], rules: number[]): string => {
   const some = new Set(rules);
-  return lines.filter((line, i) => !line.startsWith('-A') || some.has(i)).join('\n');
+  return lines.filter((line, i) => !shrinkable(line) || some.has(i)).join('\n');
 };
+const shrinkable = (line: string): boolean => line.startsWith('-A') && !line.includes('-m pkttype');
 
 /** Leaves out ever smaller parts of a list as long as `fails` holds. */
 async function least<T>(list: T[], fails: (list: T[]) => Promise<boolean>): Promise<T[]> {

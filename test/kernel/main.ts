@@ -1,18 +1,20 @@
 /**
- * `npm run test:kernel -- --minutes N [--seed S] [--flows N] [--scenario FILE] [--out DIR] [--workers N]`: the long judge. Runs
- * what verdicts.ts says of each option, then seeded scenarios until the time is over, shrinks every divergence into a file of DIR, and prints how much was compared and
- * what it had in it.
- * `--scenario` runs one such file and tells what happened to each packet. Exit code 1 when anything differed.
+ * `npm run test:kernel -- --minutes N [--seed S] [--flows N] [--scenario FILE] [--case TEXT] [--out DIR] [--workers N] [--fanout cpu]`:
+ * the long judge. Runs what verdicts.ts says of each option, the cases with a name, then seeded scenarios until the time is over,
+ * shrinks every divergence into a file of DIR, and prints how much was compared and what it had in it. With `--fanout cpu` the packets
+ * of a flow go to all workers in turn. `--scenario` runs one file, `--case` the cases whose name has that text, and tells what
+ * happened to each packet. Exit code 1 when anything differed.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { closeAllOnSignals } from '../../src/control/lab/netns.js';
 import { Arena, NEEDS_CONNECTIONS } from './arena.js';
+import { CASES } from './cases.js';
 import { Coverage } from './coverage.js';
 import { run, shrink } from './judge.js';
 import { Random } from './random.js';
-import { covered, makeRules, missing } from './rules.js';
+import { covered, FORGETFUL, makeCommands, makeRules, missing } from './rules.js';
 import type { Scenario } from './scenario.js';
 import { makeTraffic } from './traffic.js';
 import { matchScenario, TARGET_ROWS, targetScenario } from './verdicts.js';
@@ -24,9 +26,17 @@ export const RETRIES = 4;
 /** The scenario of a seed. */
 export function scenarioOf(seed: number, flows = DEFAULT_FLOWS): Scenario {
   const r = new Random(seed);
-  const rules = makeRules(r);
+  const changing = r.once(5);
+  let rules = makeRules(r);
+  while (changing && FORGETFUL.test(rules)) rules = makeRules(r);
+  const commands = changing ? makeCommands(r) : [];
+  // Where no rule asks, frames to many meet FORWARD, and cluster makes them what they aren't (docs/DIFFERENCES.md).
+  const toMany = /-m pkttype/.test(rules) && !/-m cluster/.test(rules) && !changing;
   // Where nothing is tracked, rules see fragments; but INPUT of the kernel sees none even then (docs/DIFFERENCES.md).
-  return { seed, rules, events: makeTraffic(r, flows, !NEEDS_CONNECTIONS.test(rules)) };
+  const whole = !NEEDS_CONNECTIONS.test(rules) || commands.length > 0;
+  // What the router's programs have cut up themselves comes back in pieces by lo (docs/DIFFERENCES.md).
+  const ownWhole = /-A (OUTPUT|u\d) .*-j (DNAT|REDIRECT|NETMAP)/.test(rules) || changing;
+  return { seed, rules, events: makeTraffic(r, { flows, whole, ownWhole, toMany, commands }) };
 }
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
@@ -38,16 +48,27 @@ async function main(): Promise<number> {
       seed: { type: 'string' },
       flows: { type: 'string', default: String(DEFAULT_FLOWS) },
       scenario: { type: 'string' },
+      case: { type: 'string' },
       out: { type: 'string', default: 'build/judge' },
       workers: { type: 'string', default: '1' },
+      fanout: { type: 'string', default: 'hosts' },
       faults: { type: 'string', default: '10' },
     },
   });
   closeAllOnSignals();
-  const arena = await Arena.open({ workers: Number(values.workers) });
+  const fanout = values.fanout === 'cpu' ? 'cpu' : 'hosts';
+  const arena = await Arena.open({ workers: Number(values.workers), fanout });
   try {
     if (values.scenario !== undefined)
       return await tell(arena, JSON.parse(readFileSync(values.scenario, 'utf8')) as Scenario);
+    if (values.case !== undefined) {
+      let worst = 0;
+      for (const scenario of CASES.filter(({ name }) => name.includes(values.case!))) {
+        say(scenario.name);
+        worst = Math.max(worst, await tell(arena, scenario));
+      }
+      return worst;
+    }
     const first = values.seed === undefined ? Date.now() % 1_000_000_000 : Number(values.seed);
     const end = Date.now() + Number(values.minutes) * 60_000;
     let [packets, rulesets, refused, faults, unsteady] = [0, 0, 0, 0, 0];
@@ -55,12 +76,13 @@ async function main(): Promise<number> {
     const coverage = new Coverage();
     say(`matches and targets: ${covered().join(' ')}`);
     if (missing().length > 0) say(`not generated: ${missing().join(' ')}`);
-    for (const scenario of [matchScenario(), ...TARGET_ROWS.map(targetScenario)]) {
+    for (const scenario of [matchScenario(), ...TARGET_ROWS.map(targetScenario), ...CASES]) {
       let verdict = await run(arena, scenario);
       packets += verdict.packets;
       for (let tries = 0; verdict.divergence && tries < RETRIES; tries++) verdict = await run(arena, scenario);
       if (!verdict.divergence) continue;
       faults++;
+      if ('name' in scenario) say(String(scenario.name));
       await tell(arena, scenario);
     }
     for (; Date.now() < end && faults < Number(values.faults); seed++) {

@@ -189,12 +189,15 @@ export function build(spec: PacketSpec): Buffer {
   return packet;
 }
 
-/** Cuts a packet into fragments of at most `size` payload bytes (a multiple of eight). */
-export function fragment(packet: Buffer, size: number): Buffer[] {
+/**
+ * Cuts a packet into fragments of at most `size` payload bytes (a multiple of eight), each of which begins `overlap` bytes (fewer
+ * of such) before the end of the one before it.
+ */
+export function fragment(packet: Buffer, size: number, overlap = 0): Buffer[] {
   const start = (packet[0]! & 15) * 4;
   const pieces: Buffer[] = [];
-  for (let at = start; at < packet.length; at += size) {
-    const end = Math.min(at + size, packet.length);
+  for (let at = start, end = 0; end < packet.length; at = end - overlap) {
+    end = Math.min(at + size, packet.length);
     const piece = Buffer.concat([packet.subarray(0, start), packet.subarray(at, end)]);
     piece.writeUInt16BE(piece.length, 2);
     piece.writeUInt16BE(((at - start) >> 3) | (end < packet.length ? 0x2000 : 0), 6);

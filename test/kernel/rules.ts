@@ -5,6 +5,7 @@
  */
 import { allExtensions, matchNamed, targetNamed } from '../../src/control/ext/registry.js';
 import type { Random } from './random.js';
+import type { CommandEvent } from './scenario.js';
 
 type Proto = 'tcp' | 'udp' | 'icmp' | '50' | '51' | '132' | '33' | '108' | '';
 /** What a rule may say, by where it stands. */
@@ -120,7 +121,7 @@ const MATCHES: Record<string, Make> = {
   // A rate times its burst has to fit the kernel's 32 bits.
   limit: (r) => `--limit ${r.pick('1/hour', '2/hour', '20/day')} --limit-burst ${r.pick(1, 2, 3, 5)}`,
   hashlimit: (r) =>
-    `--hashlimit-${r.pick('upto', 'above')} ${r.pick('1/hour --hashlimit-burst 1', '1/hour --hashlimit-burst 3', '2/hour', '1/day --hashlimit-burst 1')} --hashlimit-mode ${r.some(['srcip', 'dstip', 'srcport', 'dstport']).join(',')} --hashlimit-name h${r.below(1e6)}${r.pick('', '', ' --hashlimit-srcmask 24', ' --hashlimit-dstmask 16')}`,
+    `--hashlimit-${r.pick('upto', 'above')} ${r.pick('1/hour --hashlimit-burst 1', '1/hour --hashlimit-burst 3', '2/hour', '1/day --hashlimit-burst 1', '16b/s --hashlimit-burst 300b')} --hashlimit-mode ${r.some(['srcip', 'dstip', 'srcport', 'dstport']).join(',')} --hashlimit-name h${r.below(1e6)}${r.pick('', '', ' --hashlimit-srcmask 24', ' --hashlimit-dstmask 16')}`,
   recent: (r) =>
     r.pick(
       () => `${not(r)}--set`,
@@ -128,6 +129,7 @@ const MATCHES: Record<string, Make> = {
       () =>
         `${not(r)}--${r.pick('rcheck', 'update')}${r.pick('', ' --seconds 1000', ' --seconds 1000 --reap')}${r.pick('', ' --hitcount 2', ' --hitcount 4')}${r.pick('', '', ' --rttl')}`,
     )() + ` --name ${r.pick('A', 'B')}${r.pick('', '', ' --rdest', ' --mask 255.255.255.0')}`,
+  // Packets of assured connections: docs/DIFFERENCES.md.
   connlimit: (r) =>
     `--connlimit-${r.pick('upto', 'above')} ${r.pick(0, 1, 2, 3)} --connlimit-mask ${r.pick(32, 24, 0)} --connlimit-${r.pick('saddr', 'daddr')}`,
   length: (r) => `${not(r)}--length ${r.pick('40', '28:60', ':100', '576:', '20:40')}`,
@@ -235,12 +237,8 @@ const ELSEWHERE = new Set([
   'osf',
   'ipvs',
   'l2tp',
-  'NFLOG',
-  'NFQUEUE',
   'TEE',
-  'TRACE',
   'AUDIT',
-  'CLASSIFY',
   'CONNSECMARK',
   'SECMARK',
   'IDLETIMER',
@@ -251,12 +249,26 @@ const ELSEWHERE = new Set([
   'TPROXY',
   'CLUSTERIP',
   'ULOG',
-  'CHECKSUM', // sums are whole on these wires
 ]);
 
+/** A queue and a group that nobody listens to. */
+const NOBODYS = 4000;
 const NAT_PORTS = '40000-40003';
 const TARGETS: Record<string, { tables: string[]; chains?: string[]; make: Make }> = {
   LOG: { tables: ['raw', 'mangle', 'filter'], make: () => '' },
+  NFLOG: { tables: ['raw', 'mangle', 'filter'], make: () => `--nflog-group ${NOBODYS}` },
+  NFQUEUE: {
+    tables: ['raw', 'mangle', 'filter'],
+    make: (r) => `--queue-num ${NOBODYS}${r.once(4) ? '' : ' --queue-bypass'}`,
+  },
+  TRACE: { tables: ['raw'], make: () => '' },
+  CLASSIFY: {
+    tables: ['mangle'],
+    chains: ['FORWARD', 'OUTPUT', 'POSTROUTING'],
+    make: (r) => `--set-class ${r.pick('1:2', '0:3', 'ffff:1')}`,
+  },
+  // Sums are whole on these wires: it counts, and does nothing.
+  CHECKSUM: { tables: ['mangle'], make: () => '--checksum-fill' },
   MARK: {
     tables: ['mangle'],
     make: (r) => r.pick('--set-mark 1', '--set-xmark 0x2/0x3', '--or-mark 0x10', '--and-mark 0xf', '--xor-mark 0x1'),
@@ -479,4 +491,44 @@ export function makeRules(r: Random): string {
     text += 'COMMIT\n';
   }
   return text || '*filter\nCOMMIT\n';
+}
+
+/** Rules whose state the kernel begins anew when any rule of its table changes (docs/DIFFERENCES.md). */
+export const FORGETFUL = /-m (limit|quota|statistic|connlimit)/;
+
+/** What an administrator does while packets pass. */
+export function makeCommands(r: Random): Omit<CommandEvent, 'id'>[] {
+  const iptables = (...words: string[]): Omit<CommandEvent, 'id'> => ({
+    kind: 'command',
+    program: 'iptables',
+    argv: words.join(' ').split(' '),
+  });
+  const table = (): string => r.pick(...Object.keys(CHAINS));
+  return Array.from({ length: 1 + r.below(3) }, () =>
+    r.pick(
+      () => iptables(`-t ${table()} -Z`),
+      () => {
+        const name = table();
+        return iptables(`-t ${name} -Z ${r.pick(...CHAINS[name]!)}`);
+      },
+      () => iptables(`-P FORWARD ${r.pick('DROP', 'ACCEPT')}`),
+      () => {
+        const name = table();
+        return iptables(`-t ${name} -D ${r.pick(...CHAINS[name]!)} 1`);
+      },
+      () => iptables('-t nat -F'),
+      () => iptables('-t nat -I POSTROUTING -o if1 -j MASQUERADE'),
+      () => iptables('-t nat -A PREROUTING -d 198.51.100.1 -p tcp -j DNAT --to-destination 10.2.0.3'),
+      (): Omit<CommandEvent, 'id'> => ({
+        kind: 'command',
+        program: 'conntrack',
+        argv: r.pick(['-F'], ['-D', '-p', 'udp'], ['-D', '-s', '10.1.0.2']),
+      }),
+      (): Omit<CommandEvent, 'id'> => {
+        let stdin = makeRules(r);
+        while (/-m pkttype/.test(stdin) || FORGETFUL.test(stdin)) stdin = makeRules(r);
+        return { kind: 'command', program: 'iptables-restore', argv: [], stdin };
+      },
+    )(),
+  );
 }

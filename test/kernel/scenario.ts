@@ -1,6 +1,6 @@
 /**
- * A scenario is data: a ruleset and a list of events, each a packet or several put before both routers. What depends on
- * a router's free choice is symbolic: an answer goes to where the flow's last packet came out, an error quotes it as
+ * A scenario is data: a ruleset and a list of events, each a packet or several put before both routers, or a command. What
+ * depends on a router's free choice is symbolic: an answer goes to where the flow's last packet came out, an error quotes it as
  * it came out, an ftp data connection goes where the command that came out says.
  */
 import type { PacketSpec } from './packets.js';
@@ -19,9 +19,16 @@ export interface PacketEvent extends Common {
   /** Where it goes in, unless it is an answer and the flow was seen elsewhere. 255: from the router itself. */
   port: number;
   packet: PacketSpec;
-  /** Sent as fragments of at most so many payload bytes, in this order (indexes; missing ones are left out). */
-  fragments?: { size: number; order: number[] };
+  /**
+   * Sent as fragments of at most so many payload bytes, in this order (indexes; missing ones are left out); each begins
+   * `overlap` bytes before the end of the one before it.
+   */
+  fragments?: { size: number; order: number[]; overlap?: number };
+  /** Addressed on its link to everybody, or to a group; else to the router. */
+  link?: LinkType;
 }
+
+export type LinkType = 'broadcast' | 'multicast';
 
 /** An ICMP error about what came out for event `about` (if nothing did, about what went in). */
 export interface ErrorEvent extends Common {
@@ -40,7 +47,10 @@ export interface ErrorEvent extends Common {
   damage?: number;
 }
 
-/** The first packet of an ftp data connection, to where the command that event `about` sent says. */
+/**
+ * The first packet of an expected connection, to where the command that event `about` sent says (ftp, irc), or whence that
+ * datagram came (tftp).
+ */
 export interface DataEvent extends Common {
   kind: 'data';
   about: number;
@@ -50,7 +60,15 @@ export interface DataEvent extends Common {
   packet: PacketSpec;
 }
 
-export type Event = PacketEvent | ErrorEvent | DataEvent;
+/** The administrator does the same on both. */
+export interface CommandEvent extends Common {
+  kind: 'command';
+  program: 'iptables' | 'iptables-restore' | 'conntrack';
+  argv: string[];
+  stdin?: string;
+}
+
+export type Event = PacketEvent | ErrorEvent | DataEvent | CommandEvent;
 
 export interface Scenario {
   seed: number;

@@ -47,39 +47,47 @@ const ROUTES = [
   { dst: int32('100.64.0.0'), prefixLength: 10, type: RouteType.BLACKHOLE, oif: 0, gateway: 0 },
 ];
 
-/** The scenario without what the router's own programs send. */
+/** The scenario without what the router's own programs send, and without commands. */
 export const forSimulation = (scenario: Scenario): Scenario => ({
   ...scenario,
-  events: scenario.events.filter((event) => event.kind === 'error' || !isRouter(event.port)),
+  events: scenario.events.filter(
+    (event) => event.kind === 'error' || (event.kind !== 'command' && !isRouter(event.port) && !('link' in event)),
+  ),
 });
 
 /** hutter in this process, rules loaded. */
 export class SimulatedRouter {
+  private sent = 0;
+
   private constructor(
     private readonly world: World,
     wall: number,
   ) {
-    world.router.wall = wall;
-    // Of a machine that has been up for so long; from here on the clock is our own.
-    world.router.now = UP_MS;
+    for (const worker of world.workers) worker.wall = wall;
   }
 
-  /** `seed`: of the ports that NAT chooses. `wall`: its wall clock, which is the kernel's unless said. */
-  static async load(rules: string, { seed = 1, wall = Date.now() } = {}): Promise<SimulatedRouter> {
+  /**
+   * `seed`: of the ports that NAT chooses. `wall`: its wall clock, which is the kernel's unless said. `workers`: each gets
+   * what comes in by one interface, the last all others.
+   */
+  static async load(rules: string, { seed = 1, wall = Date.now(), workers = 1 } = {}): Promise<SimulatedRouter> {
     const routes = new StaticRoutes(ROUTES, LINKS);
     const r = new Random(seed);
     const random = new RandomPorts((numbers) => void numbers.forEach((_, i) => (numbers[i] = r.below(0x10000))));
     return new SimulatedRouter(
-      await World.create(rules, { links: LINKS, routes, kernelRoutes: false, errorInterval: 0, random }),
+      await World.create(rules, { links: LINKS, routes, kernelRoutes: false, errorInterval: 0, random, workers }),
       wall,
     );
   }
 
   /** What comes out for a packet. */
   send({ port, bytes }: Placed): Placed[] {
-    const { router } = this.world;
-    router.now += STEP_MS;
-    const outcome = router.run(bytes, isRouter(port) ? ownFacts(port, bytes) : farFacts(port));
+    const { workers } = this.world;
+    // Fragments of one datagram come to one worker, as an interface's queues have it.
+    const worker = workers[Math.min(port, workers.length - 1)]!;
+    // Of a machine that has been up for so long; from here on the clock is our own.
+    worker.now = UP_MS + ++this.sent * STEP_MS;
+    const outcome = worker.run(bytes, isRouter(port) ? ownFacts(port, bytes) : farFacts(port));
     const out = outcome.answers.map((answer) => ({ port: portTo(answer), bytes: Buffer.from(answer) }));
     if (outcome.packet && outcome.verdict === Verdict.ACCEPT && outcome.outdev >= FIRST_IFINDEX) {
       out.push({ port: outcome.outdev - FIRST_IFINDEX, bytes: Buffer.from(outcome.packet) });
@@ -131,6 +139,7 @@ function portTo(packet: Uint8Array): number {
 
 /** The kernel's router of an arena, and a simulated one beside it. */
 export class SimulatedArena implements Court {
+  readonly simulated = true;
   private router: SimulatedRouter | undefined;
 
   constructor(private readonly arena: Arena) {}
@@ -156,6 +165,10 @@ export class SimulatedArena implements Court {
     }
   }
 
+  command(): Promise<never> {
+    throw new Error('forSimulation() leaves commands out');
+  }
+
   async counts(): Promise<[Count[], Count[]]> {
     const [kernel] = await this.arena.counts();
     return [kernel, await this.router!.counts()];
@@ -164,5 +177,43 @@ export class SimulatedArena implements Court {
   async connections(): Promise<[string, string]> {
     const [kernel] = await this.arena.connections();
     return [kernel, ''];
+  }
+}
+
+/** Before the judge in the kernel's place: a simulated router with one worker; beside it one with several. */
+export class WorkersCourt implements Court {
+  readonly simulated = true;
+  private routers: SimulatedRouter[] = [];
+
+  constructor(private readonly workers: number) {}
+
+  readonly wire = {
+    send: (one: Placed | undefined, several: Placed | undefined): Promise<Outcome> => {
+      const out = [one, several].map((packet, i) => (packet ? this.routers[i]!.send(packet) : []));
+      return Promise.resolve({ out: out as [Placed[], Placed[]], late: false });
+    },
+  };
+
+  async load(rules: string): Promise<[undefined, undefined]> {
+    this.routers = await Promise.all(
+      [1, this.workers].map((workers) => SimulatedRouter.load(rules, { workers, wall: 0 })),
+    );
+    return [undefined, undefined];
+  }
+
+  clear(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  command(): Promise<never> {
+    throw new Error('forSimulation() leaves commands out');
+  }
+
+  async counts(): Promise<[Count[], Count[]]> {
+    return (await Promise.all(this.routers.map((router) => router.counts()))) as [Count[], Count[]];
+  }
+
+  connections(): Promise<[string, string]> {
+    return Promise.resolve(['', '']);
   }
 }

@@ -5,7 +5,7 @@
 import { FROM_ROUTER, isRouter, USER } from './wire.js';
 import { AH, ESP, ICMP, type Oddity, type PacketSpec, SCTP, TCP, type Transport, UDP, UDPLITE } from './packets.js';
 import type { Random } from './random.js';
-import type { ErrorEvent, Event, PacketEvent } from './scenario.js';
+import type { CommandEvent, ErrorEvent, Event, PacketEvent } from './scenario.js';
 
 const FIN = 1;
 const SYN = 2;
@@ -46,6 +46,13 @@ const QUOTES = [28, 28, 36, 548, 24, 20];
 /** Of ICMP a part of the header would show a checksum over an identifier that NAT may have chosen, and not the identifier. */
 const ICMP_QUOTES = [28, 28, 36, 548, 28, 20];
 
+/** What is given once only. */
+interface Ids {
+  next: number;
+  flow: number;
+  announced: number;
+}
+
 interface Talk {
   from: Host;
   to: Host;
@@ -54,11 +61,23 @@ interface Talk {
   dport: number;
 }
 
-/** Seeded events; ids and flows begin at 1. `whole`: no fragments for the router itself. */
-export function makeTraffic(r: Random, flows: number, whole: boolean): Event[] {
-  const lives: Event[][] = [];
-  const ids = { next: 1, flow: 1 };
-  for (let i = 0; i < flows; i++) lives.push(new Life(r, ids, whole).events);
+export interface TrafficOptions {
+  flows: number;
+  /** No fragments for the router itself. */
+  whole: boolean;
+  /** The router's programs send no fragments. */
+  ownWhole: boolean;
+  /** Some frames are broadcast, or for a group. */
+  toMany: boolean;
+  /** What the administrator does meanwhile. */
+  commands: Omit<CommandEvent, 'id'>[];
+}
+
+/** Seeded events; ids and flows begin at 1. */
+export function makeTraffic(r: Random, options: TrafficOptions): Event[] {
+  const ids: Ids = { next: 1, flow: 1, announced: 0 };
+  const lives = options.commands.map((command): Event[] => [{ ...command, id: ids.next++ }]);
+  for (let i = 0; i < options.flows; i++) lives.push(new Life(r, ids, options).events);
   const all: Event[] = [];
   while (lives.length > 0) {
     const at = r.below(lives.length);
@@ -74,8 +93,8 @@ class Life {
 
   constructor(
     private readonly r: Random,
-    private readonly ids: { next: number; flow: number },
-    private readonly whole: boolean,
+    private readonly ids: Ids,
+    private readonly options: TrafficOptions,
   ) {
     this.talk = this.meet();
     const kinds = [
@@ -131,16 +150,16 @@ class Life {
     const [from, to] = way === 0 ? [talk.from, talk.to] : [talk.to, talk.from];
     const id = this.ids.next++;
     const packet: PacketSpec = { src: from.address, dst: to.address, id: 1000 + id, l4, ...more };
-    // None that a rule makes 0 or 256 of: such packets need a second crossing.
-    if (r.once(12)) packet.ttl = r.pick(1, 5, 250, 128, 0);
+    if (r.once(12)) packet.ttl = r.pick(1, 2, 5, 21, 128, 255, 0);
     if (r.once(10)) packet.tos = r.pick(0x10, 0x08, 0x02, 0xb8, 0x03, 0xff);
     if (r.once(3)) packet.df = true;
     if (r.once(60)) packet.ipOptions = r.pick('01010100', '94040000', '83070400000000' + '00');
     if (r.once(25)) packet.odd = this.oddity();
     const event: PacketEvent = { kind: 'packet', id, flow: talk.flow, way, port: from.port, packet };
     if (fragments) event.fragments = fragments;
+    if (this.options.toMany && r.once(8)) event.link = r.pick('broadcast', 'multicast');
     this.events.push(event);
-    if (r.once(14)) this.error(id, l4.proto === ICMP ? ICMP_QUOTES : QUOTES);
+    if (r.once(14) && !NOWHERE.includes(talk.to)) this.error(id, l4.proto === ICMP ? ICMP_QUOTES : QUOTES);
     return id;
   }
 
@@ -403,8 +422,8 @@ class Life {
 
   private fragments(): void {
     const { r, talk } = this;
-    if (this.whole && (isRouter(talk.to.port) || NOWHERE.includes(talk.to))) talk.to = DMZ[0]!;
-    if (isRouter(talk.from.port)) talk.from = INSIDE[0]!;
+    if (this.options.whole && (isRouter(talk.to.port) || NOWHERE.includes(talk.to))) talk.to = DMZ[0]!;
+    if (isRouter(talk.from.port) && (this.options.ownWhole || isRouter(talk.to.port))) talk.from = INSIDE[0]!;
     const tcp: Transport = {
       proto: TCP,
       sport: talk.sport,
@@ -430,7 +449,8 @@ class Life {
         [0, 1],
         [1, 2],
       );
-      this.add(0, l4, {}, { size: r.pick(8, 24, 96, 1480), order });
+      const size = r.pick(8, 24, 96, 1480);
+      this.add(0, l4, {}, { size, order, overlap: size > 8 && r.once(10) ? 8 : 0 });
     }
   }
 
@@ -439,7 +459,7 @@ class Life {
     const { r, talk, seq } = this;
     const somewhere = ({ port }: Host, hosts: Host[]): boolean => !isRouter(port) && !hosts.includes(talk.to);
     if (!somewhere(talk.from, NOWHERE) || !somewhere(talk.to, NOWHERE)) talk.to = DMZ[0]!;
-    if (isRouter(talk.from.port)) talk.from = INSIDE[0]!;
+    if (isRouter(talk.from.port) || STRANGE.includes(talk.from)) talk.from = INSIDE[0]!;
     talk.dport = 21;
     seq[0] = 1000;
     seq[1] = 5000;
@@ -451,7 +471,8 @@ class Life {
     for (let n = 1 + r.below(2); n > 0; n--) {
       const active = r.once(2);
       const host = (active ? talk.from : talk.to).address;
-      const port = r.pick(30000, 30001, 20000, 1030 + r.below(5));
+      // Nobody else's: for one that is taken both sides announce another, as they like.
+      const port = r.pick(30_000, 20_100, 1100) + this.ids.announced++;
       const six = `${host.replaceAll('.', ',')},${port >> 8},${port & 255}`;
       const text = active
         ? r.pick(`PORT ${six}\r\n`, `EPRT |1|${host}|${port}|\r\n`, `port ${six}\r\n`)

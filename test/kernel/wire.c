@@ -36,7 +36,7 @@
 #define PATIENCE 25000000L /* ns without news */
 #define LIMIT 1000000000L  /* ns in all */
 
-static int far_end[2][MAX_PORTS], local[2][2], queues, ports;
+static int far_end[2][MAX_PORTS], local[2][2], queues, ports, spread;
 static uint8_t answer[1 << 22];
 static size_t answer_length;
 static unsigned counts[2];
@@ -134,9 +134,18 @@ static void inject(int side, int port, const uint8_t *packet, size_t length) {
   (void)!sendto(local[side][FROM_ROUTER - port], packet, length, 0, (struct sockaddr *)&to, sizeof to);
 }
 
+/* Each packet goes in on another core than the one before it: so it comes to another worker (--fanout cpu). */
+static void next_core(void) {
+  static unsigned turn;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(turn++ % sysconf(_SC_NPROCESSORS_ONLN), &one);
+  sched_setaffinity(0, sizeof one, &one);
+}
+
 int main(int argc, char **argv) {
-  if (argc != 6) return 2;
-  ports = atoi(argv[5]);
+  if (argc != 6 && argc != 7) return 2;
+  ports = atoi(argv[5]), spread = argc == 7;
   for (int side = 0; side < 2; side++) {
     enter(argv[1 + side * 2]);
     for (int user = 0; user < 2; user++) local[side][user] = open_local(user ? 1000 : 0);
@@ -151,6 +160,7 @@ int main(int argc, char **argv) {
     length[0] = head[2] | head[3] << 8, length[1] = head[4] | head[5] << 8;
     for (int side = 0; side < 2; side++) read_all(packets[side], length[side]);
     answer_length = 4, counts[0] = counts[1] = 0;
+    if (spread) next_core();
     for (int side = 0; side < 2; side++) inject(side, head[0], packets[side], length[side]);
     long start = now(), news = start;
     int late = 0;

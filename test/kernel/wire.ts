@@ -4,6 +4,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { LinkType } from './scenario.js';
 
 /** Which router: the judge or the judged. */
 export type Side = 0 | 1;
@@ -20,6 +21,8 @@ const SOURCE = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../..
 export interface Placed {
   port: number;
   bytes: Buffer;
+  /** To whom on the link; else to the router. */
+  link?: LinkType | undefined;
 }
 
 export interface Outcome {
@@ -29,7 +32,13 @@ export interface Outcome {
   late: boolean;
 }
 
+const TO_MANY: Record<LinkType, Buffer> = {
+  broadcast: Buffer.alloc(6, 0xff),
+  multicast: Buffer.from('01005e000005', 'hex'),
+};
+
 const ETHERNET = 14;
+const MAC = 6;
 const FRAME_HEAD = 4;
 
 /** Hardware address of the router's interface `ifN`, or of the far end's `eN`. */
@@ -59,12 +68,17 @@ export class Wire {
     });
   }
 
-  /** `dir` receives the program. `namespaces`: kernel router and far, hutter router and far, by path. */
-  static start(dir: string, namespaces: string[], ports: number): Wire {
+  /**
+   * `dir` receives the program. `namespaces`: kernel router and far, hutter router and far, by path. `spread`: packets go in on all
+   * cores in turn.
+   */
+  static start(dir: string, namespaces: string[], ports: number, spread: boolean): Wire {
     const program = path.join(dir, 'wire');
     const made = spawnSync('cc', ['-O2', '-o', program, SOURCE], { encoding: 'utf8' });
     if (made.status !== 0) throw new Error(`cc ${SOURCE}: ${made.error?.message ?? made.stderr}`);
-    const child = spawn(program, [...namespaces, String(ports)], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(program, [...namespaces, String(ports), ...(spread ? ['spread'] : [])], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     return new Wire(child, ports);
   }
 
@@ -91,7 +105,13 @@ export class Wire {
     const port = ports[0] ?? 0;
     const data = [kernel, hutter].map((packet) => {
       if (packet === undefined) return Buffer.alloc(0);
-      return isRouter(port) ? packet.bytes : Buffer.concat([this.heads[port]!, packet.bytes]);
+      if (isRouter(port)) return packet.bytes;
+      const head = this.heads[port]!;
+      return Buffer.concat([
+        packet.link ? TO_MANY[packet.link] : head.subarray(0, MAC),
+        head.subarray(MAC),
+        packet.bytes,
+      ]);
     });
     const head = Buffer.alloc(6);
     head[0] = port;

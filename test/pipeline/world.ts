@@ -42,17 +42,24 @@ export class World {
   private counters = new Float64Array(0);
   private readonly compiler = new Compiler(1000);
   readonly router: Simulation;
+  /** All workers, `router` the first; they share connections, rules and counters. */
+  readonly workers: readonly Simulation[];
 
   private constructor(
     readonly backend: MemoryBackend,
     options: Partial<SimulationOptions>,
   ) {
-    this.router = new Simulation({
+    const all = {
       links: LINKS,
       routes: new StaticRoutes([], LINKS),
       program: this.compile(backend.ruleset()),
       ...options,
-    });
+    };
+    const first = new Simulation(all);
+    this.router = first;
+    this.workers = Array.from({ length: options.workers ?? 1 }, (_, worker) =>
+      worker === 0 ? first : new Simulation({ ...all, joins: { first, worker } }),
+    );
   }
 
   /** `rules` in iptables-restore's format. */
@@ -62,7 +69,8 @@ export class World {
 
   async restore(rules: string): Promise<void> {
     await restored(rules, this.backend);
-    this.router.adopt(this.compile(this.backend.ruleset()));
+    const program = this.compile(this.backend.ruleset());
+    for (const worker of this.workers) worker.adopt(program);
   }
 
   private compile(ruleset: Ruleset): Publication {

@@ -241,6 +241,8 @@ export class ConntrackTable {
   events: EventSink | null = null;
   /** Changes to the packet's connection that the listeners haven't been told of (events.ts). */
   pendingEvents = 0;
+  /** Some packets come a second time (crossings.ts). */
+  crossesTwice = false;
   readonly expectBase: number;
   readonly expectCapacity: number;
   /** The expectations that die with a connection; set by expect.ts, which alone knows them. */
@@ -354,7 +356,7 @@ export class ConntrackTable {
   isLent(entry: number): boolean {
     return this.words[this.at(entry) + Ct.STATUS]! >>> PLACE_SHIFT === PLACE_LENT;
   }
-  /** Whether the entry holds a connection still: in the table, or lent. */
+  /** Whether the entry holds a connection still: in the table, or lent, or one that lingers. */
   isLive(entry: number): boolean {
     const status = this.words[this.at(entry) + Ct.STATUS]!;
     const place = status >>> PLACE_SHIFT;
@@ -815,10 +817,10 @@ export class ConntrackTable {
 
   /**
    * Kills a connection because of a packet that now leaves by interface `outdev` (0 = unknown). When that is the loopback
-   * interface, the packet comes by again and must then be known as part of it: the entry lingers a while.
+   * interface, or packets cross twice, it comes by again and must then be known as part of it: the entry lingers a while.
    */
   killByPacket(entry: number, outdev: number): void {
-    if (outdev !== LOOPBACK_IFINDEX) {
+    if (outdev !== LOOPBACK_IFINDEX && !this.crossesTwice) {
       this.kill(entry);
       return;
     }

@@ -1,0 +1,1051 @@
+/**
+ * Scenarios with a name: what peers and administrators do on purpose, where traffic.ts does it by chance. Hosts and interfaces
+ * are arena.ts's. Most run under rules that count the states, directions, statuses and timeouts of connections in every hook (SEEN).
+ */
+import { ICMP, type PacketSpec, TCP, type Transport, UDP } from './packets.js';
+import type { CommandEvent, ErrorEvent, Event, PacketEvent, Scenario } from './scenario.js';
+import { FROM_ROUTER } from './wire.js';
+
+export interface Case extends Scenario {
+  name: string;
+}
+
+const FIN = 1;
+const SYN = 2;
+const RST = 4;
+const PSH = 8;
+const ACK = 16;
+type Way = 0 | 1;
+type More = Partial<PacketSpec>;
+
+const ROUTER = new Set(['10.1.0.1', '198.51.100.1', '198.51.100.2', '10.2.0.1', '127.0.0.1']);
+/** By which port a host's packets come. */
+function portOf(address: string): number {
+  if (ROUTER.has(address)) return FROM_ROUTER;
+  return address.startsWith('10.1.0.') ? 0 : address.startsWith('10.2.0.') ? 2 : 1;
+}
+
+const IN = '10.1.0.2';
+const OUT = '198.51.100.10';
+const FAR = '203.0.113.5';
+const DMZ = '10.2.0.2';
+const WAN = '198.51.100.1';
+const LAN = '10.1.0.1';
+
+/** Two ends that talk. */
+class Talk {
+  readonly seq = [1000, 5000];
+
+  constructor(
+    private readonly story: Story,
+    readonly from: string,
+    readonly to: string,
+    readonly sport: number,
+    readonly dport: number,
+    readonly flow: number,
+  ) {}
+
+  private add(way: Way, l4: Transport, more: More & { fragments?: PacketEvent['fragments'] } = {}): number {
+    const { fragments, ...spec } = more;
+    const [src, dst] = way === 0 ? [this.from, this.to] : [this.to, this.from];
+    const id = this.story.nextId();
+    const event: PacketEvent = {
+      kind: 'packet',
+      id,
+      flow: this.flow,
+      way,
+      port: portOf(src),
+      packet: { src, dst, id: 1000 + id, l4, ...spec },
+    };
+    if (fragments) event.fragments = fragments;
+    this.story.events.push(event);
+    return id;
+  }
+
+  /** A segment with the next numbers of its sender unless `tcp` says others. */
+  tcp(way: Way, flags: number, tcp: Partial<Extract<Transport, { seq: number }>> = {}, more: More = {}): number {
+    const { seq } = this;
+    const [sport, dport] = way === 0 ? [this.sport, this.dport] : [this.dport, this.sport];
+    const own = tcp.seq === undefined;
+    const l4 = {
+      proto: TCP,
+      sport,
+      dport,
+      seq: seq[way]!,
+      ack: flags & ACK ? seq[1 - way]! : 0,
+      flags,
+      window: 30_000,
+      ...tcp,
+    } as const;
+    const length = (tcp.payload ?? '').length + (flags & SYN ? 1 : 0) + (flags & FIN ? 1 : 0);
+    if (own) seq[way] = (seq[way]! + length) >>> 0;
+    return this.add(way, l4, more);
+  }
+  data(way: Way, payload: string, more: More = {}): number {
+    return this.tcp(way, ACK | PSH, { payload }, more);
+  }
+  open(options = '020405b4', more: More = {}): this {
+    this.tcp(0, SYN, { options }, more);
+    this.tcp(1, SYN | ACK, { options });
+    this.tcp(0, ACK);
+    return this;
+  }
+  close(way: Way = 0): this {
+    const other = way === 0 ? 1 : 0;
+    this.tcp(way, FIN | ACK);
+    this.tcp(other, FIN | ACK);
+    this.tcp(way, ACK);
+    return this;
+  }
+  udp(
+    way: Way,
+    payload = 'query',
+    more: More & { noSum?: boolean; fragments?: PacketEvent['fragments'] } = {},
+  ): number {
+    const { noSum, ...rest } = more;
+    const [sport, dport] = way === 0 ? [this.sport, this.dport] : [this.dport, this.sport];
+    return this.add(way, { proto: UDP, sport, dport, payload, ...(noSum ? { noSum } : {}) }, rest);
+  }
+  icmp(way: Way, type: number, rest: number, more: More & { code?: number; payload?: string } = {}): number {
+    const { code = 0, payload = 'abcdefgh', ...spec } = more;
+    return this.add(way, { proto: ICMP, type, code, rest, payload }, spec);
+  }
+  ping(id: number, n = 1): void {
+    this.icmp(0, 8, (id << 16) | n);
+    this.icmp(1, 0, (id << 16) | n);
+  }
+  raw(way: Way, proto: number, hex: string, more: More = {}): number {
+    return this.add(way, { proto, raw: hex }, more);
+  }
+}
+
+class Story {
+  readonly events: Event[] = [];
+  private ids = 0;
+  private flows = 0;
+
+  nextId(): number {
+    return ++this.ids;
+  }
+  talk(from: string, to: string, sport = 1000, dport = 80): Talk {
+    return new Talk(this, from, to, sport, dport, ++this.flows);
+  }
+  /** An ICMP error about what came out for `about`. */
+  error(about: number, type: number, code: number, more: Partial<ErrorEvent> = {}): void {
+    this.events.push({
+      kind: 'error',
+      id: this.nextId(),
+      about,
+      type,
+      code,
+      rest: 0,
+      from: 'end',
+      length: 548,
+      ...more,
+    });
+  }
+  iptables(command: string): void {
+    this.command('iptables', command.split(' '));
+  }
+  command(program: CommandEvent['program'], argv: string[], stdin?: string): void {
+    this.events.push({ kind: 'command', id: this.nextId(), program, argv, ...(stdin === undefined ? {} : { stdin }) });
+  }
+  /** The expected connection that event `about` announced: `from` opens it, and it has a life. */
+  transfer(about: number, from: string, to: string, sport: number, dport: number): void {
+    const talk = this.talk(from, to, sport, dport);
+    talk.tcp(0, SYN, { seq: 100, ack: 0 });
+    const first = this.events.at(-1) as PacketEvent;
+    this.events[this.events.length - 1] = {
+      kind: 'data',
+      id: first.id,
+      about,
+      flow: first.flow,
+      port: first.port,
+      packet: first.packet,
+    };
+    talk.seq[0] = 101;
+    talk.tcp(1, SYN | ACK);
+    talk.tcp(0, ACK);
+    talk.data(1, 'file');
+    talk.close(1);
+  }
+}
+
+const rulesOf = (tables: Record<string, string[]>): string =>
+  Object.entries(tables)
+    .map(([table, lines]) => [`*${table}`, ...lines, 'COMMIT', ''].join('\n'))
+    .join('');
+
+/** Counts what rules can ask of a connection, in every hook. Timeouts by what the states have: 10, 30, 60, 120, 180, 300 s … */
+const SEEN = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'].flatMap((chain) => [
+  ...['NEW', 'ESTABLISHED', 'RELATED', 'INVALID', 'UNTRACKED', 'SNAT', 'DNAT'].map(
+    (state) => `-A ${chain} -m conntrack --ctstate ${state}`,
+  ),
+  ...['EXPECTED', 'SEEN_REPLY', 'ASSURED', 'CONFIRMED'].map(
+    (status) => `-A ${chain} -m conntrack --ctstatus ${status}`,
+  ),
+  `-A ${chain} -m conntrack --ctdir REPLY`,
+  ...['7:10', '25:30', '55:60', '115:120', '175:180', '290:300', '431000:432000'].map(
+    (range) => `-A ${chain} -m conntrack --ctexpire ${range}`,
+  ),
+]);
+const MASQUERADE = '-A POSTROUTING -o if1 -j MASQUERADE';
+const FORWARD_80 = '-A PREROUTING -d 198.51.100.1 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.2.0.2:8080';
+const FTP = ['-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp'];
+
+const cases: Case[] = [];
+/** `tables` beside the rules that count. */
+function story(name: string, tables: Record<string, string[]>, tell: (s: Story) => void): void {
+  const s = new Story();
+  tell(s);
+  const { mangle = [], ...rest } = tables;
+  cases.push({ seed: 0, name, rules: rulesOf({ ...rest, mangle: [...SEEN, ...mangle] }), events: s.events });
+}
+/** The same story without translation, behind MASQUERADE, and to a server behind DNAT. */
+function everywhere(name: string, tell: (talk: (sport?: number) => Talk, s: Story) => void): void {
+  story(name, {}, (s) => tell((sport) => s.talk(IN, OUT, sport), s));
+  story(`${name}, masqueraded`, { nat: [MASQUERADE] }, (s) => tell((sport) => s.talk(IN, OUT, sport), s));
+  story(`${name}, to a server inside`, { nat: [FORWARD_80] }, (s) => tell((sport) => s.talk(OUT, WAN, sport), s));
+}
+
+// ---- TCP ----
+everywhere('open, data, close', (talk) => {
+  const t = talk().open();
+  t.data(0, 'GET');
+  t.data(1, 'x'.repeat(1400));
+  t.tcp(0, ACK);
+  t.close();
+});
+everywhere('simultaneous open', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN);
+  t.tcp(1, SYN);
+  t.tcp(0, SYN | ACK, { seq: 1000, ack: 5001 });
+  t.tcp(1, SYN | ACK, { seq: 5000, ack: 1001 });
+  t.data(0, 'GET');
+  t.data(1, 'answer');
+  t.close();
+});
+everywhere('simultaneous close', (talk) => {
+  const t = talk().open();
+  t.tcp(0, FIN | ACK);
+  t.tcp(1, FIN | ACK, { seq: 5001, ack: 1001 });
+  t.tcp(0, ACK, { seq: 1002, ack: 5002 });
+  t.tcp(1, ACK, { seq: 5002, ack: 1002 });
+  // Late and wrong.
+  t.tcp(0, ACK, { seq: 1002, ack: 9000 });
+});
+everywhere('half-closed', (talk) => {
+  const t = talk().open();
+  t.tcp(0, FIN | ACK);
+  t.tcp(1, ACK);
+  for (let n = 0; n < 3; n++) {
+    t.data(1, 'x'.repeat(1000));
+    t.tcp(0, ACK);
+  }
+  t.tcp(1, FIN | ACK);
+  t.tcp(0, ACK);
+});
+everywhere('SYN again, and with another number', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN, { options: '020405b4' });
+  t.tcp(0, SYN, { seq: 1000, ack: 0, options: '020405b4' });
+  t.tcp(0, SYN, { seq: 99_000, ack: 0, options: '020405b4' });
+  t.tcp(1, SYN | ACK, { seq: 5000, ack: 99_001 });
+  t.tcp(0, ACK, { seq: 99_001, ack: 5001 });
+  t.tcp(0, ACK | PSH, { seq: 99_001, ack: 5001, payload: 'GET' });
+});
+everywhere('SYN into an open connection', (talk) => {
+  const t = talk().open();
+  t.data(0, 'GET');
+  t.tcp(0, SYN, { seq: 777_000, ack: 0 });
+  // A challenge ACK, and the reset that it provokes (RFC 5961).
+  t.tcp(1, ACK, { seq: 5001, ack: 1004 });
+  t.tcp(0, RST, { seq: 1004, ack: 0 });
+  t.tcp(0, SYN, { seq: 777_000, ack: 0 });
+  t.tcp(1, SYN | ACK, { seq: 9000, ack: 777_001 });
+  t.tcp(0, ACK, { seq: 777_001, ack: 9001 });
+});
+everywhere('SYN into an open connection whose server has forgotten it', (talk) => {
+  const t = talk().open();
+  t.tcp(0, SYN, { seq: 777_000, ack: 0 });
+  t.tcp(1, SYN | ACK, { seq: 9000, ack: 777_001 });
+  t.tcp(0, ACK, { seq: 777_001, ack: 9001 });
+  t.tcp(0, ACK | PSH, { seq: 777_001, ack: 9001, payload: 'GET' });
+});
+everywhere('opened again in TIME_WAIT', (talk) => {
+  const t = talk().open().close();
+  t.tcp(0, SYN, { seq: 2_000_000, ack: 0 });
+  t.tcp(1, SYN | ACK, { seq: 3_000_000, ack: 2_000_001 });
+  t.tcp(0, ACK, { seq: 2_000_001, ack: 3_000_001 });
+  t.tcp(1, FIN | ACK, { seq: 3_000_001, ack: 2_000_001 });
+  t.tcp(0, RST | ACK, { seq: 2_000_001, ack: 3_000_002 });
+  t.tcp(0, SYN, { seq: 4_000_000, ack: 0 });
+});
+everywhere('opened again from the other side in TIME_WAIT', (talk) => {
+  const t = talk().open().close();
+  t.tcp(1, SYN, { seq: 2_000_000, ack: 0 });
+  t.tcp(0, SYN | ACK, { seq: 3_000_000, ack: 2_000_001 });
+  t.tcp(1, ACK, { seq: 2_000_001, ack: 3_000_001 });
+});
+everywhere('resets: a wrong number, none, the right one', (talk) => {
+  const t = talk().open();
+  t.data(0, 'GET');
+  t.tcp(1, RST, { seq: 900_000, ack: 0 });
+  t.tcp(1, RST, { seq: 4000, ack: 0 });
+  t.tcp(1, RST, { seq: 0, ack: 0 });
+  t.data(1, 'still here');
+  t.tcp(0, ACK);
+  t.tcp(1, RST, { seq: 5100, ack: 0 });
+  t.tcp(1, RST, { seq: 5011, ack: 0 });
+  t.data(0, 'too late');
+});
+everywhere('refused', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN);
+  t.tcp(1, RST | ACK, { seq: 0, ack: 1001 });
+  t.tcp(0, SYN, { seq: 2000, ack: 0 });
+  t.tcp(1, RST | ACK, { seq: 0, ack: 1001 });
+  t.tcp(1, RST | ACK, { seq: 0, ack: 2001 });
+});
+everywhere('RST at once after the SYN ACK', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN);
+  t.tcp(1, SYN | ACK);
+  t.tcp(0, RST);
+  t.tcp(1, SYN | ACK, { seq: 5000, ack: 1001 });
+  t.tcp(0, RST, { seq: 1001, ack: 0 });
+});
+everywhere('SYN ACK that acknowledges something else', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN);
+  t.tcp(1, SYN | ACK, { seq: 5000, ack: 4711 });
+  t.tcp(0, RST, { seq: 4711, ack: 0 });
+  t.tcp(0, SYN, { seq: 1000, ack: 0 });
+  t.tcp(1, SYN | ACK, { seq: 5000, ack: 1001 });
+});
+everywhere('picked up in its middle', (talk) => {
+  const t = talk();
+  t.data(0, 'half a sentence');
+  t.data(1, 'an answer');
+  t.tcp(0, ACK);
+  t.tcp(0, ACK, { seq: 500, ack: 5001 });
+  t.close(1);
+});
+everywhere('picked up by its answer', (talk) => {
+  const t = talk();
+  t.data(1, 'an answer');
+  t.data(0, 'half a sentence');
+  t.tcp(1, ACK);
+  t.close();
+});
+everywhere('windows', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN, { options: '020405b401030308', window: 65_535 });
+  t.tcp(1, SYN | ACK, { options: '020405b401030307', window: 65_535 });
+  t.tcp(0, ACK, { window: 10 });
+  // 2,560 bytes are allowed.
+  t.tcp(1, ACK | PSH, { seq: 5001, ack: 1001, payload: 'x'.repeat(1400) });
+  t.tcp(1, ACK | PSH, { seq: 6401, ack: 1001, payload: 'x'.repeat(1160) });
+  t.tcp(1, ACK | PSH, { seq: 7561, ack: 1001, payload: 'x' });
+  t.tcp(1, ACK | PSH, { seq: 7562, ack: 1001, payload: 'x'.repeat(1400) });
+  t.tcp(1, ACK | PSH, { seq: 60_000, ack: 1001, payload: 'x' });
+  t.tcp(0, ACK, { seq: 1001, ack: 7562, window: 0 });
+  // A probe, its answer, and an update.
+  t.tcp(1, ACK, { seq: 7562, ack: 1001, payload: 'y' });
+  t.tcp(0, ACK, { seq: 1001, ack: 7562, window: 0 });
+  t.tcp(0, ACK, { seq: 1001, ack: 7562, window: 200 });
+  t.tcp(1, ACK, { seq: 7562, ack: 1001, payload: 'z'.repeat(1000) });
+  // Acknowledging what was never sent, and what was long ago.
+  t.tcp(0, ACK, { seq: 1001, ack: 99_000, window: 200 });
+  t.tcp(0, ACK, { seq: 1001, ack: 5001, window: 200 });
+  t.tcp(0, ACK, { seq: 1001, ack: 900, window: 200 });
+});
+everywhere('window scaling by one side only', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN, { options: '020405b40103030e', window: 1000 });
+  t.tcp(1, SYN | ACK, { options: '020405b4', window: 1000 });
+  t.tcp(0, ACK, { window: 1000 });
+  t.tcp(1, ACK | PSH, { seq: 5001, ack: 1001, payload: 'x'.repeat(1000) });
+  t.tcp(1, ACK | PSH, { seq: 6001, ack: 1001, payload: 'x'.repeat(1000) });
+  t.tcp(1, ACK | PSH, { seq: 7001, ack: 1001, payload: 'x'.repeat(1000) });
+});
+everywhere('window scale beyond 14', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN, { options: '010303ff', window: 10 });
+  t.tcp(1, SYN | ACK, { options: '0103030f', window: 10 });
+  t.tcp(0, ACK, { window: 10 });
+  t.tcp(1, ACK | PSH, { seq: 5001, ack: 1001, payload: 'x'.repeat(1400) });
+  t.tcp(1, ACK | PSH, { seq: 200_000, ack: 1001, payload: 'x' });
+});
+everywhere('keepalives and retransmissions', (talk) => {
+  const t = talk().open();
+  t.data(0, 'GET');
+  t.data(1, 'answer');
+  t.tcp(0, ACK);
+  // One byte, or none, before the window.
+  t.tcp(0, ACK, { seq: 1003, ack: 5007 });
+  t.tcp(1, ACK, { seq: 5007, ack: 1004 });
+  t.tcp(0, ACK, { seq: 1003, ack: 5007, payload: '\0' });
+  t.tcp(1, ACK, { seq: 5007, ack: 1004 });
+  for (let n = 0; n < 5; n++) t.tcp(1, ACK | PSH, { seq: 5001, ack: 1004, payload: 'answer' });
+  t.tcp(0, ACK, { seq: 1004, ack: 5007 });
+  for (let n = 0; n < 4; n++) t.tcp(0, ACK, { seq: 1004, ack: 5007 });
+});
+everywhere('selective acknowledgements', (talk) => {
+  const t = talk().open('020405b401010402');
+  t.tcp(1, ACK | PSH, { seq: 6001, ack: 1001, payload: 'x'.repeat(1000) });
+  t.tcp(0, ACK, { seq: 1001, ack: 5001, options: '0101050a0000177100001b59' });
+  t.tcp(0, ACK, { seq: 1001, ack: 5001, options: '0101050a000fffff00100000' });
+  t.tcp(0, ACK, { seq: 1001, ack: 5001, options: '0101050a00001b5900001771' });
+  t.tcp(0, ACK, { seq: 1001, ack: 5001, options: '0101050900001771' + '00000000' });
+  t.tcp(1, ACK | PSH, { seq: 5001, ack: 1001, payload: 'x'.repeat(1000) });
+  t.tcp(0, ACK, { seq: 1001, ack: 7001 });
+});
+everywhere('numbers wrap', (talk) => {
+  const t = talk();
+  t.seq[0] = 0xffff_fffe;
+  t.seq[1] = 0xffff_fff0;
+  t.open();
+  t.data(0, 'abcdef');
+  t.data(1, 'x'.repeat(100));
+  t.tcp(0, ACK);
+  t.tcp(0, ACK, { seq: 0xffff_0000, ack: 0x55 });
+  t.close();
+});
+everywhere('malformed options and headers', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN, { options: '02040000' });
+  t.tcp(0, SYN, { seq: 1000, ack: 0, options: '02000000' });
+  t.tcp(0, SYN, { seq: 1000, ack: 0, options: '0201ffff' });
+  t.tcp(0, SYN, { seq: 1000, ack: 0, options: '0303ff00' });
+  t.tcp(0, SYN, { seq: 1000, ack: 0, options: '01010102' });
+  t.tcp(0, SYN, { seq: 1000, ack: 0, options: '04ff0000' });
+  t.tcp(1, SYN | ACK, { options: '05000000' });
+  t.tcp(0, ACK, { options: '0502ffff' });
+  t.tcp(0, ACK, { options: '08ff0000' });
+  t.tcp(0, ACK, {}, { odd: { headerLength: 4 } });
+  t.tcp(0, ACK, {}, { odd: { headerLength: 15 } });
+  t.tcp(0, ACK, {}, { odd: { headerLength: 5, cut: 16 } });
+  t.tcp(0, ACK, {}, { odd: { checksum: 1 } });
+  t.tcp(0, SYN | RST);
+  t.tcp(0, SYN | FIN);
+  t.tcp(0, 0, { seq: 1001, ack: 0 });
+  t.tcp(0, FIN | PSH | 0x20, { seq: 1001, ack: 0 });
+  t.tcp(0, SYN | ACK | FIN | RST | PSH | 0x20, { seq: 1001, ack: 0 });
+});
+everywhere('URG and ECN', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN | 0xc0);
+  t.tcp(1, SYN | ACK | 0x40);
+  t.tcp(0, ACK);
+  t.tcp(0, ACK | PSH | 0x20, { payload: 'urgent' });
+  t.tcp(1, ACK | 0x40);
+  t.tcp(0, ACK | 0x80, { payload: 'slower' }, { tos: 2 });
+});
+
+// ---- UDP ----
+everywhere('datagrams both ways', (talk) => {
+  const t = talk();
+  t.udp(0);
+  t.udp(0, '');
+  t.udp(1, '', { noSum: true });
+  t.udp(1, 'x');
+  t.udp(0, 'x', { noSum: true });
+  t.udp(0, 'x', { odd: { checksum: 5 } });
+  t.udp(0, 'x', { odd: { headerLength: 4 } });
+  t.udp(0, 'x', { odd: { headerLength: 200 } });
+  t.udp(0, 'x', { odd: { cut: 4 } });
+  t.udp(1);
+});
+story('both ends begin within one pair of ports', { nat: [MASQUERADE] }, (s) => {
+  s.talk(IN, DMZ, 500, 500).udp(0);
+  s.talk(DMZ, IN, 500, 500).udp(0);
+  s.talk(OUT, WAN, 4500, 4500).udp(0);
+  s.talk(IN, OUT, 4500, 4500).udp(0);
+  s.talk('10.1.0.3', OUT, 4500, 4500).udp(0);
+  s.talk(OUT, WAN, 4500, 4500).udp(0);
+});
+
+// ---- ICMP ----
+everywhere('echoes, and one identifier for two', (talk, s) => {
+  const t = talk();
+  t.ping(7);
+  t.ping(7, 2);
+  t.icmp(0, 8, 0x70003);
+  s.talk('10.1.0.3', t.to).ping(7);
+  t.icmp(1, 0, 0x70003);
+  t.icmp(1, 0, 0x80001);
+  t.icmp(0, 8, 0x90001, { odd: { checksum: 3 } });
+  t.icmp(0, 8, 0x90001, { odd: { cut: 6 } });
+  t.icmp(0, 8, 0x90001, { payload: '' });
+});
+everywhere('queries that are rare', (talk) => {
+  const t = talk();
+  for (const [ask, answer] of [
+    [13, 14],
+    [15, 16],
+    [17, 18],
+  ] as const) {
+    t.icmp(0, ask, 0x50001, { payload: '\0'.repeat(12) });
+    t.icmp(1, answer, 0x50001, { payload: '\0'.repeat(12) });
+    t.icmp(1, answer, 0x60001, { payload: '\0'.repeat(12) });
+  }
+  for (const type of [9, 10, 19, 30, 37, 42, 255]) t.icmp(0, type, 0x50001);
+  t.icmp(0, 8, 0x50001, { code: 1 });
+  t.icmp(1, 0, 0x50001, { code: 1 });
+});
+for (const [length, what] of [
+  [548, 'long'],
+  [28, 'short'],
+  [24, 'cut'],
+] as const)
+  everywhere(`errors, ${what} quotes`, (talk, s) => {
+    const t = talk(1000 + length);
+    const about = [t.tcp(0, SYN), t.tcp(1, SYN | ACK), t.tcp(0, ACK), t.udp(0), t.udp(1), t.data(0, 'x'.repeat(600))];
+    for (const id of about)
+      for (const [type, code, rest] of [
+        [3, 1, 0],
+        [3, 3, 0],
+        [3, 4, 1400],
+        [11, 0, 0],
+        [12, 0, 0x1400_0000],
+        [4, 0, 0],
+        [5, 1, 0x0a01_0009],
+      ] as const) {
+        if (type === 5 && id > 2) continue;
+        s.error(id, type, code, { rest, length, from: type === 3 && code !== 4 ? 'end' : 'hop' });
+      }
+    s.error(about[0]!, 3, 3, { length, checksum: 7 });
+    s.error(about[0]!, 3, 3, { length, damage: 1 });
+  });
+everywhere('errors about pings, fragments and nothing', (talk, s) => {
+  const t = talk();
+  const ping = t.icmp(0, 8, 0x70001);
+  s.error(ping, 3, 1, { length: 28 });
+  s.error(ping, 11, 0, { from: 'hop' });
+  const answer = t.icmp(1, 0, 0x70001);
+  s.error(answer, 3, 1);
+  s.error(t.udp(0, 'f'.repeat(1000), { fragments: { size: 496, order: [0, 1, 2] } }), 11, 0, { from: 'hop' });
+  t.icmp(1, 3, 0, { code: 3, payload: '' });
+  t.icmp(1, 3, 0, { code: 3, payload: 'E'.repeat(20) });
+  t.icmp(1, 11, 0, { payload: `\x45${'\0'.repeat(27)}` });
+  t.icmp(1, 12, 0, { payload: 'abc' });
+});
+
+// ---- fragments ----
+everywhere('fragments in any order', (talk) => {
+  const t = talk();
+  for (const order of [
+    [0, 1, 2, 3],
+    [3, 2, 1, 0],
+    [1, 0, 3, 2],
+    [0, 0, 1, 2, 3],
+    [0, 1, 3],
+    [1, 2, 3],
+  ])
+    t.udp(0, 'f'.repeat(1500), { fragments: { size: 400, order } });
+  t.udp(1, 'f'.repeat(1500), { fragments: { size: 400, order: [0, 1, 2, 3] } });
+});
+everywhere('fragments that overlap, tiny ones, and one that is alone', (talk) => {
+  const t = talk();
+  t.udp(0, 'f'.repeat(800), { fragments: { size: 400, overlap: 8, order: [0, 1, 2] } });
+  t.udp(0, 'f'.repeat(60), { fragments: { size: 8, order: [0, 1, 2, 3, 4, 5, 6, 7, 8] } });
+  t.udp(0, 'f'.repeat(600), { fragments: { size: 400, order: [0, 1] }, df: true });
+  t.udp(0, 'f'.repeat(10), { fragments: { size: 1480, order: [0] } });
+  t.udp(0, 'f'.repeat(600), { fragments: { size: 400, order: [0, 1] }, ttl: 1 });
+  t.udp(0, 'f'.repeat(600), { fragments: { size: 400, order: [0, 1] }, ipOptions: '94040000' });
+});
+
+// ---- the header, and where a packet may go ----
+everywhere('TTL', (talk) => {
+  const t = talk();
+  for (const ttl of [255, 254, 2, 1, 0, 64]) t.udp(0, 'x', { ttl });
+  for (const ttl of [255, 2, 1, 0]) t.udp(1, 'x', { ttl });
+  t.tcp(0, SYN, {}, { ttl: 1 });
+  t.icmp(0, 8, 1, { ttl: 1 });
+});
+story(
+  'TTL set, lowered and raised',
+  {
+    mangle: [
+      '-A FORWARD -p udp -j TTL --ttl-dec 1',
+      '-A POSTROUTING -p tcp -j TTL --ttl-inc 5',
+      '-A PREROUTING -p icmp -j TTL --ttl-set 1',
+    ],
+  },
+  (s) => {
+    const t = s.talk(IN, OUT);
+    for (const ttl of [255, 254, 3, 2, 1, 64]) {
+      t.udp(0, 'x', { ttl });
+      t.tcp(0, SYN, { seq: 1000, ack: 0 }, { ttl });
+      t.icmp(0, 8, ttl, { ttl });
+    }
+  },
+);
+everywhere('IP options', (talk) => {
+  const t = talk();
+  for (const ipOptions of [
+    '01010100',
+    '94040000',
+    '07070400000000' + '00',
+    '44080501' + '00000000',
+    '83070400000000' + '00',
+    '8203000000000000',
+    'ff030000',
+  ])
+    t.udp(0, 'x', { ipOptions });
+  t.udp(1, 'x', { ipOptions: '94040000' });
+});
+story('to the router', {}, (s) => {
+  const t = s.talk(IN, LAN, 1000, 9);
+  t.udp(0);
+  t.udp(0, '', { ttl: 1 });
+  t.tcp(0, SYN);
+  t.tcp(0, ACK);
+  t.icmp(0, 8, 0x10001, { ttl: 1 });
+  t.icmp(0, 13, 0x10001, { payload: '\0'.repeat(12), odd: { checksum: 1 } });
+  t.icmp(0, 17, 0x10001);
+  t.raw(0, 99, 'deadbeef');
+  s.talk(IN, WAN).udp(0);
+  s.talk(IN, '10.2.0.1').icmp(0, 8, 1);
+  s.talk(IN, '100.64.0.1').udp(0);
+  s.talk(IN, '255.255.255.255').udp(0);
+  s.talk(IN, '10.1.0.255').udp(0);
+  s.talk(IN, '224.0.0.1').udp(0);
+});
+
+// ---- NAT ----
+story(
+  'hairpin',
+  {
+    nat: [
+      '-A PREROUTING -d 198.51.100.1 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.1.0.3:8080',
+      '-A POSTROUTING -s 10.1.0.0/24 -d 10.1.0.3 -j SNAT --to-source 10.1.0.1',
+      MASQUERADE,
+    ],
+  },
+  (s) => {
+    s.talk(IN, WAN).open().close();
+    s.talk('10.1.0.4', WAN).open();
+    s.talk(OUT, WAN).open();
+    s.error(s.talk('10.1.0.4', WAN, 1001).tcp(0, SYN), 3, 3);
+  },
+);
+story(
+  'ports collide',
+  { nat: ['-A POSTROUTING -o if1 -p udp -j SNAT --to-source 198.51.100.2:40000-40002', MASQUERADE] },
+  (s) => {
+    for (const host of ['10.1.0.2', '10.1.0.3', '10.1.0.4', '10.2.0.2', '10.2.0.3']) {
+      const t = s.talk(host, OUT, 40_000, 53);
+      t.udp(0);
+      t.udp(1);
+      s.talk(host, OUT, 40_000, 80).open();
+      s.talk(host, FAR, 40_000, 53).udp(0);
+    }
+  },
+);
+story('ports run out', { nat: ['-A POSTROUTING -o if1 -p tcp -j MASQUERADE --to-ports 40000-40001'] }, (s) => {
+  for (const host of ['10.1.0.2', '10.1.0.3', '10.1.0.4']) s.talk(host, OUT, 1000).tcp(0, SYN);
+  // A finished connection gives its port up, but not to one whose numbers are behind its own.
+  s.talk('10.1.0.2', FAR, 1000).open().close();
+  s.talk('10.1.0.3', FAR, 1000).open().close();
+  const late = s.talk('10.1.0.4', FAR, 1000);
+  late.tcp(0, SYN, { seq: 10, ack: 0 });
+  late.tcp(0, SYN, { seq: 5_000_000, ack: 0 });
+});
+story(
+  'ranges',
+  {
+    nat: [
+      '-A PREROUTING -d 198.51.100.1 -p udp -j DNAT --to-destination 10.2.0.2-10.2.0.4 --persistent',
+      '-A PREROUTING -d 198.51.100.2 -j DNAT --to-destination 10.2.0.2-10.2.0.4',
+      '-A POSTROUTING -o if1 -j SNAT --to-source 198.51.100.20-198.51.100.27',
+    ],
+  },
+  (s) => {
+    for (const from of [OUT, '198.51.100.11', FAR])
+      for (const to of ['198.51.100.1', '198.51.100.2']) {
+        const t = s.talk(from, to, 1000, 53);
+        t.udp(0);
+        t.udp(1);
+        s.talk(from, to, 1001, 53).udp(0);
+      }
+    for (const host of ['10.1.0.2', '10.1.0.3', '10.1.0.4']) for (const to of [OUT, FAR]) s.talk(host, to).udp(0);
+  },
+);
+story(
+  'whole networks',
+  {
+    nat: [
+      '-A PREROUTING -d 203.0.114.0/24 -j NETMAP --to 10.2.0.0/24',
+      '-A POSTROUTING -s 10.2.0.0/24 -o if1 -j NETMAP --to 203.0.114.0/24',
+    ],
+  },
+  (s) => {
+    const t = s.talk(IN, '203.0.114.3', 1000, 53);
+    t.udp(0);
+    t.udp(1);
+    const u = s.talk('10.2.0.3', OUT, 1000, 53);
+    s.error(u.udp(0), 3, 3);
+    u.udp(1);
+    s.talk('10.2.0.2', OUT).ping(4);
+    s.talk(IN, '203.0.114.2').open().close();
+  },
+);
+story(
+  'redirected',
+  {
+    nat: [
+      '-A PREROUTING -i if0 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128',
+      '-A PREROUTING -i if0 -p udp -j REDIRECT',
+      '-A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 5353',
+    ],
+  },
+  (s) => {
+    s.talk(IN, OUT).open().close();
+    s.talk(IN, OUT, 1000, 53).udp(0);
+    s.talk(WAN, OUT, 1000, 53).udp(0);
+    s.talk(WAN, FAR, 1000, 53).udp(0);
+  },
+);
+story('DNAT in OUTPUT', { nat: ['-A OUTPUT -d 203.0.113.5 -j DNAT --to-destination 10.2.0.2', MASQUERADE] }, (s) => {
+  const t = s.talk(WAN, FAR, 1000, 53);
+  t.udp(0);
+  t.udp(1);
+  s.talk(WAN, FAR).open().close();
+  s.talk(WAN, FAR).ping(3);
+  s.error(s.talk(WAN, FAR, 1002, 53).udp(0), 3, 3);
+});
+story(
+  'DNAT in OUTPUT, in fragments',
+  { nat: ['-A OUTPUT -d 203.0.113.5 -j DNAT --to-destination 10.2.0.2', MASQUERADE] },
+  (s) => {
+    const t = s.talk(WAN, FAR, 1000, 53);
+    t.udp(0, 'f'.repeat(1000), { fragments: { size: 496, order: [0, 1, 2] } });
+    t.udp(1, 'f'.repeat(1000), { fragments: { size: 496, order: [0, 1, 2] } });
+    t.udp(0, 'f'.repeat(1000), { fragments: { size: 496, order: [2, 1, 0] } });
+    s.talk(WAN, OUT, 1000, 53).udp(0, 'f'.repeat(1000), { fragments: { size: 496, order: [0, 1, 2] } });
+  },
+);
+story(
+  'checksums of datagrams under NAT',
+  { nat: [MASQUERADE, '-A PREROUTING -d 198.51.100.1 -p udp -j DNAT --to-destination 10.2.0.2:5353'] },
+  (s) => {
+    const t = s.talk(IN, OUT, 1000, 53);
+    t.udp(0, 'x', { noSum: true });
+    t.udp(1, 'x', { noSum: true });
+    t.udp(0, 'odd', { odd: { checksum: 0x1234 } });
+    const u = s.talk(OUT, WAN, 1000, 53);
+    for (let n = 0; n < 3; n++) u.udp(0, 'y'.repeat(n));
+    u.udp(1, 'z', { noSum: true });
+  },
+);
+story(
+  'protocols without ports',
+  { nat: [MASQUERADE, '-A PREROUTING -d 198.51.100.1 -p 47 -j DNAT --to-destination 10.2.0.2'] },
+  (s) => {
+    for (const [proto, hex] of [
+      [50, '0000000100000001aabbccdd'],
+      [51, '0604000000000001000000010011223344556677'],
+      [47, '0000080045000014'],
+      [47, '2081880b000400070000000100000001cafe'],
+      [33, '03e80050050000000000000100000000'],
+      [4, '4500001400000000400000000a0100020a020002'],
+      [253, 'ff'],
+    ] as const) {
+      const t = s.talk(IN, OUT);
+      t.raw(0, proto, hex);
+      t.raw(1, proto, hex);
+      s.error(s.talk('10.1.0.3', OUT).raw(0, proto, hex), 3, 2);
+      s.talk(OUT, WAN).raw(0, proto, hex);
+    }
+  },
+);
+
+// ---- what comes back by lo ----
+story(
+  'REJECT in OUTPUT for the router itself',
+  {
+    filter: [
+      '-A OUTPUT -d 10.2.0.1 -p udp -j REJECT',
+      '-A OUTPUT -d 10.2.0.1 -p tcp -j REJECT --reject-with tcp-reset',
+    ],
+  },
+  (s) => {
+    s.talk(WAN, '10.2.0.1').udp(0);
+    s.talk(WAN, '10.2.0.1').tcp(0, SYN);
+    s.talk(LAN, LAN).udp(0);
+  },
+);
+story(
+  'REJECT in OUTPUT, and a mark',
+  {
+    mangle: ['-A OUTPUT -p icmp -j MARK --set-mark 5', '-A INPUT -m mark --mark 5'],
+    filter: ['-A OUTPUT -p udp -j REJECT'],
+  },
+  (s) => {
+    s.talk(WAN, OUT).udp(0);
+    s.talk(LAN, DMZ).udp(0);
+  },
+);
+story(
+  'NOTRACK in OUTPUT, of what comes back by lo',
+  {
+    raw: ['-A OUTPUT -p udp -j NOTRACK', '-A PREROUTING -m state --state UNTRACKED'],
+    filter: ['-A OUTPUT -p tcp -j REJECT'],
+  },
+  (s) => {
+    s.talk(WAN, LAN).udp(0);
+    s.talk(WAN, '10.2.0.1', 1000, 53).udp(0, '');
+    s.talk(WAN, '10.2.0.1', 1000, 53).ping(3);
+  },
+);
+story('to itself', { nat: ['-A OUTPUT -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.2.0.1:82'] }, (s) => {
+  s.talk(LAN, LAN).udp(0);
+  s.talk(WAN, LAN).tcp(0, SYN);
+  s.talk(WAN, LAN, 1000, 81).tcp(0, SYN);
+  s.talk(LAN, '10.2.0.1').icmp(0, 8, 0x10001);
+});
+
+// ---- zones ----
+for (const kind of ['zone', 'zone-orig', 'zone-reply'])
+  story(`--${kind}`, { raw: [`-A PREROUTING -i if0 -j CT --${kind} 1`], nat: [MASQUERADE] }, (s) => {
+    const t = s.talk(IN, DMZ, 1000, 53);
+    t.udp(0);
+    t.udp(1);
+    s.talk(DMZ, IN, 53, 1000).udp(0);
+    s.talk(DMZ, IN, 1000, 53).udp(0);
+    s.talk(IN, DMZ, 53, 1000).udp(0);
+    s.talk(IN, OUT).open();
+    s.talk(OUT, IN, 80, 1000).tcp(0, SYN);
+  });
+
+// ---- helpers ----
+for (const [name, nat] of [
+  ['', []],
+  [', masqueraded', [MASQUERADE]],
+  [', translated to a longer address', ['-A POSTROUTING -o if1 -j SNAT --to-source 198.51.100.200']],
+] as const)
+  story(`ftp${name}`, { raw: FTP, nat: [...nat] }, (s) => {
+    const t = s.talk(IN, OUT, 1030, 21).open();
+    t.data(1, '220 ready\r\n');
+    t.tcp(0, ACK);
+    const port = t.data(0, 'PORT 10,1,0,2,117,48\r\n');
+    t.tcp(1, ACK);
+    s.transfer(port, OUT, IN, 20, 30_000);
+    t.data(1, '226 done\r\n');
+    const again = t.data(0, 'EPRT |1|10.1.0.2|30001|\r\n');
+    s.transfer(again, OUT, IN, 20, 30_001);
+    // Sent again, after lengths have changed; then acknowledged.
+    t.tcp(0, ACK | PSH, { seq: t.seq[0]! - 25, payload: 'EPRT |1|10.1.0.2|30001|\r\n' });
+    t.tcp(1, ACK);
+    t.data(0, 'PASV\r\n');
+    const passive = t.data(1, '227 Entering Passive Mode (198,51,100,10,117,50)\r\n');
+    s.transfer(passive, IN, OUT, 1031, 30_002);
+    t.data(0, 'EPSV\r\n');
+    const extended = t.data(1, '229 Entering Extended Passive Mode (|||30003|)\r\n');
+    s.transfer(extended, IN, OUT, 1032, 30_003);
+    // In two segments, in pieces that no line ends, of another host, and nonsense.
+    t.data(0, 'PORT 10,1,0,2');
+    t.data(0, ',117,52\r\n');
+    t.data(0, 'PORT 10,1,0,3,117,53\r\n');
+    t.data(0, 'PORT 10,1,0,2,1,300\r\n');
+    t.data(0, 'PORT 0,0,0,0,0,0\r\n');
+    t.data(0, 'EPRT |2|::1|30001|\r\n');
+    t.data(0, 'eprt !1!10.1.0.2!30004!\r\n');
+    t.tcp(1, ACK);
+    t.close();
+  });
+story(
+  'ftp to a server inside',
+  { raw: FTP, nat: ['-A PREROUTING -d 198.51.100.1 -p tcp -m tcp --dport 21 -j DNAT --to-destination 10.2.0.2'] },
+  (s) => {
+    const t = s.talk(OUT, WAN, 1030, 21).open();
+    t.data(1, '220 ready\r\n');
+    const passive = t.data(1, '227 Entering Passive Mode (10,2,0,2,117,50)\r\n');
+    t.tcp(0, ACK);
+    s.transfer(passive, OUT, WAN, 1031, 30_002);
+    const extended = t.data(1, '229 Entering Extended Passive Mode (|||30003|)\r\n');
+    s.transfer(extended, OUT, WAN, 1032, 30_003);
+    const port = t.data(0, 'PORT 198,51,100,10,117,48\r\n');
+    t.tcp(1, ACK);
+    s.transfer(port, DMZ, OUT, 20, 30_000);
+    t.close(1);
+  },
+);
+for (const [name, nat] of [
+  ['', []],
+  [', masqueraded', [MASQUERADE]],
+] as const) {
+  story(`tftp${name}`, { raw: ['-A PREROUTING -p udp -m udp --dport 69 -j CT --helper tftp'], nat: [...nat] }, (s) => {
+    const t = s.talk(IN, OUT, 1030, 69);
+    const read = t.udp(0, '\0\x01file\0octet\0');
+    const answer = s.talk(OUT, IN, 3000, 1030);
+    answer.udp(0, '\0\x03\0\x01data');
+    const first = s.events.at(-1) as PacketEvent;
+    s.events[s.events.length - 1] = {
+      kind: 'data',
+      id: first.id,
+      about: read,
+      flow: first.flow,
+      port: 1,
+      packet: first.packet,
+    };
+    answer.udp(1, '\0\x04\0\x01');
+    answer.udp(0, '\0\x03\0\x02data');
+    s.talk(OUT, IN, 3001, 1030).udp(0, '\0\x03\0\x01data');
+  });
+  story(`irc${name}`, { raw: ['-A PREROUTING -p tcp -m tcp --dport 6667 -j CT --helper irc'], nat: [...nat] }, (s) => {
+    const t = s.talk(IN, OUT, 1030, 6667).open();
+    const send = t.data(0, 'PRIVMSG you :\x01DCC SEND file 167837698 5000 1234\x01\r\n');
+    t.tcp(1, ACK);
+    s.transfer(send, FAR, IN, 2000, 5000);
+    const chat = t.data(0, 'PRIVMSG you :\x01DCC CHAT chat 167837698 5001\x01\r\n');
+    s.transfer(chat, FAR, IN, 2001, 5001);
+    t.data(0, 'PRIVMSG you :\x01DCC CHAT chat 1 5001\x01\r\n');
+    t.close();
+  });
+}
+
+// ---- what rules remember ----
+story(
+  'knocking',
+  {
+    filter: [
+      '-N knock',
+      '-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT',
+      '-A FORWARD -p tcp -m tcp --dport 22 -m recent --rcheck --seconds 1000 --name open -j ACCEPT',
+      '-A FORWARD -p tcp -m tcp --dport 7000 -m recent --set --name one -j DROP',
+      '-A FORWARD -p tcp -m tcp --dport 8000 -m recent --rcheck --seconds 1000 --name one -j knock',
+      '-A FORWARD -p tcp -m tcp --dport 22 -j DROP',
+      '-A knock -m recent --remove --name one',
+      '-A knock -m recent --set --name open -j DROP',
+    ],
+  },
+  (s) => {
+    for (const host of [OUT, '198.51.100.11'])
+      for (const port of [22, 8000, 22, 7000, 22, 8000, 22]) s.talk(host, IN, 1000 + port, port).tcp(0, SYN);
+    s.talk(OUT, IN, 2000, 22).open().close();
+  },
+);
+story(
+  'connections counted as they close',
+  {
+    filter: [
+      '-A FORWARD -p tcp --syn -m connlimit --connlimit-above 2 --connlimit-mask 32 -j REJECT --reject-with tcp-reset',
+    ],
+  },
+  (s) => {
+    const all = [1, 2, 3].map((n) => s.talk(IN, OUT, 1000 + n));
+    all[0]!.open();
+    all[1]!.open();
+    all[2]!.tcp(0, SYN);
+    all[0]!.close();
+    s.talk(IN, OUT, 1004).open();
+    s.talk(IN, OUT, 1005).tcp(0, SYN);
+    s.talk('10.1.0.3', OUT, 1005).open();
+    all[1]!.tcp(1, RST);
+    s.talk(IN, OUT, 1006).open();
+  },
+);
+story(
+  'recent by mask and TTL',
+  {
+    filter: [
+      '-A FORWARD -p udp -m udp --dport 1 -m recent --set --name m --mask 255.255.255.254',
+      '-A FORWARD -p udp -m udp --dport 2 -m recent --rcheck --rttl --name m --mask 255.255.255.254 -j DROP',
+      '-A FORWARD -p udp -m udp --dport 3 -m recent --update --hitcount 3 --name m --mask 255.255.255.254 -j DROP',
+      '-A FORWARD -p udp -m udp --dport 4 -m recent --remove --name m --rdest -j DROP',
+    ],
+  },
+  (s) => {
+    for (const [port, ttl] of [
+      [2, 64],
+      [1, 64],
+      [2, 63],
+      [2, 64],
+      [3, 64],
+      [1, 64],
+      [3, 64],
+      [3, 64],
+      [4, 64],
+      [2, 64],
+    ] as const)
+      for (const host of ['10.1.0.2', '10.1.0.3', '10.1.0.4']) s.talk(host, DMZ, 1000, port).udp(0, 'x', { ttl });
+  },
+);
+
+// ---- the administrator ----
+story('counters zeroed meanwhile', { filter: ['-A FORWARD -p udp', '-A FORWARD -p tcp -j ACCEPT'] }, (s) => {
+  const t = s.talk(IN, OUT);
+  t.udp(0);
+  s.iptables('-Z FORWARD 1');
+  t.udp(0);
+  t.open();
+  s.iptables('-t mangle -Z');
+  t.udp(1);
+  s.iptables('-Z');
+  t.close();
+});
+story('rules exchanged under live connections', { nat: [MASQUERADE] }, (s) => {
+  const t = s.talk(IN, OUT).open();
+  const u = s.talk(IN, OUT, 1000, 53);
+  u.udp(0);
+  s.iptables('-t nat -F POSTROUTING');
+  t.data(0, 'still translated');
+  t.data(1, 'and back');
+  u.udp(1);
+  s.talk(IN, OUT, 1001).tcp(0, SYN);
+  s.iptables(`-t nat ${FORWARD_80}`);
+  s.talk(OUT, WAN).open();
+  s.command(
+    'iptables-restore',
+    [],
+    '*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n',
+  );
+  t.data(0, 'more');
+  u.udp(0);
+  s.talk(IN, OUT, 1002).tcp(0, SYN);
+  s.command(
+    'iptables-restore',
+    ['--noflush'],
+    '*nat\n-A POSTROUTING -o if1 -j SNAT --to-source 198.51.100.2\nCOMMIT\n*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n',
+  );
+  s.talk(IN, OUT, 1003).open().close();
+  t.close();
+});
+story('connections deleted under their packets', { nat: [MASQUERADE] }, (s) => {
+  const t = s.talk(IN, OUT).open();
+  const u = s.talk('10.1.0.3', OUT, 1000, 53);
+  u.udp(0);
+  s.command('conntrack', ['-D', '-p', 'udp']);
+  u.udp(1);
+  u.udp(0);
+  s.command('conntrack', ['-F']);
+  t.data(1, 'to nobody');
+  t.data(0, 'picked up again');
+  t.tcp(1, ACK);
+});
+story(
+  'classes and late marks',
+  {
+    mangle: [
+      '-A FORWARD -p udp -j CLASSIFY --set-class 1:2',
+      '-A POSTROUTING -p tcp -j MARK --set-mark 3',
+      '-A OUTPUT -j CLASSIFY --set-class 2:1',
+    ],
+    nat: [MASQUERADE],
+  },
+  (s) => {
+    const t = s.talk(IN, OUT, 1000, 53);
+    t.udp(0);
+    t.udp(1);
+    s.talk(IN, OUT).open().close();
+    s.talk(WAN, OUT).open();
+    s.talk(WAN, OUT, 1000, 53).udp(0);
+  },
+);
+
+/** All of them. */
+export const CASES: readonly Case[] = cases;
