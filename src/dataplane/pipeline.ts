@@ -206,7 +206,7 @@ export class Pipeline implements Answers, AddressQuestions {
   setRouting(routedBy: number, routedMarks: number, diverted: boolean): void {
     this.routedBy = routedBy;
     this.routedMarks = routedMarks;
-    this.diverted = diverted;
+    this.diverted = diverted && this.kernelRoutes;
     this.judgeCrossings();
   }
 
@@ -368,7 +368,7 @@ export class Pipeline implements Answers, AddressQuestions {
     const outdev = words[route + RouteField.OIF]!;
     const gateway = words[route + RouteField.GATEWAY]!;
     if (this.forwarded !== Twice.NEVER && this.forwardsTwice(p, outdev, gateway)) return this.twice(p, p.mark);
-    if (this.kernelRoutes && isReserved(p)) return this.twice(p, p.mark);
+    if (this.diverted && isReserved(p)) return this.twice(p, p.mark);
     p.outdev = outdev;
     this.nextHop = gateway !== 0 ? gateway : p.dst;
     this.routeMtu = mtu;
@@ -597,7 +597,7 @@ export class Pipeline implements Answers, AddressQuestions {
     const verdict = this.output(p, false);
     if (verdict !== Verdict.ACCEPT) return verdict;
     if (this.own !== Twice.NEVER && this.ownGoesTwice(p)) return this.twice(p, this.routedMark);
-    if (this.kernelRoutes && isReserved(p)) return this.twice(p, this.routedMark);
+    if (this.diverted && isReserved(p)) return this.twice(p, this.routedMark);
     const sent = this.postrouting(p);
     if (p.ctState === CtState.UNTRACKED && sent === Verdict.ACCEPT && this.interfaces.isLoopback(p.outdev)) {
       this.tracker.crossings?.keepLooped(p);

@@ -4,7 +4,7 @@
  *     10.1.0.2-5      e0 --- if0  10.1.0.1/24
  *     198.51.100.10-12, and all else behind .254
  *                     e1 --- if1  198.51.100.1/24, 198.51.100.2/24
- *     10.2.0.2-4      e2 --- if2  10.2.0.1/24
+ *     10.2.0.2-4      e2 --- if2  10.2.0.1/24, MTU 1300
  *
  * Nobody lives at the far ends: frames are put there and taken up by wire.c. IP neighbours are permanent, IPv6 is off,
  * checksums are whole on the wire, and the rate limits of ICMP errors are off.
@@ -20,6 +20,8 @@ import { mac, Wire } from './wire.js';
 
 const PORTS = 3;
 export const ADDRESSES = [['10.1.0.1/24'], ['198.51.100.1/24', '198.51.100.2/24'], ['10.2.0.1/24']];
+/** What fits onto each: some is too long for if2. */
+export const MTUS = [1500, 1500, 1300];
 export const DEFAULT_GATEWAY = '198.51.100.254';
 /** Rules can translate to anybody there: nobody is asked for, or errors would come seconds later. */
 const NEIGHBOURS = ['10.1.0.', '198.51.100.', '10.2.0.'].map((network) =>
@@ -197,8 +199,11 @@ function router(network: Network, side: string): { router: Namespace; far: Names
     router.ip(
       `link add if${i} address ${mac(false, i)} type veth peer name e${i} address ${mac(true, i)} netns ${far.name}`,
     );
-    far.ip(`link set e${i} arp off up`);
-    router.ip(...ADDRESSES[i]!.map((address) => `address add ${address} dev if${i}`), `link set if${i} up`);
+    far.ip(`link set e${i} mtu ${MTUS[i]} arp off up`);
+    router.ip(
+      ...ADDRESSES[i]!.map((address) => `address add ${address} dev if${i}`),
+      `link set if${i} mtu ${MTUS[i]} up`,
+    );
     const strangers = NEIGHBOURS[i]!.filter((host) => !ADDRESSES[i]!.includes(`${host}/24`));
     router.ip(...strangers.map((host) => `neigh replace ${host} lladdr ${mac(true, i)} nud permanent dev if${i}`));
     const ethtool = spawnSync('ip', [

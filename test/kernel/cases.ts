@@ -2,7 +2,7 @@
  * Scenarios with a name: what peers and administrators do on purpose, where traffic.ts does it by chance. Hosts and interfaces
  * are arena.ts's. Most run under rules that count the states, directions, statuses and timeouts of connections in every hook (SEEN).
  */
-import { ICMP, type PacketSpec, TCP, type Transport, UDP } from './packets.js';
+import { ICMP, type PacketSpec, SCTP, TCP, type Transport, UDP } from './packets.js';
 import type { CommandEvent, ErrorEvent, Event, PacketEvent, Scenario } from './scenario.js';
 import { FROM_ROUTER } from './wire.js';
 
@@ -113,6 +113,10 @@ class Talk {
   ping(id: number, n = 1): void {
     this.icmp(0, 8, (id << 16) | n);
     this.icmp(1, 0, (id << 16) | n);
+  }
+  sctp(way: Way, tag: number, chunks: string): number {
+    const [sport, dport] = way === 0 ? [this.sport, this.dport] : [this.dport, this.sport];
+    return this.add(way, { proto: SCTP, sport, dport, tag, chunks });
   }
   raw(way: Way, proto: number, hex: string, more: More = {}): number {
     return this.add(way, { proto, raw: hex }, more);
@@ -583,6 +587,24 @@ story(
     }
   },
 );
+everywhere('the reserved bit', (talk) => {
+  const t = talk();
+  t.tcp(0, SYN, {}, { reserved: true });
+  t.tcp(1, SYN | ACK, {}, { reserved: true });
+  t.tcp(0, ACK, {}, { reserved: true, ttl: 1 });
+  t.udp(0, 'x', { reserved: true });
+  t.udp(1, 'x', { reserved: true });
+  t.udp(0, 'f'.repeat(1000), { reserved: true, fragments: { size: 496, order: [0, 1, 2] } });
+  t.icmp(0, 8, 1, { reserved: true });
+});
+everywhere('port 0', (talk, s) => {
+  const t = talk(0);
+  t.udp(0);
+  t.udp(1);
+  t.tcp(0, SYN);
+  t.tcp(1, SYN | ACK);
+  s.error(t.udp(0), 3, 3);
+});
 everywhere('IP options', (talk) => {
   const t = talk();
   for (const ipOptions of [
@@ -728,6 +750,67 @@ story(
     s.talk(WAN, OUT, 1000, 53).udp(0, 'f'.repeat(1000), { fragments: { size: 496, order: [0, 1, 2] } });
   },
 );
+story(
+  'DNAT to where nobody is',
+  {
+    nat: [
+      '-A PREROUTING -p udp -m udp --dport 1 -j DNAT --to-destination 127.0.0.1',
+      '-A PREROUTING -p udp -m udp --dport 2 -j DNAT --to-destination 100.64.0.1',
+      '-A PREROUTING -p udp -m udp --dport 3 -j DNAT --to-destination 10.2.0.255',
+      '-A PREROUTING -p udp -m udp --dport 4 -j DNAT --to-destination 10.2.0.1:9',
+      '-A PREROUTING -p udp -m udp --dport 6 -j DNAT --to-destination 10.1.0.2',
+      '-A OUTPUT -p udp -m udp --dport 2 -j DNAT --to-destination 100.64.0.1',
+      '-A OUTPUT -p udp -m udp --dport 4 -j DNAT --to-destination 10.2.0.1:9',
+    ],
+  },
+  (s) => {
+    for (const port of [1, 2, 3, 4, 6]) {
+      s.talk(IN, OUT, 1000, port).udp(0);
+      s.talk(OUT, WAN, 1000, port).udp(0);
+    }
+    s.talk(WAN, OUT, 1000, 2).udp(0);
+    s.talk(WAN, OUT, 1000, 4).udp(0);
+  },
+);
+story(
+  'too long for the way',
+  { nat: [MASQUERADE, '-A PREROUTING -d 198.51.100.1 -j DNAT --to-destination 10.2.0.2'] },
+  (s) => {
+    for (const talk of [s.talk(IN, DMZ), s.talk(OUT, WAN)]) {
+      talk.udp(0, 'x'.repeat(1400), { df: true });
+      talk.udp(0, 'x'.repeat(1400));
+      talk.udp(0, 'x'.repeat(1272));
+      talk.udp(0, 'x'.repeat(1273), { df: true });
+      talk.udp(0, 'x'.repeat(2800), { fragments: { size: 1400, order: [0, 1, 2] } });
+      talk.udp(0, 'x'.repeat(2800), { fragments: { size: 1400, order: [1, 0, 2] }, ttl: 1 });
+      talk.open();
+      talk.data(0, 'x'.repeat(1400), { df: true });
+      talk.data(0, 'x'.repeat(1400));
+      talk.data(1, 'x'.repeat(1200));
+    }
+  },
+);
+story('an association', { nat: [MASQUERADE] }, (s) => {
+  for (const host of [IN, '10.1.0.3']) {
+    const t = s.talk(host, OUT, 5000, 80);
+    const init = (type: string, tag: string): string => `${type}000014${tag}0000ffff00010001000000ab`;
+    t.sctp(0, 0, init('01', '01010101'));
+    t.sctp(1, 0x01010101, init('02', '02020202'));
+    t.sctp(0, 0x02020202, '0a000008deadbeef');
+    t.sctp(1, 0x01010101, '0b000004');
+    t.sctp(0, 0x02020202, '0003001400000001000000000000000064617461');
+    t.sctp(1, 0x01010101, '03000010000000010000100000000000');
+    t.sctp(1, 0x0101, '03000010000000010000100000000000');
+    t.sctp(0, 0x02020202, '04000008aaaaaaaa');
+    t.sctp(1, 0x01010101, '05000008aaaaaaaa');
+    if (host === IN) {
+      t.sctp(0, 0x02020202, '0700000800000001');
+      t.sctp(1, 0x01010101, '08000004');
+      t.sctp(0, 0x02020202, '0e000004');
+      t.sctp(0, 0, init('01', '03030303'));
+    } else t.sctp(1, 0x01010101, '06000004');
+  }
+});
 story(
   'checksums of datagrams under NAT',
   { nat: [MASQUERADE, '-A PREROUTING -d 198.51.100.1 -p udp -j DNAT --to-destination 10.2.0.2:5353'] },

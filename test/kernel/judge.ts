@@ -322,25 +322,31 @@ class Run {
     return `byte ${at}: ${a.subarray(at, at + 8).toString('hex')} ${b.subarray(at, at + 8).toString('hex')}`;
   }
 
+  /** Notes the ports of the packets at `start` that both sides chose, for what they sent because of `given`. */
+  private learn(kernel: Buffer, hutter: Buffer, start: number, given: (Placed | undefined)[]): void {
+    const a = endsOf(kernel, start);
+    const b = endsOf(hutter, start);
+    if (kernel[start + 9] !== hutter[start + 9] || a.src !== b.src || a.dst !== b.dst) return;
+    const before = given.map((packet) => packet && endsOf(packet.bytes));
+    // Chosen anew where neither side left the sender's port, or chosen before where both did; one flow may have had another.
+    const chosen = (end: 'sport' | 'dport'): boolean => {
+      if (a[end] === b[end]) return false;
+      const kept = [a, b].map((ends, side) => before[side] && before[side][end] === ends[end]);
+      return kept[0] !== undefined && kept[0] === kept[1];
+    };
+    const same = (end: 'sport' | 'dport'): boolean => a[end] === b[end] || chosen(end);
+    if (!(chosen('sport') || chosen('dport')) || !same('sport') || !same('dport')) return;
+    this.chosen.set(tupleName(hutter[start + 9]!, b), a);
+    this.chosen.set(tupleName(hutter[start + 9]!, reversed(b)), reversed(a));
+    this.collisions++;
+  }
+
   /** hutter's packet with the kernel's choice of ports, where both chose. */
   private withKernelsPorts(kernel: Buffer, hutter: Buffer, given: (Placed | undefined)[]): Buffer {
-    const a = endsOf(kernel);
-    const b = endsOf(hutter);
-    if (kernel[9] === hutter[9] && a.src === b.src && a.dst === b.dst) {
-      // Chosen anew where neither side left the sender's port; one flow may have had another choice before.
-      const changed = (end: 'sport' | 'dport'): boolean =>
-        a[end] !== b[end] && given.every((packet, side) => packet && endsOf(packet.bytes)[end] !== [a, b][side]![end]);
-      // Or chosen before, and the sender answered to it.
-      const kept = (end: 'sport' | 'dport'): boolean =>
-        a[end] !== b[end] && given.every((packet, side) => packet && endsOf(packet.bytes)[end] === [a, b][side]![end]);
-      const chosen = (end: 'sport' | 'dport'): boolean => changed(end) || kept(end);
-      const same = (end: 'sport' | 'dport'): boolean => a[end] === b[end] || chosen(end);
-      if ((chosen('sport') || chosen('dport')) && same('sport') && same('dport')) {
-        this.chosen.set(tupleName(hutter[9]!, b), a);
-        this.chosen.set(tupleName(hutter[9]!, reversed(b)), reversed(a));
-        this.collisions++;
-      }
-    }
+    this.learn(kernel, hutter, 0, given);
+    const l4 = (hutter[0]! & 15) * 4;
+    const quotes = isError(hutter) && hutter.length >= l4 + 28;
+    if (quotes && isError(kernel)) this.learn(kernel, hutter, l4 + 8, given);
     const mapped = (packet: Buffer, start: number): Buffer => {
       const ends = this.chosen.get(tupleName(packet[start + 9]!, endsOf(packet, start)));
       if (!ends) return packet;
@@ -351,8 +357,7 @@ class Run {
       return result;
     };
     const result = mapped(hutter, 0);
-    const l4 = (hutter[0]! & 15) * 4;
-    if (!isError(hutter) || hutter.length < l4 + 28) return result;
+    if (!quotes) return result;
     const inner = mapped(result, l4 + 8);
     if (inner === result) return result;
     // The error's own checksum covers the quote: as wrong as it was.

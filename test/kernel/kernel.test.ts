@@ -5,6 +5,7 @@
 import t from 'tap';
 import { closeAllOnSignals } from '../../src/control/lab/netns.js';
 import { Arena, FAULT } from './arena.js';
+import { CASES } from './cases.js';
 import { run, shrink } from './judge.js';
 import { Coverage } from './coverage.js';
 import { RETRIES, scenarioOf } from './main.js';
@@ -14,7 +15,7 @@ import type { Event, Scenario } from './scenario.js';
 import { forSimulation, SimulatedArena, SimulatedRouter } from './simulated.js';
 
 const SEED = Number(process.env['HUTTER_TEST_SEED'] ?? 48_020);
-const RULESETS = 12;
+const RULESETS = 8;
 const FLOWS = 30;
 const SHARE_MS = 40_000;
 /** Rulesets that a simulated hutter runs, too. */
@@ -120,6 +121,14 @@ t.test('kernel and hutter', async (t) => {
   await t.test('connections that are flushed take their expectations along', async (t) => {
     const scenario = ftpScenario();
     for (let i = 0; i < 2; i++) t.same((await run(arena, scenario)).divergence, undefined);
+  });
+
+  await t.test('cases with a name', async (t) => {
+    for (const scenario of CASES) {
+      let { divergence } = await run(arena, scenario);
+      for (let tries = 0; divergence && tries < RETRIES; tries++) ({ divergence } = await run(arena, scenario));
+      t.equal(divergence?.what, undefined, `${scenario.name}: npm run test:kernel -- --case '${scenario.name}'`);
+    }
   });
 
   t.same(missing(), [], `every record that has an evaluator is generated: ${covered().join(' ')}`);

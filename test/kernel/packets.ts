@@ -54,6 +54,8 @@ export interface PacketSpec {
   tos?: number;
   id?: number;
   df?: boolean;
+  /** The reserved bit of the flags is set. */
+  reserved?: boolean;
   /** IP options in hex, a multiple of four bytes. */
   ipOptions?: string;
   l4: Transport;
@@ -162,7 +164,7 @@ export function build(spec: PacketSpec): Buffer {
   head[1] = spec.tos ?? 0;
   head.writeUInt16BE(start + transport.length, 2);
   head.writeUInt16BE(spec.id ?? 1, 4);
-  head.writeUInt16BE(spec.df ? 0x4000 : 0, 6);
+  head.writeUInt16BE((spec.df ? 0x4000 : 0) | (spec.reserved ? 0x8000 : 0), 6);
   head[8] = spec.ttl ?? 64;
   head[9] = l4.proto;
   head.set(addressBytes(spec.src), 12);
@@ -200,7 +202,8 @@ export function fragment(packet: Buffer, size: number, overlap = 0): Buffer[] {
     end = Math.min(at + size, packet.length);
     const piece = Buffer.concat([packet.subarray(0, start), packet.subarray(at, end)]);
     piece.writeUInt16BE(piece.length, 2);
-    piece.writeUInt16BE(((at - start) >> 3) | (end < packet.length ? 0x2000 : 0), 6);
+    const flags = (packet[6]! << 8) & 0x8000;
+    piece.writeUInt16BE(((at - start) >> 3) | (end < packet.length ? 0x2000 : 0) | flags, 6);
     fixHeader(piece);
     pieces.push(piece);
   }

@@ -11,7 +11,7 @@ import { RandomPorts } from '../../src/dataplane/nat/range.js';
 import { RouteType } from '../../src/dataplane/route/routes.js';
 import { StaticRoutes } from '../../src/dataplane/route/static.js';
 import { World } from '../pipeline/world.js';
-import { ADDRESSES, type Arena, type Count, countsOf, DEFAULT_GATEWAY, type Refusal } from './arena.js';
+import { ADDRESSES, type Arena, type Count, countsOf, DEFAULT_GATEWAY, MTUS, type Refusal } from './arena.js';
 import type { Court } from './judge.js';
 import { addressAt } from './packets.js';
 import { Random } from './random.js';
@@ -35,7 +35,7 @@ function link(index: number, name: string, flags: number, cidrs: readonly string
     return { local, address: local, prefixLength: Number(length), scope: index === 1 ? 254 : 0, secondary: i > 0 };
   });
   const mac = index === 1 ? new Uint8Array(6) : new Uint8Array(macBytes(false, index - FIRST_IFINDEX));
-  return { index, name, mtu: index === 1 ? 65_536 : 1500, flags, mac, addresses };
+  return { index, name, mtu: index === 1 ? 65_536 : MTUS[index - FIRST_IFINDEX]!, flags, mac, addresses };
 }
 
 const LINKS: readonly Link[] = [

@@ -153,6 +153,7 @@ class Life {
     if (r.once(12)) packet.ttl = r.pick(1, 2, 5, 21, 128, 255, 0);
     if (r.once(10)) packet.tos = r.pick(0x10, 0x08, 0x02, 0xb8, 0x03, 0xff);
     if (r.once(3)) packet.df = true;
+    if (r.once(60)) packet.reserved = true;
     if (r.once(60)) packet.ipOptions = r.pick('01010100', '94040000', '83070400000000' + '00');
     if (r.once(25)) packet.odd = this.oddity();
     const event: PacketEvent = { kind: 'packet', id, flow: talk.flow, way, port: from.port, packet };
