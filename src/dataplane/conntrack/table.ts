@@ -82,8 +82,6 @@ const PLACE_FREE = 0x7f;
 /** The low bits of Ct.STATUS. */
 export const STATUS_MASK = 0xff_ffff;
 
-/** The kernel gives the loopback interface no other number. */
-const LOOPBACK_IFINDEX = 1;
 const LINGER_MS = 1000;
 
 /** Words of the header. */
@@ -816,11 +814,11 @@ export class ConntrackTable {
   }
 
   /**
-   * Kills a connection because of a packet that now leaves by interface `outdev` (0 = unknown). When that is the loopback
-   * interface, or packets cross twice, it comes by again and must then be known as part of it: the entry lingers a while.
+   * Kills a connection because of a packet. When that comes by again, by `lo` or in a second crossing, it must then be known as
+   * part of it: the entry lingers a while.
    */
-  killByPacket(entry: number, outdev: number): void {
-    if (outdev !== LOOPBACK_IFINDEX && !this.crossesTwice) {
+  killByPacket(entry: number, comesAgain: boolean): void {
+    if (!comesAgain && !this.crossesTwice) {
       this.kill(entry);
       return;
     }

@@ -16,6 +16,9 @@ import { Setting } from './settings.js';
 import { Status, TcpState } from './states.js';
 import { Ct, type ConntrackTable } from './table.js';
 
+/** The kernel gives the loopback interface no other number. */
+const LOOPBACK_IFINDEX = 1;
+
 /** Words of the connection. A sender's model: see `Seen`. */
 const enum Tcp {
   /** State in bits 0–7, direction (8) and kind (12–15) of the last packet, retransmissions in 16–23. */
@@ -716,7 +719,7 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
     if (kind === Kind.RST) {
       // The only answer is a refusal: there never was a connection.
       t.account(entry, dir, 1, p.length);
-      t.killByPacket(entry, p.outdev);
+      t.killByPacket(entry, p.outdev === LOOPBACK_IFINDEX || p.physindev !== 0);
       return Outcome.ACCEPT;
     }
     // A SYN again: a reused port must not keep the entry, and its translation, for ever.
