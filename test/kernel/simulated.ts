@@ -82,6 +82,8 @@ export class SimulatedRouter {
 
   /** What comes out for a packet. */
   send({ port, bytes }: Placed): Placed[] {
+    // Of the link to the far end.
+    if (!isRouter(port) && bytes.length > MTUS[port]!) return [];
     const { workers } = this.world;
     // Fragments of one datagram come to one worker, as an interface's queues have it.
     const worker = workers[Math.min(port, workers.length - 1)]!;

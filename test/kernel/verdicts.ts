@@ -518,7 +518,7 @@ mangle(
 );
 mangle(
   '-p tcp -m tcp --syn -j TCPMSS --clamp-mss-to-pmtu',
-  /OPTIONS 020405b4/,
+  /OPTIONS 020404ec/,
   there(tcp(1000, 80, SYN, { options: '0204ffff' })),
 );
 mangle(

@@ -110,7 +110,7 @@ export function countConnections(
     at = r + R.NEXT;
   }
   const joins = !known && !(assured && count > 0);
-  if (joins) count = add(region, t, bucket, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
+  if (joins) count = add(region, t, bucket, at, address, zone, src, dst, ports, keyOriginal, keyReply) ? count + 1 : 0;
   unlock(region, LOCK);
   return count;
 }
@@ -130,10 +130,12 @@ function counts(region: Int32Array, t: ConntrackTable, r: number, same: boolean)
   return state !== TcpState.TIME_WAIT && state !== TcpState.CLOSE;
 }
 
+/** At the end of its list, which is at `at` of the bucket's. False: there is no room. */
 function add(
   region: Int32Array,
   t: ConntrackTable,
   bucket: number,
+  at: number,
   address: number,
   zone: number,
   src: number,
@@ -144,7 +146,10 @@ function add(
 ): boolean {
   let link = region[FREE]!;
   if (link === 0) {
-    if (region[FRESH]! >= region[CAPACITY]! && !sweep(region, t)) return false;
+    if (region[FRESH]! >= region[CAPACITY]!) {
+      if (!sweep(region, t)) return false;
+      at = bucket;
+    }
     link = region[FREE]!;
   }
   if (link === 0) link = region[FRESH] = region[FRESH]! + 1;
@@ -160,7 +165,6 @@ function add(
   region[r + R.SLOT] = t.slot;
   region[r + R.BORN] = t.now;
   region[r + R.NEXT] = 0;
-  let at = bucket;
   while (region[at] !== 0) at = record(region, region[at]! - 1) + R.NEXT;
   region[at] = link;
   return true;
