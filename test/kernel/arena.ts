@@ -16,6 +16,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Namespace, Network, until } from '../../src/control/lab/netns.js';
 import type { CommandEvent } from './scenario.js';
+import { BUILTIN_CHAINS } from '../../src/dataplane/names.js';
 import { mac, Wire } from './wire.js';
 
 const PORTS = 3;
@@ -30,7 +31,12 @@ const NEIGHBOURS = ['10.1.0.', '198.51.100.', '10.2.0.'].map((network) =>
 /** A comment of rules that `onlyKernel` holds: they aren't counted. */
 export const FAULT = 'hutter-judge-fault';
 const HUTTER = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../bin/hutter.mjs');
-const EMPTY = ['raw', 'mangle', 'nat', 'filter'].map((table) => `*${table}\nCOMMIT\n`).join('');
+/** No rules, and the policies that a table begins with: a restore that names none leaves those of the last scenario. */
+const EMPTY = (['raw', 'mangle', 'nat', 'filter'] as const)
+  .map((table) =>
+    [`*${table}`, ...BUILTIN_CHAINS[table].map((chain) => `:${chain} ACCEPT [0:0]`), 'COMMIT\n'].join('\n'),
+  )
+  .join('');
 
 /** A rule or policy as iptables-save -c tells it. */
 export interface Count {

@@ -1032,6 +1032,21 @@ story(
     s.talk(IN, OUT, 1006).open();
   },
 );
+// Without --syn, as the article has it. Each connection stays open or is refused: what closes is in docs/DIFFERENCES.md.
+story(
+  'connections counted by all their packets',
+  { filter: ['-A INPUT -p tcp -m tcp --dport 80 -m connlimit --connlimit-above 3 -j REJECT --reject-with tcp-reset'] },
+  (s) => {
+    const talks = [1, 2, 3, 4, 5].map((n) => s.talk(OUT, WAN, 1000 + n));
+    for (const t of talks.slice(0, 3)) t.open();
+    talks[3]!.tcp(0, SYN);
+    for (const t of talks.slice(0, 3)) t.data(0, 'GET');
+    talks[4]!.tcp(0, SYN);
+    for (const t of talks.slice(0, 3)) t.data(1, 'answer');
+    s.talk(FAR, WAN, 1001).open();
+    talks[3]!.tcp(0, SYN, { seq: 1000, ack: 0 });
+  },
+);
 story(
   'recent by mask and TTL',
   {

@@ -208,7 +208,7 @@ const NEEDS: Record<string, Proto[]> = {
   multiport: ['tcp', 'udp', '132'],
   tcpmss: ['tcp'],
   // Of TCP, and of errors about it, the kernel forgets the closed ones by accident of time (docs/DIFFERENCES.md).
-  connlimit: ['udp'],
+  connlimit: ['tcp', 'udp'],
   ah: ['51'],
   esp: ['50'],
   sctp: ['132'],

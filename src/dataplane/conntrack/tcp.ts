@@ -9,6 +9,7 @@ import { TcpFlag } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u16, u32, u8 } from '../wire/bytes.js';
 import { transportChecksumOk } from '../wire/checksum.js';
+import { isReserved } from './crossings.js';
 import { Change } from './events.js';
 import { Outcome } from './outcome.js';
 import { seqOffset } from './seqadj.js';
@@ -719,7 +720,7 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
     if (kind === Kind.RST) {
       // The only answer is a refusal: there never was a connection.
       t.account(entry, dir, 1, p.length);
-      t.killByPacket(entry, p.outdev === LOOPBACK_IFINDEX || p.physindev !== 0);
+      t.killByPacket(entry, p.outdev === LOOPBACK_IFINDEX || p.physindev !== 0 || isReserved(p));
       return Outcome.ACCEPT;
     }
     // A SYN again: a reused port must not keep the entry, and its translation, for ever.
