@@ -891,6 +891,17 @@ story('to itself', { nat: ['-A OUTPUT -p tcp -m tcp --dport 81 -j DNAT --to-dest
   s.talk(LAN, '10.2.0.1').icmp(0, 8, 0x10001);
 });
 
+story(
+  'a reset of what NAT turns to the router',
+  { nat: ['-A OUTPUT -p tcp -j DNAT --to-destination 10.2.0.1'] },
+  (s) => {
+    const t = s.talk(WAN, OUT);
+    // Nobody answers a wrong sum.
+    t.data(0, 'half a sentence', { odd: { checksum: 1 } });
+    t.tcp(0, RST | ACK);
+  },
+);
+
 // ---- zones ----
 for (const kind of ['zone', 'zone-orig', 'zone-reply'])
   story(`--${kind}`, { raw: [`-A PREROUTING -i if0 -j CT --${kind} 1`], nat: [MASQUERADE] }, (s) => {

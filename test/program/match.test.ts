@@ -1,6 +1,7 @@
 /** What each match decides, negations included; the kernel's source says why (see the evaluators). */
 import t from 'tap';
 import { packKey } from '../../src/dataplane/conntrack/key.js';
+import { Status } from '../../src/dataplane/conntrack/states.js';
 import { linkEntry } from '../../src/dataplane/conntrack/table.js';
 import { CtState, PrivateMark, Proto } from '../../src/dataplane/names.js';
 import { ip, matches, packet, World, type Fields } from './lab.js';
@@ -262,7 +263,9 @@ t.test('connlimit: connections of a host or network, this one included', (t) => 
   const key = packKey(Proto.TCP, 0);
   p.ct = linkEntry(w.table.find(p.src, p.dst, (1000 << 16) | 80, key, key));
   t.ok(p.ct >= 0);
-  t.equal(w.run(p), 1, 'a packet of one that is counted already');
+  t.equal(w.run(p), 0, 'it finds itself in the list, and looks no further: the third is still there');
+  w.table.setStatus(p.ct, Status.ASSURED);
+  t.equal(w.run(p), 1, 'a packet of one that is there to stay looks at all');
   w.table.kill(p.ct);
   t.equal(open('10.0.0.4', 1000), 1, 'one has gone');
   t.end();

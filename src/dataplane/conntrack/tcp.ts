@@ -5,7 +5,7 @@
  * that no end would accept; a packet that only the ends can judge is let through and remembered, and the answer to it
  * tells whether they or we were out of step.
  */
-import { TcpFlag } from '../names.js';
+import { Hook, TcpFlag } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u16, u32, u8 } from '../wire/bytes.js';
 import { transportChecksumOk } from '../wire/checksum.js';
@@ -720,7 +720,7 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
     if (kind === Kind.RST) {
       // The only answer is a refusal: there never was a connection.
       t.account(entry, dir, 1, p.length);
-      t.killByPacket(entry, p.outdev === LOOPBACK_IFINDEX || p.physindev !== 0 || isReserved(p));
+      t.killByPacket(entry, comesAgain(p, status));
       return Outcome.ACCEPT;
     }
     // A SYN again: a reused port must not keep the entry, and its translation, for ever.
@@ -757,3 +757,10 @@ export function tcpSetClosing(t: ConntrackTable, entry: number): void {
   }
   t.unlockEntry(entry);
 }
+
+/** Whether the packet will be seen a second time: by `lo`, perhaps because of what its connection's NAT makes of it, or in a second crossing. */
+const comesAgain = (p: Packet, status: number): boolean =>
+  p.outdev === LOOPBACK_IFINDEX ||
+  p.physindev !== 0 ||
+  isReserved(p) ||
+  (p.hook === Hook.OUTPUT && (status & Status.DST_NAT) !== 0);
