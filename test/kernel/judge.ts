@@ -353,7 +353,8 @@ class Run {
       const result = withEnds(packet, ends, start);
       // Of a part of a packet SCTP's checksum can't be made up.
       const sum = start + (packet[start]! & 15) * 4 + 8;
-      if (start > 0 && packet[start + 9] === SCTP && sum + 4 <= kernel.length) kernel.copy(result, sum, sum, sum + 4);
+      if (start > 0 && packet[start + 9] === SCTP && sum < kernel.length)
+        kernel.copy(result, sum, sum, Math.min(sum + 4, kernel.length));
       return result;
     };
     const result = mapped(hutter, 0);
