@@ -291,12 +291,20 @@ class Control {
     socket.on('close', () => this.current?.failed(new Error('hutter has closed its control socket')));
   }
 
-  static open(file: string): Promise<Control> {
-    return new Promise((resolve, reject) => {
-      const socket = connect(file);
-      socket.once('connect', () => resolve(new Control(socket)));
-      socket.once('error', reject);
-    });
+  /** The file is there a moment before somebody listens. */
+  static async open(file: string): Promise<Control> {
+    let control: Control | undefined;
+    const attempt = (): Promise<boolean> =>
+      new Promise((resolve) => {
+        const socket = connect(file);
+        socket.once('error', () => resolve(false));
+        socket.once('connect', () => {
+          control = new Control(socket);
+          resolve(true);
+        });
+      });
+    await until('the control socket', attempt, { timeoutMs: 5_000, everyMs: 20 });
+    return control!;
   }
 
   ask(request: { program: string; argv: string[]; stdin?: string }): Promise<Answer> {
