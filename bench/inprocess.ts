@@ -209,7 +209,7 @@ function walking(rules: number): Case {
     nat: new Nat(table),
     log: { log: nothing, nflog: nothing, trace: nothing, traceReturn: nothing },
     sets: NO_SETS,
-    answers: { reject: nothing, isListening: () => false },
+    answers: { reject: nothing, duplicate: nothing, isListening: () => false },
     routes: {
       masqueradeAddress: nothing,
       addressType: nothing,

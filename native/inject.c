@@ -2,7 +2,8 @@
  * Sending packets of the router's own: a raw socket with IP_HDRINCL, the mark set so that the diversion lets them by.
  *
  * The route is asked for with the packet's own source and TOS (IP_PKTINFO, IP_TOS), as the kernel does for what it sends
- * itself. A packet longer than the device's MTU is refused by raw sockets (EMSGSIZE): it is fragmented here (RFC 791
+ * itself; where the caller names a next hop that is asked for instead, as by nf_dup_ipv4.c (with IP_HDRINCL the kernel
+ * takes the address in sendmsg() for known, whatever the header says). A packet longer than the device's MTU is refused by raw sockets (EMSGSIZE): it is fragmented here (RFC 791
  * §3.2), unless it says "don't fragment". IP_NODEFRAG keeps the kernel from putting the fragments together again.
  */
 #include "netlink.h"
@@ -67,8 +68,8 @@ napi_value inject_open(napi_env env, napi_callback_info info) {
   return handle_publish(env, &inject->handle, HANDLE_INJECT, close_inject, release_inject);
 }
 
-/* Returns 0 or errno. */
-static int send_packet(struct inject *inject, const uint8_t *packet, size_t length) {
+/* `via`: the next hop in network order, 0 = the packet's own destination; `oif`: with it, the interface, 0 = any. Returns 0 or errno. */
+static int send_packet(struct inject *inject, const uint8_t *packet, size_t length, uint32_t via, int oif) {
   struct sockaddr_in to = {.sin_family = AF_INET};
   struct iovec iov = {(void *)packet, length};
   union {
@@ -81,13 +82,13 @@ static int send_packet(struct inject *inject, const uint8_t *packet, size_t leng
   const int tos = packet[1];
   const uint8_t first = packet[12];
 
-  memcpy(&to.sin_addr, packet + 16, sizeof to.sin_addr);
+  memcpy(&to.sin_addr, via ? (const uint8_t *)&via : packet + 16, sizeof to.sin_addr);
   *part = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof tos), .cmsg_level = IPPROTO_IP, .cmsg_type = IP_TOS};
   memcpy(CMSG_DATA(part), &tos, sizeof tos);
   /* A source that no route by a wire may be asked for (0/8, 127/8, multicast, reserved) is left out of the question. */
-  if (first != 0 && first != 127 && first < 224) {
-    struct in_pktinfo source = {0};
-    memcpy(&source.ipi_spec_dst, packet + 12, sizeof source.ipi_spec_dst);
+  if (via ? oif != 0 : first != 0 && first != 127 && first < 224) {
+    struct in_pktinfo source = {.ipi_ifindex = oif};
+    if (!via) memcpy(&source.ipi_spec_dst, packet + 12, sizeof source.ipi_spec_dst);
     message.msg_controllen = sizeof control.bytes;
     part = CMSG_NXTHDR(&message, part);
     *part = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof source), .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO};
@@ -177,26 +178,27 @@ static int send_fragments(struct inject *inject, const uint8_t *packet, size_t t
     fragment[6] = (uint8_t)(field >> 8);
     fragment[7] = (uint8_t)field;
     /* The header's checksum is the kernel's business with IP_HDRINCL. */
-    if ((error = send_packet(inject, fragment, length + piece)) != 0) return error;
+    if ((error = send_packet(inject, fragment, length + piece, 0, 0)) != 0) return error;
     at += piece;
   }
   return 0;
 }
 
-/* (handle, bytes, start, end, mark) → 0 or errno */
+/* (handle, bytes, start, end, mark, next hop, ifindex) → 0 or errno */
 napi_value inject_send(napi_env env, napi_callback_info info) {
-  napi_value args[5];
+  napi_value args[7];
   struct inject *inject;
   uint8_t *bytes;
   size_t length, start, end, header;
-  uint32_t mark;
+  uint32_t mark, via;
   int error;
-  if (!get_args(env, info, 5, args) || !(inject = handle_get(env, args[0], HANDLE_INJECT)) ||
+  if (!get_args(env, info, 7, args) || !(inject = handle_get(env, args[0], HANDLE_INJECT)) ||
       !(bytes = get_bytes(env, args[1], &length)))
     return NULL;
   start = (uint32_t)get_int(env, args[2]);
   end = (uint32_t)get_int(env, args[3]);
   mark = (uint32_t)get_int(env, args[4]);
+  via = htonl((uint32_t)get_int(env, args[5]));
   if (start > end || end > length || end - start < MIN_HEADER || end - start > MAX_PACKET) return make_int(env, EINVAL);
   bytes += start;
   length = end - start;
@@ -208,7 +210,7 @@ napi_value inject_send(napi_env env, napi_callback_info info) {
     if (setsockopt(inject->fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0) return make_int(env, errno);
     inject->mark = mark;
   }
-  error = send_packet(inject, bytes, length);
-  if (error == EMSGSIZE && !((bytes[6] << 8) & IP_DF)) error = send_fragments(inject, bytes, length);
+  error = send_packet(inject, bytes, length, via, get_int(env, args[6]));
+  if (error == EMSGSIZE && !via && !((bytes[6] << 8) & IP_DF)) error = send_fragments(inject, bytes, length);
   return make_int(env, error);
 }

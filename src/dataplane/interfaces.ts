@@ -53,6 +53,8 @@ export const enum Scope {
 export class Interfaces {
   /** Names, four words each, zero padded, big-endian: words[find(ifindex) … + 3]. Slot 0 is "no interface". */
   words: Int32Array = new Int32Array(NAME_WORDS);
+  /** ifindexes in the order of `words`. */
+  private indexes = new Int32Array(0);
   private offsets = new Map<number, number>();
   private links = new Map<number, Link>();
   private loopback = 0;
@@ -63,6 +65,7 @@ export class Interfaces {
   replace(links: readonly Link[]): Lost[] {
     const lost = this.missingFrom(links);
     this.words = new Int32Array((links.length + 1) * NAME_WORDS);
+    this.indexes = Int32Array.from(links, ({ index }) => index);
     this.offsets = new Map();
     this.links = new Map();
     this.lastIndex = 0;
@@ -104,6 +107,22 @@ export class Interfaces {
     this.lastIndex = ifindex;
     this.lastOffset = offset;
     return offset;
+  }
+
+  /** The ifindex of the interface whose name is packed in words[at … + 3]; 0: there is none. */
+  named(words: Int32Array, at: number): number {
+    const names = this.words;
+    for (let o = NAME_WORDS, i = 0; o < names.length; o += NAME_WORDS, i++) {
+      if (
+        names[o] === words[at] &&
+        names[o + 1] === words[at + 1] &&
+        names[o + 2] === words[at + 2] &&
+        names[o + 3] === words[at + 3]
+      ) {
+        return this.indexes[i]!;
+      }
+    }
+    return 0;
   }
 
   /** MTU in bytes; 65,535 when unknown, so that nothing is refused by accident. */

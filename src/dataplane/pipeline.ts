@@ -56,7 +56,7 @@ import { REJECT_CODES, RejectWith } from './program/reject.js';
 import { policy, run } from './program/run.js';
 import { Errno, RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { DropReason, Stat } from './shared.js';
-import { setU16, u16, u8 } from './wire/bytes.js';
+import { setU16, setU8, u16, u8 } from './wire/bytes.js';
 import { headerChecksum, pseudoSum, sum } from './wire/checksum.js';
 import { IcmpType } from './wire/icmp.js';
 import { optionsProblem, SOURCE_ROUTE } from './wire/options.js';
@@ -79,6 +79,9 @@ const REASSEMBLY = 1;
 /** An IP header without options, and its checksum. */
 const IP_HEADER = 20;
 const HEADER_CHECKSUM = 10;
+const TTL = 8;
+const FRAGMENT = 6;
+const DONT_FRAGMENT = 0x4000;
 const UDP_HEADER = 8;
 /** RFC 791 §3.2 */
 const LEAST_MTU = 68;
@@ -112,6 +115,10 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly answerToAnswer = new Packet();
   private readonly answerBytes = [new Uint8Array(ANSWER_LENGTH), new Uint8Array(ANSWER_LENGTH)];
   private answerId = 1;
+  /** TEE's copy, while `copying`. */
+  private readonly copy = new Packet();
+  private readonly copyBytes = new Uint8Array(MOST_MTU + 1);
+  private copying = false;
   private readonly context: Context;
   private readonly tracker: Tracker;
   private readonly nat: Nat;
@@ -566,7 +573,7 @@ export class Pipeline implements Answers, AddressQuestions {
       segmenter.begin(p, headersLength(p), this.gsoSize);
       while (segmenter.next()) {
         fragmenter.begin(segmenter.out, 0, segmenter.length, mtu, false, this.reassembly!.cuts, 0);
-        while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev);
+        while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev, 0);
       }
     }
     this.stats[Stat.ACCEPTED]! += 1;
@@ -577,7 +584,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private sendPieces(p: Packet, mtu: number, fragmenter: Fragmenter): void {
     const cuts = this.reassembly!.cuts;
     fragmenter.begin(p.bytes, p.start, p.end, mtu, this.fragmentSize !== 0, cuts, this.cutCount);
-    while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev);
+    while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev, 0);
   }
 
   /**
@@ -914,6 +921,8 @@ export class Pipeline implements Answers, AddressQuestions {
 
   /** REJECT: builds the answer, runs it through OUTPUT and POSTROUTING with the connection attached, and sends it. */
   reject(p: Packet, context: Context, kind: RejectWith): void {
+    // A copy may be made of an answer that is on its way.
+    if (p === this.copy) return;
     if (this.routeType === RouteType.BROADCAST || this.routeType === RouteType.MULTICAST) return;
     const { hook, in: indev, out: outdev } = context;
     const { routeType, nextHop, routeMtu } = this;
@@ -927,6 +936,63 @@ export class Pipeline implements Answers, AddressQuestions {
     this.routeType = routeType;
     this.nextHop = nextHop;
     this.routeMtu = routeMtu;
+  }
+
+  /**
+   * nf_dup_ipv4(): a copy of the packet goes to `gateway`, by the interface `oif` if that isn't 0, through OUTPUT and POSTROUTING, and
+   * belongs to no connection. What is longer than the way's MTU is lost, but for segmentation offload: that is cut.
+   */
+  duplicate(p: Packet, context: Context, gateway: number, oif: number): void {
+    // No copies of copies.
+    if (this.copying || (p.flags & InFlag.CUT) !== 0) return;
+    const { words } = this.routes;
+    const route = this.routes.output(gateway, 0, oif, 0, p.tos, 0, 0);
+    if (words[route + RouteField.ERRNO] !== 0) return;
+    const { hook, in: indev, out: outdev } = context;
+    const { routeType, nextHop, routeMtu, copy } = this;
+    showTtl(p);
+    const bytes = this.copyBytes;
+    const length = p.end - p.start;
+    for (let i = 0; i < length; i++) bytes[i] = p.bytes[p.start + i]!;
+    if (hook === Hook.PREROUTING || hook === Hook.INPUT) setU8(bytes, TTL, u8(bytes, TTL) - 1);
+    setU16(bytes, FRAGMENT, u16(bytes, FRAGMENT) | DONT_FRAGMENT);
+    setU16(bytes, HEADER_CHECKSUM, headerChecksum(bytes, 0, p.headerLength));
+    copy.flags = p.flags & (InFlag.GSO | InFlag.CSUM_PARTIAL);
+    copy.parse(bytes, 0, length, 0);
+    copy.hook = Hook.OUTPUT;
+    copy.indev = 0;
+    copy.outdev = words[route + RouteField.OIF]!;
+    copy.mark = p.mark;
+    copy.macLength = 0;
+    copy.ct = -1;
+    copy.ctState = CtState.UNTRACKED;
+    this.nextHop = gateway;
+    this.routeMtu = words[route + RouteField.MTU]!;
+    this.copying = true;
+    let verdict = this.output(copy, true);
+    if (verdict === Verdict.ACCEPT) verdict = this.postrouting(copy);
+    if (verdict === Verdict.ACCEPT) this.sendCopy(copy, gateway, this.kernelRoutes ? oif : copy.outdev);
+    this.copying = false;
+    context.enter(hook, indev, outdev);
+    this.routeType = routeType;
+    this.nextHop = nextHop;
+    this.routeMtu = routeMtu;
+  }
+
+  private sendCopy(copy: Packet, gateway: number, outdev: number): void {
+    const { device, segmenter, routeMtu } = this;
+    if ((copy.flags & InFlag.GSO) === 0) {
+      if (!this.kernelRoutes && copy.length > routeMtu) return;
+      const field = checksumField(copy);
+      if ((copy.flags & InFlag.CSUM_PARTIAL) !== 0 && field !== 0 && copy.fragOffset === 0) {
+        completeChecksum(copy, copy.l4 + field);
+      }
+      device.inject(copy.bytes, copy.start, copy.end, 0, outdev, gateway);
+      return;
+    }
+    const headers = headersLength(copy);
+    segmenter.begin(copy, headers, this.gsoSize !== 0 ? this.gsoSize : routeMtu - headers);
+    while (segmenter.next()) device.inject(segmenter.out, 0, segmenter.length, 0, outdev, gateway);
   }
 
   /**
@@ -1010,7 +1076,7 @@ export class Pipeline implements Answers, AddressQuestions {
         crossings.keepLooped(answer);
       }
       const outdev = toUs ? this.local : answer.outdev;
-      this.device.inject(answer.bytes, answer.start, answer.end, answer.mark, outdev);
+      this.device.inject(answer.bytes, answer.start, answer.end, answer.mark, outdev, 0);
       return;
     }
     const { fragmentSize, cutCount } = this;

@@ -249,7 +249,7 @@ t.test('trace: a line for each packet and verdict', (t) => {
   batch.meta[Meta.OUT_FLAGS] = OutFlag.MARK;
   batch.meta[Meta.NEW_MARK] = 0x75;
   device.send(batch, 1);
-  device.inject(frame(28), 0, 28, 1, 0);
+  device.inject(frame(28), 0, 28, 1, 0, 0);
   t.same(lines, [
     '> 1 PREROUTING in 3 out 0 mark 0x0 len 60 gso proto 6 10.0.0.1 > 10.0.0.2',
     '< 1 ACCEPT mark 0x75',

@@ -209,7 +209,7 @@ t.test('a path MTU learned as a host is not the one for forwarding', (t) => {
   error.set([3, 4, 0, 0, 0, 0, 1200 >> 8, 1200 & 255], 20);
   error.set(quoted, 28);
   finishChecksum(error, 0, error.length, ChecksumMode.FULL, 20, 22);
-  raw.inject(error, 0, error.length, 0);
+  raw.inject(error, 0, error.length, 0, 0, 0);
   raw.close();
   t.equal(ask({ dst: '10.11.1.1' })[Answer.MTU], 1200, 'as a host');
   t.equal(ask({ dst: '10.11.1.1', src: '10.7.1.2', iif: in0 })[Answer.MTU], 0, "forwarding: the link's");
@@ -295,7 +295,7 @@ t.test('inject: marked, in any source, fragmented to the MTU, options copied', a
     // Somewhere inside a larger buffer, as in a batch.
     const memory = new Uint8Array(bytes.length + 40);
     memory.set(bytes, 17);
-    device.inject(memory, 17, 17 + bytes.length, mark);
+    device.inject(memory, 17, 17 + bytes.length, mark, 0, 0);
   };
   const text = (length: number, header = 28): string =>
     Array.from({ length: length - header }, (_, i) => String.fromCharCode(97 + ((i + header) % 26))).join('');

@@ -555,6 +555,13 @@ for (const [kind, answer] of [
   filter(`-j REJECT --reject-with ${kind}`, new RegExp(`ICMP 10\\.1\\.0\\.1 > 10\\.1\\.0\\.2 ${answer}`), U);
 filter('-p tcp -j REJECT --reject-with tcp-reset', /TCP 10\.2\.0\.2:80 > 10\.1\.0\.2:1000 RST,ACK seq=0 ack=1001/, T);
 
+target(
+  ['*mangle', '-A PREROUTING -j TEE --gateway 10.1.0.2', '-A OUTPUT -m ttl --ttl-eq 63 -j TOS --set-tos 4'],
+  /^UDP 10\.1\.0\.2:1000 > 10\.2\.0\.2:53 .*ttl=63 tos=4 .*frag=4000\nUDP .*ttl=63 tos=0 .*frag=0/m,
+  U,
+);
+target(['*mangle', '-A FORWARD -j TEE --gateway 10.3.0.9 --oif if2'], /ttl=63 .*frag=4000\nUDP .*ttl=63/m, U);
+
 const nat = (rule: string, out: RegExp, ...packets: Sent[]): void => target(['*nat', `-A ${rule}`], out, ...packets);
 nat('POSTROUTING -j SNAT --to-source 10.2.0.1', /UDP 10\.2\.0\.1:1000 >/, U);
 nat('POSTROUTING -p udp -j SNAT --to-source 10.2.0.1:5000 --random', /UDP 10\.2\.0\.1:5000 >/, U);

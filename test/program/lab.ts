@@ -216,6 +216,7 @@ export class World {
       },
       answers: {
         reject: (_p, _context, kind) => void this.rejected.push(kind),
+        duplicate: () => undefined,
         isListening: (queue) => this.listening.has(queue),
       },
       sets: { ask: (message, length) => this.sets(message.slice(0, length)) },

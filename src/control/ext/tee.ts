@@ -1,4 +1,6 @@
 /** -j TEE: a copy of the packet to another host. (libxt_TEE.c revision 1, xt_TEE.c) */
+import { TargetOp } from '../../dataplane/program/ops.js';
+import { encodeTEE } from '../../dataplane/program/tee.js';
 import { formatAddress, host, string } from './args.js';
 import { defineTarget, option } from './record.js';
 
@@ -38,5 +40,5 @@ export const TEE = defineTarget<TeeData>({
 
 `,
   check: ({ gateway }) => (gateway === 0 ? { errno: 'EINVAL', reason: 'TEE: no gateway' } : undefined),
-  cannot: () => 'a packet sent from here goes by the route of its destination, not by a gateway of the rule',
+  compile: ({ gateway, oif }, emit) => emit.target(TargetOp.TEE, encodeTEE(gateway, oif)),
 });

@@ -19,9 +19,10 @@ export interface Device {
 
   /**
    * Sends a packet of hutter's own, `bytes[start, end)`, an IPv4 packet with its checksums filled in; by the interface
-   * `outdev` where hutter routes, else as the kernel does.
+   * `outdev` where hutter routes, else as the kernel does. `via` (0 = none): the kernel routes it as if it were for this host,
+   * and by `outdev` if that isn't 0.
    */
-  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number): void;
+  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number, via: number): void;
 
   /** From now on packets need not come whole, only their first bytes with all headers (`headers`), or whole again. */
   copyHeaders?(headers: boolean): void;

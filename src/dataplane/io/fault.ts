@@ -116,8 +116,8 @@ export class FaultDevice implements Device {
     this.device.send(inner, this.innerCount);
   }
 
-  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number): void {
-    this.device.inject(bytes, start, end, mark, outdev);
+  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number, via: number): void {
+    this.device.inject(bytes, start, end, mark, outdev, via);
   }
 
   close(): void {

@@ -67,8 +67,16 @@ export interface Native {
   wakerWait(fd: number, timeoutMs: number): number;
 
   injectOpen(): InjectHandle;
-  /** 0 or a positive errno. */
-  injectSend(handle: InjectHandle, bytes: Uint8Array, start: number, end: number, mark: number): number;
+  /** `via`: next hop, 0 = the packet's destination; with it `oif`: ifindex, 0 = any. 0 or a positive errno. */
+  injectSend(
+    handle: InjectHandle,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    mark: number,
+    via: number,
+    oif: number,
+  ): number;
 
   /** `namespace`: a file such as /run/netns/NAME, '' = this thread's own. */
   rtnetlinkOpen(namespace: string): RtnetlinkHandle;

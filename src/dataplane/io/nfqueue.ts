@@ -156,8 +156,16 @@ export class NfqueueDevice implements Device {
   }
 
   /** The packet leaves past the diversion, in fragments where it must. `mark`: without the private bits. */
-  inject(bytes: Uint8Array, start: number, end: number, mark: number): void {
-    const errno = this.native.injectSend(this.injector, bytes, start, end, mark | PrivateMark.INJECTED);
+  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number, via: number): void {
+    const errno = this.native.injectSend(
+      this.injector,
+      bytes,
+      start,
+      end,
+      mark | PrivateMark.INJECTED,
+      via,
+      via === 0 ? 0 : outdev,
+    );
     if (errno !== 0) {
       this.injectErrors++;
       this.injectErrno = errno;

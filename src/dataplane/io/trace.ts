@@ -58,9 +58,9 @@ export class TraceDevice implements Device {
     this.device.send(batch, count);
   }
 
-  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number): void {
+  inject(bytes: Uint8Array, start: number, end: number, mark: number, outdev: number, via: number): void {
     this.write(`< inject mark ${hex(mark)} len ${end - start} ${packet(bytes, start, end - start)}`);
-    this.device.inject(bytes, start, end, mark, outdev);
+    this.device.inject(bytes, start, end, mark, outdev, via);
   }
 
   close(): void {

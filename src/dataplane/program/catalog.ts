@@ -48,6 +48,7 @@ import { string } from './string.js';
 import { tcp } from './tcp.js';
 import { TCPMSS, tcpmss } from './tcpmss.js';
 import { TCPOPTSTRIP } from './tcpoptstrip.js';
+import { TEE } from './tee.js';
 import { time } from './time.js';
 import { TOS, tos } from './tos.js';
 import { TRACE } from './trace.js';
@@ -137,6 +138,7 @@ export const TARGETS: ReadonlyMap<number, Op> = new Map<number, Op>([
   [TargetOp.HMARK, HMARK],
   [TargetOp.NFLOG, NFLOG],
   [TargetOp.TRACE, TRACE],
+  [TargetOp.TEE, TEE],
   [TargetOp.RATEEST, RATEEST],
   [TargetOp.CLASSIFY, CLASSIFY],
   [TargetOp.SET, SET],

@@ -24,10 +24,12 @@ export interface LogSink {
   traceReturn(p: Packet, context: Context, program: Int32Array, chain: number): void;
 }
 
-/** What targets ask of the router: REJECT's answers, built and sent where one is due; who takes packets over. */
+/** What targets ask of the router: REJECT's answers, built and sent where one is due; TEE's copies; who takes packets over. */
 export interface Answers {
   /** `kind` is a RejectWith number (reject.ts). */
   reject(p: Packet, context: Context, kind: number): void;
+  /** Sends a copy to `gateway`, by the interface `oif` (0 = any). */
+  duplicate(p: Packet, context: Context, gateway: number, oif: number): void;
   /** Whether somebody takes packets from the kernel's queue of this number. */
   isListening(queue: number): boolean;
 }

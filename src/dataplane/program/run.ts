@@ -56,6 +56,7 @@ import { matchString } from './string.js';
 import { matchTcp } from './tcp.js';
 import { applyTCPMSS, matchTcpmss } from './tcpmss.js';
 import { applyTCPOPTSTRIP } from './tcpoptstrip.js';
+import { applyTEE } from './tee.js';
 import { matchTime } from './time.js';
 import { applyTOS, matchTos } from './tos.js';
 import { applyTRACE } from './trace.js';
@@ -349,6 +350,8 @@ function apply(context: Context, program: Int32Array, target: number, p: Packet)
       return applyRATEEST(context, program, at, p);
     case TargetOp.CLASSIFY:
       return applyCLASSIFY(program, at, p);
+    case TargetOp.TEE:
+      return applyTEE(context, program, at, p);
     case TargetOp.SET:
       return applySET(context, program, at, p);
   }
