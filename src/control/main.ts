@@ -102,7 +102,11 @@ async function main(): Promise<void> {
     .option('--keep <list>', 'leave undiverted: interfaces, and services of the router such as tcp/22', list)
     .option('--log <file>', 'where LOG lines go, - for stderr')
     .option('--connections <n>', 'connections tracked at most', integer(64, 8_000_000))
-    .option('--helpers <list>', 'connection helpers on their ports: ftp, tftp, irc, netbios-ns, snmp, ftp:2121', list)
+    .option(
+      '--helpers <list>',
+      'connection helpers on their ports: ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp, ftp:2121',
+      list,
+    )
     .action(async (options: Record<string, unknown>) => {
       setExitCode(await (await import('./up.js')).up(options, version()));
     });

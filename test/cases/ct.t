@@ -6,6 +6,9 @@
 -j CT --notrack --notrack ; ; FAIL
 -p tcp -j CT --helper ftp ; = ; OK
 -p udp -j CT --helper tftp ; = ; OK
+-p udp -j CT --helper amanda ; = ; OK
+-p tcp -j CT --helper sane ; = ; OK
+-p tcp -j CT --helper pptp ; = ; OK
 -p 6 -j CT --helper irc ; -p tcp -j CT --helper irc ; OK
 -j CT --helper ftp ; ; FAIL
 -p udp -j CT --helper ftp ; ; FAIL

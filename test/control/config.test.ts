@@ -88,7 +88,7 @@ const MISTAKES: [text: string, error: string][] = [
   ],
   [
     'helpers: [ftp, ftp:0]',
-    'f:1:16: `helpers.1` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp), with or without a port as in ftp:2121',
+    'f:1:16: `helpers.1` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp), with or without a port as in ftp:2121',
   ],
   [
     'sysctl: { nf_conntrack_udp_timeouts: 3 }',

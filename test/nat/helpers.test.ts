@@ -2,7 +2,10 @@ import t from 'tap';
 import * as ftp from '../../src/dataplane/conntrack/helpers/ftp.js';
 import { Found, FtpKind, FtpMatch, FTP_WORDS } from '../../src/dataplane/conntrack/helpers/ftp.js';
 import { Helper, HELPERS, PortHelpers, helperByName } from '../../src/dataplane/conntrack/helpers/helpers.js';
+import * as amanda from '../../src/dataplane/conntrack/helpers/amanda.js';
 import * as irc from '../../src/dataplane/conntrack/helpers/irc.js';
+import * as pptp from '../../src/dataplane/conntrack/helpers/pptp.js';
+import * as sane from '../../src/dataplane/conntrack/helpers/sane.js';
 import { isRequest } from '../../src/dataplane/conntrack/helpers/tftp.js';
 import { Dir, Proto } from '../../src/dataplane/names.js';
 import { ip, random, text as dotted } from './packets.js';
@@ -174,5 +177,86 @@ t.test('helpers by name and by port', (t) => {
   t.equal(new PortHelpers([]).any, 0);
   t.throws(() => new PortHelpers(['gopher']), /gopher.*ftp, tftp, irc/);
   for (const entry of ['ftp:0', 'ftp:65536', 'ftp:x', 'ftp:']) t.throws(() => new PortHelpers([entry]), /no such port/);
+  t.end();
+});
+
+t.test('amanda: the ports of a line', (t) => {
+  const m = new amanda.AmandaMatch();
+  const ports = (s: string): (string | number)[] =>
+    [0, 1, 2].map((stream) => {
+      const [b, start, end] = framed(s);
+      if (!amanda.search(b, start, end, stream, m)) return 'none';
+      const text = decode(b.slice(m.offset, m.offset + m.length));
+      return text === String(m.port) ? m.port : text;
+    });
+  t.same(ports('Amanda 2.5 REP\nCONNECT DATA 10081 MESG 10082 INDEX 10083\nOPTIONS\n'), [10081, 10082, 10083]);
+  t.same(ports('CONNECT INDEX 1 DATA 2\n'), [2, 'none', 1]);
+  t.same(ports('CONNECT DATA 7 MESG 8'), ['none', 'none', 'none'], 'a line that does not end');
+  t.same(ports('CONNECT DATA 7\nMESG 8\n'), [7, 'none', 'none'], 'of the first line');
+  t.same(ports('CONNECT DATA x MESG 123456\n'), ['', 12345, 'none'], 'no more than five digits');
+  const out = new Uint8Array(8);
+  for (const port of [0, 9, 10, 65535]) t.equal(decode(out.slice(0, amanda.write(out, port))), String(port));
+  t.end();
+});
+
+t.test('sane: the answer to a start', (t) => {
+  const bytes = (hex: string): [Uint8Array, number, number] => {
+    const b = Buffer.from(`ff${hex}00000007`, 'hex');
+    return [b, 1, b.length - 4];
+  };
+  t.equal(sane.isStart(...bytes('0000000700000001')), 1);
+  t.equal(sane.isStart(...bytes('0000000500000001')), 0);
+  t.equal(sane.isStart(...bytes('00000007')), -1, 'another length');
+  t.equal(sane.portOf(...bytes('0000000000001e61')), 7777);
+  t.equal(sane.portOf(...bytes('0000000000001e6101020304')), 7777);
+  for (const refused of ['0000000100001e61', '0000000000011e61', '00000000000000'])
+    t.equal(sane.portOf(...bytes(refused)), -1);
+  t.end();
+});
+
+t.test('pptp: messages in their order', (t) => {
+  const { Message, Outcome, Data } = pptp;
+  const words = new Int32Array(8);
+  const say = (client: boolean, message: pptp.Message, hex: string): pptp.Outcome =>
+    (client ? pptp.fromClient : pptp.fromServer)(words, 0, message, Buffer.from(hex, 'hex'), 0);
+  const rows: [boolean, pptp.Message, string, pptp.Outcome][] = [
+    [true, Message.OUT_CALL_REQUEST, '1111', Outcome.INVALID],
+    [false, Message.START_REPLY, '010001', Outcome.INVALID],
+    [true, Message.START_REQUEST, '', Outcome.VALID],
+    [true, Message.START_REQUEST, '', Outcome.INVALID],
+    [false, Message.START_REPLY, '010001', Outcome.VALID],
+    [false, Message.OUT_CALL_REPLY, '2222111101', Outcome.INVALID],
+    [true, Message.OUT_CALL_REQUEST, '1111', Outcome.VALID],
+    [false, Message.OUT_CALL_REPLY, '2222111201', Outcome.INVALID],
+    [false, Message.OUT_CALL_REPLY, '2222111102', Outcome.VALID],
+    [true, Message.OUT_CALL_REQUEST, '1111', Outcome.VALID],
+    [false, Message.OUT_CALL_REPLY, '2222111101', Outcome.CALL],
+    [true, Message.CALL_CLEAR, '1111', Outcome.VALID],
+    [false, Message.CALL_DISCONNECT, '2222', Outcome.END],
+    [false, Message.IN_CALL_CONNECT, '1111', Outcome.INVALID],
+    [false, Message.IN_CALL_REQUEST, '3333', Outcome.VALID],
+    [true, Message.IN_CALL_REPLY, '4444333401', Outcome.INVALID],
+    [true, Message.IN_CALL_REPLY, '4444333301', Outcome.VALID],
+    [false, Message.IN_CALL_CONNECT, '4444', Outcome.CALL],
+    [false, Message.WAN_ERROR, '4444', Outcome.VALID],
+    [true, Message.STOP_REQUEST, '', Outcome.VALID],
+    [false, Message.STOP_REPLY, '01', Outcome.VALID],
+    [false, Message.OUT_CALL_REQUEST, '1111', Outcome.INVALID],
+    [true, Message.OUT_CALL_REPLY, '1111', Outcome.INVALID],
+  ];
+  for (const [client, message, hex, outcome] of rows)
+    t.equal(say(client, message, hex), outcome, `${client ? 'client' : 'server'} ${message} ${hex}`);
+  t.same([words[Data.CALLS], words[7]], [0x44443333, 0], 'the ids of the last call, and no word beyond');
+  const header = '000000011a2b3c4d';
+  const read = (hex: string): number => pptp.messageOf(Buffer.from(hex, 'hex'), 0, hex.length / 2);
+  t.equal(read(`${header}00050000`), Message.ECHO_REQUEST);
+  t.equal(read(`${header}000c000011110000`), Message.CALL_CLEAR);
+  for (const wrong of [
+    `${header}000c0000111100`,
+    '000000021a2b3c4d00050000',
+    '000000011a2b3c4e00050000',
+    `${header}00100000`,
+  ])
+    t.equal(read(wrong), 0, wrong);
   t.end();
 });

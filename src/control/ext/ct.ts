@@ -148,7 +148,7 @@ export const CT = defineTarget<CtData>({
   },
   cannot: ({ flags, helper }) =>
     (flags & CtFlag.NOTRACK) === 0 &&
-    helper !== '' &&
+    Object.values(KERNEL_HELPERS).some((names) => names?.includes(helper)) &&
     helperByName(helper, Proto.TCP) === 0 &&
     helperByName(helper, Proto.UDP) === 0
       ? `hutter has no helper ${helper}`

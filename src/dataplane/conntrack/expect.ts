@@ -4,9 +4,13 @@
  * there are none a new connection costs one look at a counter. An expectation ends when a connection fulfils it (unless
  * PERMANENT), when its time is over, or with its master.
  *
- * Beside each expectation record lies a record of helper data, found by connection, for what a helper must remember.
+ * Beside each expectation record lies a record of helper data, found by connection, for what a helper must remember; those of
+ * PPTP with a call are a list, too.
  */
-import { hashTuple } from './key.js';
+import { Proto } from '../names.js';
+import { Helper } from './helpers/helpers.js';
+import { Data } from './helpers/pptp.js';
+import { hashTuple, packKey } from './key.js';
 import { Status } from './states.js';
 import { Ct, EXPECT_WORDS, Stat, type ConntrackTable } from './table.js';
 
@@ -286,8 +290,28 @@ export function fulfil(
 /** Drops the expectations and the helper data of a connection (nf_ct_remove_expectations). */
 export function forget(t: ConntrackTable, entry: number): void {
   const helped = t.helper(entry) !== 0;
-  if (!helped && t.expectations() === 0) return;
+  const carries = t.firstCall() !== 0 && t.protocol(entry) === Proto.GRE;
+  if (!helped && !carries && t.expectations() === 0) return;
   t.lockExpectations();
+  // A call ends with its GRE connection, and the other way round.
+  if (carries && t.hasMaster(entry)) {
+    const master = t.master(entry);
+    if (master >= 0) unlistCall(t, master);
+  }
+  if (t.helper(entry) === Helper.PPTP) closeCall(t, entry);
+  unexpect(t, entry);
+  if (helped) freeData(t, entry);
+  t.unlockExpectations();
+}
+
+/** Drops the expectations of a connection that lives on. */
+export function expectNothing(t: ConntrackTable, entry: number): void {
+  t.lockExpectations();
+  unexpect(t, entry);
+  t.unlockExpectations();
+}
+
+function unexpect(t: ConntrackTable, entry: number): void {
   const w = t.words;
   const generation = t.generation(entry);
   for (let number = 0; number < t.expectCapacity && t.expectations() > 0; number++) {
@@ -296,8 +320,6 @@ export function forget(t: ConntrackTable, entry: number): void {
       unlink(t, number);
     }
   }
-  if (helped) freeData(t, entry);
-  t.unlockExpectations();
 }
 
 /** For listing: the next expectation after record `after` (−1 begins), copied to `out`; −1 at the end. */
@@ -326,11 +348,7 @@ export function helperData(t: ConntrackTable, entry: number): number {
   t.lockExpectations();
   const bucket = record(t, entry % t.expectCapacity) + X.DATA_BUCKET;
   const generation = t.generation(entry);
-  let found = -1;
-  for (let link = w[bucket]!; link !== 0; link = w[record(t, link - 1) + X.DATA_NEXT]!) {
-    const x = record(t, link - 1);
-    if (w[x + X.DATA_ENTRY] === entry + 1 && w[x + X.DATA_GENERATION] === generation) found = x + X.DATA;
-  }
+  let found = findData(t, entry);
   for (let i = 0; i < t.expectCapacity && found < 0; i++) {
     const number = (entry + i) % t.expectCapacity;
     const x = record(t, number);
@@ -346,6 +364,18 @@ export function helperData(t: ConntrackTable, entry: number): number {
   return found;
 }
 
+/** Under the lock: the same if it is there, else −1. */
+function findData(t: ConntrackTable, entry: number): number {
+  const w = t.words;
+  const generation = t.generation(entry);
+  let link = w[record(t, entry % t.expectCapacity) + X.DATA_BUCKET]!;
+  for (; link !== 0; link = w[record(t, link - 1) + X.DATA_NEXT]!) {
+    const x = record(t, link - 1);
+    if (w[x + X.DATA_ENTRY] === entry + 1 && w[x + X.DATA_GENERATION] === generation) return x + X.DATA;
+  }
+  return -1;
+}
+
 function freeData(t: ConntrackTable, entry: number): void {
   const w = t.words;
   let at = record(t, entry % t.expectCapacity) + X.DATA_BUCKET;
@@ -358,4 +388,74 @@ function freeData(t: ConntrackTable, entry: number): void {
       at = x + X.DATA_NEXT;
     }
   }
+}
+
+// ---- calls of PPTP --------------------------------------------------------------------------------------------------
+
+/**
+ * A GRE packet's header tells the receiver's call id alone (net/netfilter/nf_conntrack_proto_gre.c): the sender's, which its tuple has
+ * as source, is known from the control connections whose calls are listed. `ports` with both; as it is where no call fits.
+ */
+export function withSourceKey(t: ConntrackTable, src: number, dst: number, ports: number): number {
+  if (ports === 0 || t.firstCall() === 0) return ports;
+  t.lockExpectations();
+  const w = t.words;
+  let found = ports;
+  for (let data = t.firstCall(); data !== 0 && found === ports; data = w[data + Data.NEXT]!) {
+    const entry = w[data - X.DATA + X.DATA_ENTRY]! - 1;
+    for (let dir = 0; dir < 2; dir++) {
+      const keys = w[data + Data.KEYS + dir]!;
+      if ((keys & 0xffff) === ports && t.src(entry, dir) === src && t.dst(entry, dir) === dst) found = keys;
+    }
+  }
+  t.unlockExpectations();
+  return found;
+}
+
+/** Lists a control connection's call by the keys of its two directions. False: it has another call listed. */
+export function listCall(t: ConntrackTable, data: number, original: number, reply: number): boolean {
+  const w = t.words;
+  t.lockExpectations();
+  if (w[data + Data.LISTED] === 0) {
+    w[data + Data.KEYS] = original;
+    w[data + Data.KEYS + 1] = reply;
+    w[data + Data.LISTED] = 1;
+    w[data + Data.NEXT] = t.firstCall();
+    t.setFirstCall(data);
+  }
+  const same = w[data + Data.KEYS] === original && w[data + Data.KEYS + 1] === reply;
+  t.unlockExpectations();
+  return same;
+}
+
+/** Ends a control connection's call: its GRE packets are no longer known, expected or part of a connection. */
+export function endCall(t: ConntrackTable, entry: number): void {
+  t.lockExpectations();
+  unexpect(t, entry);
+  closeCall(t, entry);
+  t.unlockExpectations();
+}
+
+function closeCall(t: ConntrackTable, entry: number): void {
+  const data = unlistCall(t, entry);
+  if (data < 0) return;
+  const key = packKey(Proto.GRE, t.zone(entry, 0));
+  for (let dir = 0; dir < 2; dir++) {
+    t.expire(t.src(entry, dir), t.dst(entry, dir), t.words[data + Data.KEYS + dir]!, key);
+  }
+}
+
+/** Returns where the call's data is, −1: none was listed. */
+function unlistCall(t: ConntrackTable, entry: number): number {
+  const w = t.words;
+  const data = findData(t, entry);
+  if (data < 0 || w[data + Data.LISTED] === 0) return -1;
+  if (t.firstCall() === data) t.setFirstCall(w[data + Data.NEXT]!);
+  else {
+    let before = t.firstCall();
+    while (before !== 0 && w[before + Data.NEXT] !== data) before = w[before + Data.NEXT]!;
+    if (before !== 0) w[before + Data.NEXT] = w[data + Data.NEXT]!;
+  }
+  w[data + Data.LISTED] = 0;
+  return data;
 }

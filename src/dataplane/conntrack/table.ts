@@ -109,6 +109,8 @@ const enum H {
   EXPECT_COUNT = 16,
   EXPECT_BORN = 17,
   WORKERS = 18,
+  /** Offset of the helper data of the first PPTP connection with a call (expect.ts), 0 = none. */
+  FIRST_CALL = 19,
   SETTINGS = 32,
 }
 const HEADER_WORDS = 128;
@@ -527,6 +529,13 @@ export class ConntrackTable {
   expectMax(): number {
     return this.words[H.SETTINGS + Setting.EXPECT_MAX]!;
   }
+  /** Helper data of the first listed call; a look at it needs no lock, a change does. */
+  firstCall(): number {
+    return this.words[H.FIRST_CALL]!;
+  }
+  setFirstCall(data: number): void {
+    this.words[H.FIRST_CALL] = data;
+  }
   /** A number that grows with every expectation. */
   nextExpectation(): number {
     return (this.words[H.EXPECT_BORN] = (this.words[H.EXPECT_BORN]! + 1) | 0);
@@ -566,6 +575,23 @@ export class ConntrackTable {
       link = w[o + Ct.NEXT]!;
     }
     return 0;
+  }
+
+  /**
+   * The connection that has this tuple in a direction is over: gc, or who next looks for it, takes it out. (Nothing is taken out here,
+   * as this is called where another one is being taken out.)
+   */
+  expire(src: number, dst: number, ports: number, key: number): void {
+    const w = this.words;
+    let link = w[this.buckets + (hashTuple(this.seed, src, dst, ports, key) & this.mask)]!;
+    while (link !== 0) {
+      const e = this.at(linkEntry(link));
+      const o = e + linkDir(link) * Ct.TUPLE_WORDS;
+      if (w[o + Ct.PORTS] === ports && w[o + Ct.SRC] === src && w[o + Ct.DST] === dst && w[o + Ct.KEY] === key) {
+        w[e + Ct.TIMEOUT] = this.now;
+      }
+      link = w[o + Ct.NEXT]!;
+    }
   }
 
   /** As `find` where both keys are in one bucket, but also finds what `linger` left. */

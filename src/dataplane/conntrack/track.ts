@@ -10,7 +10,7 @@ import type { Packet } from '../packet.js';
 import type { Crossings } from './crossings.js';
 import type { PortHelpers } from './helpers/helpers.js';
 import { Change, deliverEvents } from './events.js';
-import { Expectation, forget, fulfil } from './expect.js';
+import { Expectation, forget, fulfil, withSourceKey } from './expect.js';
 import { icmpPacket, isIcmpError, Quote, quoted, quotedLink } from './icmp.js';
 import { invertible, invertPorts, keyProtocol, packKey } from './key.js';
 import { Outcome } from './outcome.js';
@@ -78,8 +78,9 @@ export function track(tracker: Tracker, p: Packet, hook: Hook): Verdict {
     }
   }
 
-  const ports = tuplePorts(p.bytes, p.l4, p.end, protocol);
+  let ports = tuplePorts(p.bytes, p.l4, p.end, protocol);
   if (ports === NO_TUPLE) return invalid(t);
+  if (protocol === Proto.GRE) ports = withSourceKey(t, p.src, p.dst, ports);
   const keyOriginal = packKey(protocol, zones & 0xffff);
   const keyReply = packKey(protocol, zones >>> 16);
   let crossings = tracker.crossings;
@@ -184,11 +185,16 @@ function packet(t: ConntrackTable, p: Packet, entry: number, dir: number, verify
   }
 }
 
-/** net/netfilter/nf_conntrack_proto_gre.c: any answer makes it a stream. */
+/** PPTP_GRE_TIMEOUT and PPTP_GRE_STREAM_TIMEOUT of nf_conntrack_pptp.c */
+const CALL_MS = 600_000;
+const CALL_STREAM_MS = 18_000_000;
+
+/** net/netfilter/nf_conntrack_proto_gre.c: any answer makes it a stream. A PPTP call's lives longer. */
 function grePacket(t: ConntrackTable, p: Packet, entry: number, dir: number): Outcome {
   const status = t.words[t.at(entry) + Ct.STATUS]!;
   const replied = (status & Status.SEEN_REPLY) !== 0;
-  t.refresh(entry, t.setting(replied ? Setting.GRE_TIMEOUT_STREAM : Setting.GRE_TIMEOUT));
+  if (t.hasMaster(entry)) t.refresh(entry, replied ? CALL_STREAM_MS : CALL_MS);
+  else t.refresh(entry, t.setting(replied ? Setting.GRE_TIMEOUT_STREAM : Setting.GRE_TIMEOUT));
   t.accountPacket(entry, dir, p.length);
   if (replied && (status & Status.NAT_CLASH) === 0 && !t.setStatus(entry, Status.ASSURED)) {
     t.pendingEvents |= Change.ASSURED;
@@ -214,8 +220,9 @@ export function findLoopback(tracker: Tracker, p: Packet): boolean {
     p.ctState = CtState.RELATED;
     return true;
   }
-  const ports = tuplePorts(p.bytes, p.l4, p.end, p.protocol);
+  let ports = tuplePorts(p.bytes, p.l4, p.end, p.protocol);
   if (ports === NO_TUPLE || !invertible(p.protocol, ports)) return false;
+  if (p.protocol === Proto.GRE) ports = withSourceKey(t, p.src, p.dst, ports);
   const keyOriginal = packKey(p.protocol, p.ctZones & 0xffff);
   const keyReply = packKey(p.protocol, p.ctZones >>> 16);
   const link = t.findLingering(p.dst, p.src, invertPorts(p.protocol, ports), keyOriginal, keyReply);

@@ -1,17 +1,29 @@
 /**
  * Helpers at work (nf_confirm in net/netfilter/nf_conntrack_proto.c; nf_conntrack_ftp.c, nf_nat_ftp.c and the like for
- * irc and tftp): behind the last hook, before the confirmation, a packet of a connection with a helper is read. What it
+ * the others): behind the last hook, before the confirmation, a packet of a connection with a helper is read. What it
  * announces is expected, and where the connection is translated the announcement is rewritten to the address that the
  * other side knows. Then sequence numbers are adjusted to earlier rewritings. An expected connection is translated as
  * its master is, before any rule sees it.
  *
  * One Helpers a worker: it holds the records that the work needs.
  */
-import { expect, Expectation, ExpectFlag, ExpectResult, helperData } from '../conntrack/expect.js';
+import {
+  endCall,
+  expect,
+  Expectation,
+  ExpectFlag,
+  expectNothing,
+  ExpectResult,
+  helperData,
+  listCall,
+} from '../conntrack/expect.js';
+import * as amanda from '../conntrack/helpers/amanda.js';
 import * as ftp from '../conntrack/helpers/ftp.js';
 import { FTP_WORDS, FtpMatch, Found } from '../conntrack/helpers/ftp.js';
 import { Helper, HELPERS } from '../conntrack/helpers/helpers.js';
 import * as irc from '../conntrack/helpers/irc.js';
+import * as pptp from '../conntrack/helpers/pptp.js';
+import * as sane from '../conntrack/helpers/sane.js';
 import * as tftp from '../conntrack/helpers/tftp.js';
 import { Status } from '../conntrack/states.js';
 import { type ConntrackTable, Ct } from '../conntrack/table.js';
@@ -21,7 +33,7 @@ import { CtState, Dir, Hook, Manip, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u32 } from '../wire/bytes.js';
 import type { Nat } from './bind.js';
-import { renumber, replaceTcpPayload, roomFor, tcpHeaderLength } from './payload.js';
+import { renumber, replacePayload, replaceTcpPayload, roomFor, tcpHeaderLength } from './payload.js';
 import { RangeFlag } from './range.js';
 
 const TCP_SEQ = 4;
@@ -37,6 +49,7 @@ export class Helpers {
   readonly expectation = new Expectation();
   readonly ftp = new FtpMatch();
   readonly irc = new irc.IrcMatch();
+  readonly amanda = new amanda.AmandaMatch();
   readonly text = new Uint8Array(TEXT);
   /** Packets that a helper has dropped: an announcement in pieces, or one that can't be carried out. */
   dropped = 0;
@@ -51,18 +64,25 @@ export class Helpers {
 /** Lets expected connections follow their masters' translation. */
 export function followExpected(nat: Nat, tracker: Tracker): void {
   tracker.onExpected = ({ expectation }, entry, master) => {
+    // Of a call's two directions one has come.
+    if (expectation.protocol === Proto.GRE) expectNothing(nat.table, master);
     if (expectation.nat !== 0) follow(nat, expectation, entry, master);
   };
 }
 
-/** nf_nat_follow_master: from where the master's packets of that direction go, to where they come from. */
+/**
+ * nf_nat_follow_master: from where the master's packets of that direction go, to where they come from. pptp_nat_expected: a call id
+ * is the client's, so a call's first packet from there has its source's changed.
+ */
 function follow(nat: Nat, e: Expectation, entry: number, master: number): void {
   const table = nat.table;
+  const port = e.savedPort;
+  const specified = RangeFlag.MAP_IPS | RangeFlag.PROTO_SPECIFIED;
+  const bySource = e.protocol === Proto.GRE && e.dir === Dir.ORIGINAL;
   const from = table.dst(master, e.dir ^ 1);
-  nat.bind(entry, Manip.SRC, RangeFlag.MAP_IPS, from, from, 0, 0, 0);
+  nat.bind(entry, Manip.SRC, bySource ? specified : RangeFlag.MAP_IPS, from, from, port, port, 0);
   const to = table.src(master, e.dir ^ 1);
-  const flags = RangeFlag.MAP_IPS | RangeFlag.PROTO_SPECIFIED;
-  nat.bind(entry, Manip.DST, flags, to, to, e.savedPort, e.savedPort, 0);
+  nat.bind(entry, Manip.DST, bySource ? RangeFlag.MAP_IPS : specified, to, to, port, port, 0);
 }
 
 /**
@@ -83,6 +103,9 @@ export function help(h: Helpers, p: Packet, loopback: boolean): Verdict {
   else if (helper === Helper.TFTP) verdict = helpTftp(h, table, p);
   else if (helper === Helper.IRC) verdict = helpIrc(h, table, p);
   else if (helper === Helper.NETBIOS_NS || helper === Helper.SNMP) helpBroadcast(h, table, p, helper);
+  else if (helper === Helper.AMANDA) verdict = helpAmanda(h, table, p);
+  else if (helper === Helper.SANE) verdict = helpSane(h, table, p);
+  else if (helper === Helper.PPTP) verdict = helpPptp(h, table, p);
   if (verdict === Verdict.ACCEPT && adjust && !renumber(table, p)) verdict = Verdict.DROP;
   if (verdict !== Verdict.ACCEPT) h.dropped++;
   return verdict;
@@ -229,4 +252,107 @@ function helpIrc(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
   if (port === 0) return Verdict.DROP;
   const length = irc.write(h.text, mapped, port);
   return replaceTcpPayload(table, p, m.offset, m.length, h.text, length) ? Verdict.ACCEPT : Verdict.DROP;
+}
+
+/** Answers can take their time. */
+const AMANDA_MS = 300_000;
+
+function helpAmanda(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  if (p.ctDir === Dir.ORIGINAL || p.protocol !== Proto.UDP) return Verdict.ACCEPT;
+  table.refresh(p.ct, AMANDA_MS);
+  const m = h.amanda;
+  for (let stream = 0; stream < amanda.STREAM_COUNT; stream++) {
+    if (!amanda.search(p.bytes, p.l4 + UDP_HEADER, p.end, stream, m)) continue;
+    if (m.port === 0) break;
+    const e = prepare(h, table, p, Helper.AMANDA, Dir.REPLY, m.port);
+    e.protocol = Proto.TCP;
+    if ((table.status(p.ct) & Status.NAT_MASK) === 0) {
+      if (expected(table, p, e) !== Verdict.ACCEPT) return Verdict.DROP;
+      continue;
+    }
+    if (!roomFor(p, TEXT)) return Verdict.DROP;
+    e.nat = 1;
+    const port = expectAtFreePort(h, p, e);
+    if (port === 0) return Verdict.DROP;
+    if (!replacePayload(p, m.offset, m.length, h.text, amanda.write(h.text, port))) return Verdict.DROP;
+  }
+  return Verdict.ACCEPT;
+}
+
+function helpSane(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  if (p.ctState !== CtState.ESTABLISHED) return Verdict.ACCEPT;
+  const payload = tcpPayload(p);
+  if (payload < 0) return Verdict.ACCEPT;
+  const data = helperData(table, p.ct);
+  if (data < 0) return Verdict.ACCEPT;
+  const { words } = table;
+  if (p.ctDir === Dir.ORIGINAL) {
+    const starts = sane.isStart(p.bytes, payload, p.end);
+    if (starts >= 0) words[data] = starts;
+    return Verdict.ACCEPT;
+  }
+  if (words[data] === 0) return Verdict.ACCEPT;
+  words[data] = 0;
+  const port = sane.portOf(p.bytes, payload, p.end);
+  // As in the kernel, it doesn't follow the master's translation.
+  return port < 0 ? Verdict.ACCEPT : expected(table, p, prepare(h, table, p, Helper.SANE, Dir.REPLY, port));
+}
+
+function helpPptp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  if (p.ctState !== CtState.ESTABLISHED) return Verdict.ACCEPT;
+  const payload = tcpPayload(p);
+  if (payload < 0) return Verdict.ACCEPT;
+  const message = pptp.messageOf(p.bytes, payload, p.end);
+  if (message === 0) return Verdict.ACCEPT;
+  const data = helperData(table, p.ct);
+  if (data < 0) return Verdict.ACCEPT;
+  const { words } = table;
+  const body = payload + pptp.BODY;
+  const translated = (table.status(p.ct) & Status.NAT_MASK) !== 0;
+  const client = p.ctDir === Dir.ORIGINAL;
+
+  table.lockEntry(p.ct);
+  const outcome = (client ? pptp.fromClient : pptp.fromServer)(words, data, message, p.bytes, body);
+  if (client && message === pptp.Message.OUT_CALL_REQUEST && outcome !== pptp.Outcome.INVALID && translated) {
+    // The client's id is known to be free on the other side if it is the connection's port there.
+    pptp.setClientCall(words, data + pptp.Data.NAT_CALLS, pptp.clientCall(words[data + pptp.Data.CALLS]!));
+    pptp.setClientCall(words, data + pptp.Data.CALLS, table.ports(p.ct, Dir.REPLY) & 0xffff);
+  }
+  const calls = words[data + pptp.Data.CALLS]!;
+  const inside = translated ? pptp.clientCall(words[data + pptp.Data.NAT_CALLS]!) : pptp.clientCall(calls);
+  table.unlockEntry(p.ct);
+
+  if (outcome === pptp.Outcome.INVALID) return Verdict.ACCEPT;
+  if (outcome === pptp.Outcome.END) endCall(table, p.ct);
+  if (outcome === pptp.Outcome.CALL) expectCall(h, table, p, data, inside, calls, translated);
+  if (!translated) return Verdict.ACCEPT;
+  const at = client ? pptp.ownIdAt(message) : pptp.peersIdAt(message);
+  if (at < 0) return Verdict.ACCEPT;
+  const id = client ? pptp.clientCall(calls) : inside;
+  h.text[0] = id >> 8;
+  h.text[1] = id & 0xff;
+  return replacePayload(p, body + at, 2, h.text, 2) ? Verdict.ACCEPT : Verdict.DROP;
+}
+
+/** exp_gre(): packets of a call, whoever begins. `inside`: the client's id as the client knows it. */
+function expectCall(
+  h: Helpers,
+  table: ConntrackTable,
+  p: Packet,
+  data: number,
+  inside: number,
+  calls: number,
+  translated: boolean,
+): void {
+  const server = pptp.serverCall(calls);
+  const outside = pptp.clientCall(calls);
+  for (let dir = Dir.ORIGINAL as number; dir <= Dir.REPLY; dir++) {
+    const e = prepare(h, table, p, Helper.PPTP, dir ^ 1, dir === Dir.ORIGINAL ? server : outside);
+    e.protocol = Proto.GRE;
+    e.sport = dir === Dir.ORIGINAL ? inside : server;
+    e.nat = translated ? 1 : 0;
+    e.savedPort = dir === Dir.ORIGINAL ? outside : inside;
+    if (expected(table, p, e) !== Verdict.ACCEPT) return dir === Dir.REPLY ? expectNothing(table, p.ct) : undefined;
+  }
+  if (!listCall(table, data, (inside << 16) | server, (server << 16) | outside)) expectNothing(table, p.ct);
 }

@@ -287,9 +287,9 @@ export function readRecent(r: Int32Array, owner: number): string {
 
 const CHANGE = /^([+-])(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/;
 
-/** Whether a text may be written to that file: `+ADDRESS`, `-ADDRESS` or `/`. */
+/** Whether a text may be written to that file: `+ADDRESS`, `-ADDRESS`, or `/` with anything behind it. */
 export const isRecentChange = (text: string): boolean =>
-  text === '/' ||
+  text.startsWith('/') ||
   (CHANGE.exec(text)
     ?.slice(2)
     .every((part) => Number(part) <= 255) ??

@@ -14,6 +14,9 @@ export const enum Helper {
   IRC = 3,
   NETBIOS_NS = 4,
   SNMP = 5,
+  AMANDA = 6,
+  SANE = 7,
+  PPTP = 8,
 }
 
 export interface HelperInfo {
@@ -36,6 +39,9 @@ export const HELPERS: readonly HelperInfo[] = [
   { id: Helper.IRC, name: 'irc', protocol: Proto.TCP, port: 6667, maxExpected: 8, timeoutMs: 300_000 },
   { id: Helper.NETBIOS_NS, name: 'netbios-ns', protocol: Proto.UDP, port: 137, maxExpected: 1, timeoutMs: 3_000 },
   { id: Helper.SNMP, name: 'snmp', protocol: Proto.UDP, port: 161, maxExpected: 1, timeoutMs: 30_000 },
+  { id: Helper.AMANDA, name: 'amanda', protocol: Proto.UDP, port: 10080, maxExpected: 3, timeoutMs: 180_000 },
+  { id: Helper.SANE, name: 'sane', protocol: Proto.TCP, port: 6566, maxExpected: 1, timeoutMs: 300_000 },
+  { id: Helper.PPTP, name: 'pptp', protocol: Proto.TCP, port: 1723, maxExpected: 2, timeoutMs: 300_000 },
 ];
 
 /** The helper of that name and protocol; NONE when there is none (the CT target then refuses its rule). */
