@@ -23,6 +23,8 @@ const CHECK_PATIENCE_MS = 10_000;
 export interface Flows {
   readonly hosts: number;
   readonly ports: number;
+  /** Source port, so that another stream goes on with the same flows; without it each begins new ones. */
+  readonly from?: number;
 }
 
 /** Figures of `load`. Processor times are microseconds a delivered packet: the routing process's, and the whole machine's. */
@@ -36,8 +38,9 @@ export const STREAM_COLUMNS: readonly Column[] = [
 ];
 
 export function blast(net: Network, flows: Flows, more: readonly string[] = []): Program {
-  const target = ['--to', SINK_FIRST, '--port', `${PORT}`, '--hosts', `${flows.hosts}`, '--ports', `${flows.ports}`];
-  return net.start('sender', peer('udp-blast'), [...target, ...more], SENDER_CORE);
+  const { hosts, ports, from = 0 } = flows;
+  const target = ['--to', SINK_FIRST, '--port', `${PORT}`, '--hosts', `${hosts}`, '--ports', `${ports}`];
+  return net.start('sender', peer('udp-blast'), [...target, '--from', `${from}`, ...more], SENDER_CORE);
 }
 
 /** Sends gently and has every datagram checked. @throws Error saying what was wrong. */
@@ -66,6 +69,15 @@ export function countAtSink(net: Network, source: string): void {
 
 export const countedAtSink = (net: Network): number =>
   Number(/^\[(\d+):\d+\] -A PREROUTING/m.exec(net.exec('sink', 'iptables-legacy-save', ['-c', '-t', 'raw']))![1]);
+
+/** A stream that nobody measures, before something that takes its time for itself. */
+export async function warmUp(net: Network, contender: Contender): Promise<void> {
+  countAtSink(net, contender.source);
+  const sender = blast(net, { hosts: 1, ports: 1 });
+  await sleep(WARM_UP_MS);
+  await sender.stop();
+  await queueEmpty(net);
+}
 
 /** Waits until nothing arrives at the sink any more. */
 export async function queueEmpty(net: Network): Promise<void> {
