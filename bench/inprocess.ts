@@ -359,7 +359,11 @@ export async function run(options: Options): Promise<readonly CaseResult[]> {
       { minSamples: 20, maxTime: options.seconds },
     );
   });
+  // benny says on stdout that it begins, where JSON alone belongs.
+  const { log } = console;
+  if (options.json) console.log = console.error;
   const summary = await benny.suite('in process', ...benches);
+  console.log = log;
   const results = cases.map((c, i) => {
     const { ops, margin } = summary.results[i]!;
     return { name: c.name, nsPerPacket: 1e9 / (ops * c.packets), marginPercent: margin, heapPerPacket: garbage(c) };
