@@ -290,6 +290,7 @@ async function wholeWay(name: string, rules?: string): Promise<() => Case> {
           for (let i = 0; i < BATCH; i++) pipeline.visit(batch, i);
         }
         device.send(batch, BATCH);
+        if (rules !== undefined) table.tidy(true);
         return stats[Stat.DROPPED]!;
       },
     };

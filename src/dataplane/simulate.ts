@@ -194,6 +194,7 @@ export class Simulation {
     const before = stats.slice(Stat.DROPS, Stat.DROPS + DROP_REASONS.length);
     this.pipeline.visit(batch, 0);
     device.send(batch, 1);
+    this.table.tidy(false);
     const twice = this.pipeline.crossesTwice;
     if (twice) this.crossAgain();
     const meta = batch.meta;

@@ -164,6 +164,7 @@ class Worker {
     this.connections.edge(pipeline.now, Math.floor(wall / 1000));
     for (let i = 0; i < count; i++) pipeline.visit(batch, i);
     device.send(batch, count);
+    this.connections.tidy(count === BATCH);
     if (count > 0) this.countBatch(stats);
   }
 

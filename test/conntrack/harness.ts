@@ -51,6 +51,7 @@ export class Bench {
   /** Sets the clock: milliseconds. */
   at(now: number): this {
     this.table.edge(now | 0, 1_700_000_000);
+    this.table.tidy(false);
     return this;
   }
   wait(ms: number): this {

@@ -30,6 +30,7 @@ if (mode === 'churn') {
         table.online();
       }
       table.edge((i / 64) | 0, 0);
+      table.tidy(true);
     }
     const ports = packPorts(next() % 200, 53);
     const link = table.find(1, 2, ports, key, key);

@@ -7,7 +7,7 @@ import { invertPorts, packKey, packPorts } from '../../src/dataplane/conntrack/k
 import { printConnection, printEvent } from '../../src/dataplane/conntrack/print.js';
 import { Status } from '../../src/dataplane/conntrack/states.js';
 import { ConntrackTable, ENTRY_WORDS, linkEntry, Stat } from '../../src/dataplane/conntrack/table.js';
-import { findLoopback, track } from '../../src/dataplane/conntrack/track.js';
+import { confirm, findLoopback, track } from '../../src/dataplane/conntrack/track.js';
 import { CtState, Hook, Proto } from '../../src/dataplane/names.js';
 import { InFlag } from '../../src/dataplane/io/batch.js';
 import { Bench, CLIENT, ip, packet, packetBytes, random, SERVER } from './harness.js';
@@ -137,6 +137,32 @@ t.test('loopback: the second pass keeps connection, direction and state and coun
   t.equal(refused.send(syn, Hook.OUTPUT), 'NEW>', 'and it can begin anew at once');
   refused.wait(2000).table.gc(10_000);
   t.equal(refused.table.total(), 1);
+  t.end();
+});
+
+t.test('what is over is swept up: in small steps where packets wait, else in large ones', (t) => {
+  const { table, tracker } = new Bench();
+  for (let port = 0; port < 1000; port++) {
+    const p = packet({ protocol: Proto.UDP, src: CLIENT, dst: SERVER, sport: port, dport: 2 });
+    track(tracker, p, Hook.PREROUTING);
+    confirm(tracker, p);
+  }
+  let now = 40_000;
+  const sweep = (busy: boolean): number => {
+    const before = table.total();
+    table.edge(++now, 0);
+    table.tidy(busy);
+    return before - table.total();
+  };
+  // 2,000 tuples in 1,024 buckets.
+  const swept = sweep(true);
+  t.ok(swept > 0 && swept < 500, `128 buckets had ${swept} of 1,000`);
+  let steps = 1;
+  while (table.total() > 0 && steps < 100) {
+    sweep(true);
+    steps++;
+  }
+  t.ok(steps > 4 && steps <= 9, `the whole table took ${steps}`);
   t.end();
 });
 

@@ -62,6 +62,7 @@ function run(packets: number): void {
     table.edge(pipeline.now, 0);
     for (let i = 0; i < count; i++) pipeline.visit(batch, i);
     device.send(batch, count);
+    table.tidy(count === 64);
     done += count;
   }
 }

@@ -192,9 +192,10 @@ const EVICTION_RANGE = 8;
 /** The kernel drops a connection whose bucket has 50 to 80 tuples, chosen at random. */
 const MIN_CHAIN = 50;
 const MAX_CHAIN = 80;
-/** Time in which gc walks the whole table when there is no hurry; buckets a call at most. */
+/** Time in which gc walks the whole table when there is no hurry; buckets a call at most, where packets wait and where not. */
 const GC_PASS_MS = 10_000;
-const GC_STEP_MAX = 2048;
+const GC_STEP_BUSY = 128;
+const GC_STEP_IDLE = 2048;
 
 /** Words of an expectation record (expect.ts). */
 export const EXPECT_WORDS = 48;
@@ -599,7 +600,7 @@ export class ConntrackTable {
     const w = this.words;
     const found = this.find(src, dst, ports, keyOriginal, keyReply);
     if (found !== 0) return found;
-    let link = Atomics.load(w, this.buckets + (hashTuple(this.seed, src, dst, ports, keyReply) & this.mask));
+    let link = w[this.buckets + (hashTuple(this.seed, src, dst, ports, keyReply) & this.mask)]!;
     while (link !== 0) {
       const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
       const o = e + ((link & 1) << 4);
@@ -629,7 +630,7 @@ export class ConntrackTable {
     const keyReply = w[me + Ct.REPLY_KEY]!;
     // The kernel looks in the bucket of the reply's zone only.
     const hash = hashTuple(this.seed, src, dst, ports, keyReply);
-    let link = Atomics.load(w, this.buckets + (hash & this.mask));
+    let link = w[this.buckets + (hash & this.mask)]!;
     while (link !== 0) {
       const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
       const o = e + ((link & 1) << 4);
@@ -675,7 +676,7 @@ export class ConntrackTable {
     const key = packKey(protocol, zone);
     let link =
       after < 0
-        ? Atomics.load(w, this.sources + (hashTuple(this.seed, src, 0, sport, key) & this.mask))
+        ? w[this.sources + (hashTuple(this.seed, src, 0, sport, key) & this.mask)]!
         : w[this.at(after) + Ct.NEXT_SOURCE]!;
     while (link !== 0) {
       const e = this.base + (link << ENTRY_SHIFT);
@@ -970,7 +971,7 @@ export class ConntrackTable {
     const w = this.words;
     for (let i = 0; i < EVICTION_RANGE; i++) {
       let drops = 0;
-      let link = Atomics.load(w, this.buckets + ((hash + i) & this.mask));
+      let link = w[this.buckets + ((hash + i) & this.mask)]!;
       while (link !== 0) {
         const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
         const status = w[e + Ct.STATUS]!;
@@ -1028,8 +1029,8 @@ export class ConntrackTable {
   // ---- batch edges ------------------------------------------------------------------------------------------------
 
   /**
-   * A worker's batch edge: takes the time, frees what nobody can be reading any more, does its share of gc. The caller
-   * keeps no entry index from before.
+   * A worker's batch edge: takes the time, frees what nobody can be reading any more. The caller keeps no entry index
+   * from before.
    * @param now milliseconds, wrapping  @param clock seconds since 1970
    */
   edge(now: number, clock: number): void {
@@ -1037,13 +1038,22 @@ export class ConntrackTable {
     this.clock = clock;
     this.eventMask = Atomics.load(this.words, H.EVENT_MASK);
     this.quiesce();
-    const elapsed = (now - this.gcAt) | 0;
+  }
+
+  /**
+   * A worker's share of gc, once its packets are on their way. In a hurry it is all that a call may do, which frees more places
+   * than a batch of new flows takes, and is less than packets that wait would notice.
+   * @param busy more packets are waiting
+   */
+  tidy(busy: boolean): void {
+    const elapsed = (this.now - this.gcAt) | 0;
     if (elapsed <= 0) return;
-    this.gcAt = now;
+    this.gcAt = this.now;
+    const most = busy ? GC_STEP_BUSY : GC_STEP_IDLE;
     const urgent = Atomics.load(this.words, H.GC_URGENT) !== 0;
     const due = this.gcRest + ((this.mask + 1) * Math.min(elapsed, GC_PASS_MS)) / (this.workers * GC_PASS_MS);
-    const step = Math.min(urgent ? GC_STEP_MAX : Math.floor(due), GC_STEP_MAX);
-    this.gcRest = Math.min(due - step, GC_STEP_MAX);
+    const step = urgent ? most : Math.min(Math.floor(due), most);
+    this.gcRest = Math.max(0, Math.min(due - step, GC_STEP_IDLE));
     if (step > 0) this.gc(step);
   }
 
