@@ -6,6 +6,7 @@
         'native/addon.c',
         'native/util.c',
         'native/checksum.c',
+        'native/memory.c',
         'native/netns.c',
         'native/nfqueue.c',
         'native/tun.c',

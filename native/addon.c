@@ -40,6 +40,7 @@ static const struct {
     {"netfilterAsk", netfilter_ask},
     {"ifName", if_name},
     {"checksumFinish", checksum_finish_bytes},
+    {"adviseHuge", advise_huge},
 };
 
 NAPI_MODULE_INIT() {

@@ -83,6 +83,7 @@ napi_value tun_states(napi_env env, napi_callback_info info);
 napi_value tun_leave(napi_env env, napi_callback_info info);
 napi_value tun_stats(napi_env env, napi_callback_info info);
 napi_value checksum_finish_bytes(napi_env env, napi_callback_info info);
+napi_value advise_huge(napi_env env, napi_callback_info info);
 napi_value netfilter_open(napi_env env, napi_callback_info info);
 napi_value netfilter_send(napi_env env, napi_callback_info info);
 napi_value netfilter_ask(napi_env env, napi_callback_info info);

@@ -15,6 +15,7 @@ import { Crossings } from '../dataplane/conntrack/crossings.js';
 import { EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
 import { forget } from '../dataplane/conntrack/expect.js';
 import { ConntrackTable } from '../dataplane/conntrack/table.js';
+import { loadNative } from '../dataplane/io/native.js';
 import { Waker } from '../dataplane/io/waker.js';
 import type { DeviceInit, WorkerInit } from '../dataplane/init.js';
 import { mendRegions } from '../dataplane/program/mend.js';
@@ -125,6 +126,7 @@ export class Router {
     const { workers, connections, strictReversePath } = options;
     this.strictReversePath = strictReversePath;
     this.connections = ConntrackTable.create({ max: connections, workers });
+    loadNative().adviseHuge(new Uint8Array(this.connections));
     this.table = ConntrackTable.attach(this.connections, workers);
     for (const [name, value] of Object.entries(options.sysctl)) this.table.writeSetting(name, value);
     // What `conntrack -D` and -F take out goes with its expectations.

@@ -81,6 +81,17 @@ t.test(`checksums: C and its slow twin agree (SEED=${seed})`, (t) => {
   t.end();
 });
 
+t.test('huge pages are asked for by what is large, and nothing is lost', (t) => {
+  const native = loadNative();
+  for (const length of [0, 100, 5 << 20]) {
+    const bytes = new Uint8Array(new SharedArrayBuffer(length)).fill(7);
+    native.adviseHuge(bytes);
+    t.ok(bytes.every((byte) => byte === 7));
+  }
+  t.throws(() => native.adviseHuge(1 as never));
+  t.end();
+});
+
 t.test('checksums: known answers', (t) => {
   const native = loadNative();
   for (const finish of [finishChecksum, native.checksumFinish]) {

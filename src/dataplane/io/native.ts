@@ -131,6 +131,9 @@ export interface Native {
 
   /** The fast twin of `finishChecksum` in loopback.ts. */
   checksumFinish(bytes: Uint8Array, ip: number, end: number, mode: number, start: number, field: number): boolean;
+
+  /** Asks the kernel for huge pages below this memory, as far as it covers whole ones. */
+  adviseHuge(bytes: Uint8Array): void;
 }
 
 let loaded: Native | undefined;
