@@ -4,7 +4,7 @@
  *     orlock 192.168.73.4 --- if0 192.168.73.1  hutter  128.61.70.47 if1 --- 128.61.70.200 knock
  */
 import { type ChildProcess, spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -122,6 +122,13 @@ const end = (child: ChildProcess, signal: NodeJS.Signals): Promise<number | null
   new Promise((resolve) => {
     child.once('exit', (code) => resolve(code));
     child.kill(signal);
+  });
+
+/** The nice value of each of a process's threads: the nineteenth field of its stat (proc(5)), whose second can hold anything. */
+const niceValues = (pid: number): number[] =>
+  readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
   });
 
 function gateway(t: Test): Gateway {
@@ -321,6 +328,7 @@ t.test('up, traffic, status, a second up, and a clean end', async (t) => {
   const status = await g.status();
   t.match(status, { device: 'nfqueue', fail: 'closed', tracking: false, rules: { filter: 1 } });
   t.equal(status.workers.length, 2);
+  t.equal(niceValues(status.pid).filter((nice) => nice === -10).length, 2, 'workers go first, and nothing else');
   t.ok(status.hooks['PREROUTING']!.packets >= 6);
   t.match(
     (await g.hutter('status')).stdout,
