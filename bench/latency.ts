@@ -1,16 +1,18 @@
 /**
  * Round trips of small UDP datagrams under light load: what a contender adds to the kernel's own forwarding. Both
- * directions cross its queue.
+ * directions cross its queue. hutter takes part as it is, and looking for packets before it sleeps (`--busy-poll`).
  */
 import { acceptLoop, articleRules, hutter, kernel, rewriteLoop } from './contenders.js';
 import { fixed, hold, type Column, type Result } from './contest.js';
 import type { Options } from './main.js';
-import { type Network, ROUTER_OUT, SENDER_CORE, SINK_FIRST, sleep } from './net.js';
+import { type Network, ROUTER_OUT, SENDER, SENDER_CORE, SINK_FIRST, sleep } from './net.js';
 import { peer } from './peers.js';
+import { warmUp } from './stream.js';
 
 /** Below the ports of the other benches' streams, which the sink takes away in its kernel. */
 const PORT = 6999;
 const WARM_UP_MS = 1000;
+const BUSY_POLL = ['--busy-poll', '100'];
 
 export interface RoundTrips {
   readonly count: number;
@@ -31,9 +33,9 @@ export async function ping(net: Network, during: () => Promise<unknown>): Promis
   return trips;
 }
 
-/** Starts what answers `ping`. */
+/** Starts what answers `ping`, on the same core: the other one is the router's. */
 export const answer = (net: Network) =>
-  net.start('sink', peer('udp-ping'), ['--listen', `${PORT}`, '--at', SINK_FIRST]).ready();
+  net.start('sink', peer('udp-ping'), ['--listen', `${PORT}`, '--at', SINK_FIRST], SENDER_CORE).ready();
 
 const micros = (title: string, figure: string, of?: 'most'): Column => ({
   title,
@@ -53,6 +55,8 @@ export function run(options: Options): Promise<Result> {
         hutter('hutter, filter', articleRules('filter')),
         rewriteLoop(true),
         hutter('hutter, article + SNAT', articleRules('all'), ROUTER_OUT),
+        hutter('hutter, filter, busy', articleRules('filter'), SENDER, BUSY_POLL),
+        hutter('hutter, article + SNAT, busy', articleRules('all'), ROUTER_OUT, BUSY_POLL),
       ],
       columns: [
         micros('p50 µs', 'p50'),
@@ -63,10 +67,13 @@ export function run(options: Options): Promise<Result> {
       ratios: [
         { left: 'hutter, filter', right: 'C accept', figure: 'p50', beyond, atMost: 1.2 },
         { left: 'hutter, article + SNAT', right: 'C rewrite', figure: 'p50', beyond, atMost: 1.2 },
+        { left: 'hutter, filter, busy', right: 'C accept', figure: 'p50', beyond, atMost: 1.2 },
+        { left: 'hutter, article + SNAT, busy', right: 'C rewrite', figure: 'p50', beyond, atMost: 1.2 },
         { left: 'hutter, filter', right: 'C accept', figure: 'p99', beyond, atMost: 1.2, orBy: 20 },
         { left: 'hutter, article + SNAT', right: 'C rewrite', figure: 'p99', beyond, atMost: 1.2, orBy: 20 },
       ],
-      async measure(net) {
+      async measure(net, contender) {
+        await warmUp(net, contender);
         await answer(net);
         await ping(net, () => sleep(WARM_UP_MS));
         return { ...(await ping(net, () => sleep(options.seconds * 1000))) };

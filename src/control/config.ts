@@ -69,6 +69,7 @@ const schema = z.strictObject({
   workers: z.int().min(1).max(MOST_WORKERS).optional(),
   'queue-base': z.int().min(0).max(65_535).optional(),
   'queue-length': z.int().min(1).max(1_048_576).optional(),
+  'busy-poll': z.int().min(0).max(1000).optional(),
   fanout: z.enum(['hosts', 'cpu'], { error: 'is not hosts or cpu' }).optional(),
   control: z.string().min(1).optional(),
   fail: z.enum(['open', 'closed'], { error: 'is not open or closed' }).optional(),

@@ -77,6 +77,7 @@ export class Daemon {
         {
           workers,
           deviceOf: (number) => attachment.deviceOf(number),
+          busyPoll: settings.busyPoll,
           connections: settings.connections,
           strictReversePath: attachment.strictReversePath(),
           helpers: settings.helpers,

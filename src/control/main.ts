@@ -86,6 +86,11 @@ async function main(): Promise<void> {
     .option('--workers <n>', 'dataplane threads, each with a queue of its own', integer(1, 61))
     .option('--queue-base <n>', 'number of the first queue', integer(0, 65_535))
     .option('--queue-length <n>', 'packets that may wait in each queue', integer(1, 1_048_576))
+    .option(
+      '--busy-poll <us>',
+      'microseconds that a worker looks for the next packet before it sleeps',
+      integer(0, 1000),
+    )
     .addOption(
       new Option(
         '--fanout <how>',

@@ -45,6 +45,8 @@ export interface RouterOptions {
   workers: number;
   /** What worker `number` takes its packets from. */
   deviceOf: (number: number) => DeviceInit;
+  /** Microseconds that a worker looks for the next packet before it sleeps. */
+  busyPoll: number;
   /** Connections at most. */
   connections: number;
   /** ifindexes whose reverse path hutter checks strictly. */
@@ -208,6 +210,7 @@ export class Router {
       connections: this.connections,
       crossings: this.crossings,
       wakeFd: member.waker.fd,
+      busyPoll: this.options.busyPoll,
       port: port2,
       strictReversePath: this.strictReversePath,
       helpers: options.helpers,

@@ -21,6 +21,8 @@ export interface Settings {
   workers: number;
   queueBase: number;
   queueLength: number;
+  /** Microseconds that a worker looks for the next packet before it sleeps. */
+  busyPoll: number;
   fanout: Fanout;
   control: string;
   fail: 'open' | 'closed';
@@ -48,6 +50,7 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     workers: number;
     queueBase: number;
     queueLength: number;
+    busyPoll: number;
     fanout: Fanout;
     control: string;
     fail: 'open' | 'closed';
@@ -66,6 +69,7 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
     workers: given.workers ?? config.workers ?? Math.max(1, Math.floor(availableParallelism() / 2)),
     queueBase: given.queueBase ?? config['queue-base'] ?? 0,
     queueLength: given.queueLength ?? config['queue-length'] ?? 4096,
+    busyPoll: given.busyPoll ?? config['busy-poll'] ?? 0,
     fanout: given.fanout ?? config.fanout ?? 'hosts',
     control: given.control ?? (process.env['HUTTER_CONTROL'] || undefined) ?? config.control ?? DEFAULT_CONTROL,
     fail: given.fail ?? config.fail ?? 'closed',

@@ -18,6 +18,8 @@ export interface WorkerInit {
   /** Packets between two crossings (conntrack/crossings.ts). */
   crossings: SharedArrayBuffer;
   wakeFd: number;
+  /** Microseconds of looking for the next packet before it sleeps. */
+  busyPoll: number;
   port: MessagePort;
   /** ifindexes whose reverse path is checked strictly (rp_filter=1). Updated by `settings` messages. */
   strictReversePath: number[];

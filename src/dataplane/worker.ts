@@ -90,6 +90,8 @@ class Worker {
   private readonly waiting: number;
   /** Packets can come a second time, for which they must be whole. */
   private crossing = false;
+  /** Milliseconds of looking for the next packet before it sleeps. */
+  private readonly busyPoll: number;
   /** performance.now() counts from this thread's start; all threads must tell the same time. */
   private readonly clockOffset: number;
 
@@ -107,6 +109,7 @@ class Worker {
     const tracker = new Tracker(this.connections);
     if (init.helpers.length > 0) tracker.portHelpers = new PortHelpers(init.helpers);
     const { device } = init;
+    this.busyPoll = init.busyPoll / 1000;
     this.waiting = device.kind === 'tun' ? 0 : device.length;
     if (device.kind === 'nfqueue') tracker.crossings = new Crossings(init.crossings, this.connections);
     this.world =
@@ -136,18 +139,12 @@ class Worker {
 
   /** Until told to stop. */
   runLoop(): void {
-    const { control, device, batch, connections, stats } = this;
+    const { control, connections, stats } = this;
     connections.online();
     this.say(WorkerState.RUNNING);
     let count = 0;
     while (!this.stopping) {
-      // After a full batch more is waiting; otherwise the device is about to be empty and may wait.
-      if (count === BATCH) count = device.receive(batch, 0);
-      else {
-        connections.offline();
-        count = device.receive(batch, IDLE_MS);
-        connections.online();
-      }
+      count = this.receive(count);
       if (Atomics.load(control, Control.EPOCH) !== this.epoch) count = this.takeMessages(count);
       if (Atomics.load(control, Control.LINK_EPOCH) !== this.linkEpoch) this.readInterfaces();
       if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) {
@@ -158,6 +155,24 @@ class Worker {
       if (count === 0 || (stats[Stat.BATCHES]! & LOOK_MASK) === 0) this.world.look();
     }
     this.say(WorkerState.STOPPED);
+  }
+
+  /** The next batch; `last`: how many packets the last one had. */
+  private receive(last: number): number {
+    const { device, batch, connections, busyPoll } = this;
+    // After a full batch more is waiting; otherwise the device is about to be empty and may wait.
+    if (last === BATCH) return device.receive(batch, 0);
+    if (last > 0 && busyPoll > 0) {
+      const end = performance.now() + busyPoll;
+      do {
+        const count = device.receive(batch, 0);
+        if (count > 0) return count;
+      } while (performance.now() < end);
+    }
+    connections.offline();
+    const count = device.receive(batch, IDLE_MS);
+    connections.online();
+    return count;
   }
 
   /** The batch's first `count` packets, by the program in force. */

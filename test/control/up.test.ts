@@ -144,6 +144,7 @@ t.test('wrong usage: one sentence, exit code 2', (t) => {
   for (const [args, text] of [
     [['frobnicate'], "unknown command 'frobnicate'"],
     [['up', '--workers', '0'], 'It must be a whole number from 1 to 61.'],
+    [['up', '--busy-poll', '1001'], 'It must be a whole number from 0 to 1000.'],
     [['up', '--fail', 'maybe'], 'Allowed choices are open, closed.'],
     [['up', '--rules'], "option '--rules <file>' argument missing"],
     [['up', '--colour'], "unknown option '--colour'"],
@@ -319,7 +320,7 @@ t.test('the clients speak as the tools do to one who is not root', async (t) => 
 t.test('up, traffic, status, a second up, and a clean end', async (t) => {
   const g = gateway(t);
   const before = await g.traces();
-  const child = await g.up(RULES, '--workers', '2');
+  const child = await g.up(RULES, '--workers', '2', '--busy-poll', '50');
   t.ok(await g.ping(3), 'packets pass');
   t.match(await g.traces(), /-A HUTTER-PRE -j NFQUEUE --queue-balance 0:1\n/);
   t.match(await g.traces(), /conf\/if0 2 1\n/);
