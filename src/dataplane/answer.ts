@@ -7,14 +7,16 @@
 import { InFlag } from './io/batch.js';
 import { Hook, Proto, TcpFlag } from './names.js';
 import type { Packet } from './packet.js';
-import { setU16, setU32, setU8, u32, u8 } from './wire/bytes.js';
+import { setU16, setU32, setU8, u16, u32, u8 } from './wire/bytes.js';
 import { headerChecksum, pseudoSum, sum, sumOk, transportChecksumOk } from './wire/checksum.js';
 import { answersForbidden, HEADER_LENGTH as ICMP_HEADER, IcmpType } from './wire/icmp.js';
+import { timeOfDay } from './wire/options.js';
 
 const IP_HEADER = 20;
 const TCP_HEADER = 20;
 const TCP_CHECKSUM = 16;
-/** RFC 792 asked for 8 bytes of quote; the kernel quotes as much as fits into 576 bytes (RFC 1812 §4.3.2.3). */
+const UDP_HEADER = 8;
+/** RFC 792 asked for 8 bytes of quote; the kernel quotes as much as fits into 576 bytes, or the way's MTU (RFC 1812 §4.3.2.3). */
 const ERROR_LENGTH = 576;
 /** ip_default_ttl */
 const TTL = 64;
@@ -23,9 +25,17 @@ const TOS_MASK = 0x1e;
 const ECN_MASK = 0x03;
 const PREC_INTERNETCONTROL = 0xc0;
 
+/** IP options of an answer: bytes[0, length), a multiple of 4. */
+export interface AnswerOptions {
+  readonly bytes: Uint8Array;
+  length: number;
+}
+
+/** `length`: of the packet with its header and `options`. */
 function putIpHeader(
   out: Uint8Array,
   start: number,
+  options: AnswerOptions,
   length: number,
   tos: number,
   id: number,
@@ -34,7 +44,8 @@ function putIpHeader(
   src: number,
   dst: number,
 ): void {
-  setU8(out, start, 0x45);
+  const header = IP_HEADER + options.length;
+  setU8(out, start, 0x40 | (header >> 2));
   setU8(out, start + 1, tos);
   setU16(out, start + 2, length);
   setU16(out, start + 4, id);
@@ -44,7 +55,8 @@ function putIpHeader(
   setU16(out, start + 10, 0);
   setU32(out, start + 12, src);
   setU32(out, start + 16, dst);
-  setU16(out, start + 10, headerChecksum(out, start, IP_HEADER));
+  for (let i = 0; i < options.length; i++) setU8(out, start + IP_HEADER + i, options.bytes[i]!);
+  setU16(out, start + 10, headerChecksum(out, start, header));
 }
 
 /** Whether the packet's checksum may be believed, being nobody's to verify, verified, or right now (nf_ip_checksum). */
@@ -76,12 +88,13 @@ function hasChecksum(p: Packet): boolean {
  * nf_send_reset(): a reset that ends the connection `p` belongs to. With `p`'s TOS it is tcp_v4_send_reset()'s. Its checksum
  * is the pseudo-header's sum until `finishReset`, as the kernel's is on its way (CHECKSUM_PARTIAL): errors about it quote that.
  */
-export function buildReset(p: Packet, out: Uint8Array, start: number, tos = 0): number {
+export function buildReset(p: Packet, options: AnswerOptions, out: Uint8Array, start: number, tos = 0): number {
   if (p.protocol !== Proto.TCP || p.tcpOk === 0) return 0;
   if ((p.tcpFlags & TcpFlag.RST) !== 0 || !checksumOk(p)) return 0;
-  const length = IP_HEADER + TCP_HEADER;
-  putIpHeader(out, start, length, tos & ~ECN_MASK, 0, DONT_FRAGMENT, Proto.TCP, p.dst, p.src);
-  const tcp = start + IP_HEADER;
+  const header = IP_HEADER + options.length;
+  const length = header + TCP_HEADER;
+  putIpHeader(out, start, options, length, tos & ~ECN_MASK, 0, DONT_FRAGMENT, Proto.TCP, p.dst, p.src);
+  const tcp = start + header;
   const l4 = p.l4;
   out.fill(0, tcp, tcp + TCP_HEADER);
   setU16(out, tcp, p.dport);
@@ -118,7 +131,28 @@ export function finishReset(p: Packet): void {
 export const mayRefuse = (p: Packet): boolean => p.fragOffset === 0 && (!hasChecksum(p) || checksumOk(p));
 
 /**
- * __icmp_send(): an ICMP error about `p`, from the router's address `source`; `rest` is the header's second word.
+ * udp_rcv(): whether `p`, with a header of UDP or UDP-Lite (RFC 3828), is a datagram that somebody could read. It ends where its
+ * header says from then on.
+ */
+export function isDatagram(p: Packet): boolean {
+  if (p.l4Length < UDP_HEADER) return false;
+  const length = u16(p.bytes, p.l4 + 4);
+  if (p.protocol === Proto.UDP) {
+    if (length < UDP_HEADER || length > p.l4Length) return false;
+    p.end = p.l4 + length;
+    p.l4Length = length;
+    return checksumOk(p);
+  }
+  // Here it is how much the checksum covers; 0: all.
+  if ((length !== 0 && length < UDP_HEADER) || length > p.l4Length || u16(p.bytes, p.l4 + 6) === 0) return false;
+  if ((p.flags & InFlag.CSUM_PARTIAL) !== 0) return true;
+  const covered = length === 0 ? p.end : p.l4 + length;
+  return sum(p.bytes, p.l4, covered, pseudoSum(p.src, p.dst, p.protocol, p.l4Length)) === 0xffff;
+}
+
+/**
+ * __icmp_send(): an ICMP error about `p`, from the router's address `source`; `rest` is the header's second word, `mtu` that of the
+ * way back in bytes.
  */
 export function buildError(
   p: Packet,
@@ -127,15 +161,20 @@ export function buildError(
   rest: number,
   source: number,
   id: number,
+  mtu: number,
+  options: AnswerOptions,
   out: Uint8Array,
   start: number,
 ): number {
   if (p.fragOffset !== 0) return 0;
   if (p.protocol === Proto.ICMP && (p.l4Length < 1 || answersForbidden(u8(p.bytes, p.l4)))) return 0;
-  const quoted = Math.min(p.end - p.start, ERROR_LENGTH - IP_HEADER - ICMP_HEADER);
-  const length = IP_HEADER + ICMP_HEADER + quoted;
-  putIpHeader(out, start, length, (p.tos & TOS_MASK) | PREC_INTERNETCONTROL, id, 0, Proto.ICMP, source, p.src);
-  const icmp = start + IP_HEADER;
+  const header = IP_HEADER + options.length;
+  const room = (mtu < ERROR_LENGTH ? mtu : ERROR_LENGTH) - header - ICMP_HEADER;
+  if (room <= IP_HEADER) return 0;
+  const quoted = p.end - p.start < room ? p.end - p.start : room;
+  const length = header + ICMP_HEADER + quoted;
+  putIpHeader(out, start, options, length, (p.tos & TOS_MASK) | PREC_INTERNETCONTROL, id, 0, Proto.ICMP, source, p.src);
+  const icmp = start + header;
   const quote = icmp + ICMP_HEADER;
   setU8(out, icmp, type);
   setU8(out, icmp + 1, code);
@@ -156,28 +195,40 @@ export const ANSWER_LENGTH = 65_536;
 
 /** Of an ICMP timestamp message (RFC 792). */
 const TIMESTAMP_LENGTH = 20;
-const DAY_MS = 86_400_000;
+/** Its own time alone (icmp_timestamp). */
+const TIMESTAMP_LEAST = 12;
 
 /**
  * icmp_echo(), icmp_timestamp(): the answer to a query that is for the router itself, from the address that was asked;
  * 0 for any other message. `wallMs`: milliseconds since 1970, UTC.
  */
-export function buildReply(p: Packet, id: number, wallMs: number, out: Uint8Array, start: number): number {
+export function buildReply(
+  p: Packet,
+  id: number,
+  wallMs: number,
+  options: AnswerOptions,
+  out: Uint8Array,
+  start: number,
+): number {
   if (p.icmpOk === 0 || p.l4Length < ICMP_HEADER || !checksumOk(p)) return 0;
   const echo = p.icmpType === IcmpType.ECHO;
-  if (!echo && (p.icmpType !== IcmpType.TIMESTAMP || p.l4Length < TIMESTAMP_LENGTH)) return 0;
+  if (!echo && (p.icmpType !== IcmpType.TIMESTAMP || p.l4Length < TIMESTAMP_LEAST)) return 0;
   const payload = echo ? p.l4Length : TIMESTAMP_LENGTH;
-  const icmp = start + IP_HEADER;
-  putIpHeader(out, start, IP_HEADER + payload, p.tos, id, 0, Proto.ICMP, p.dst, p.src);
-  for (let i = 0; i < payload; i++) out[icmp + i] = p.bytes[p.l4 + i]!;
+  const header = IP_HEADER + options.length;
+  if (header + payload >= ANSWER_LENGTH) return 0;
+  const icmp = start + header;
+  putIpHeader(out, start, options, header + payload, p.tos, id, 0, Proto.ICMP, p.dst, p.src);
+  const copied = echo ? payload : TIMESTAMP_LEAST;
+  for (let i = 0; i < copied; i++) out[icmp + i] = p.bytes[p.l4 + i]!;
   setU8(out, icmp, echo ? IcmpType.ECHO_REPLY : IcmpType.TIMESTAMP_REPLY);
   if (!echo) {
-    setU32(out, icmp + 12, wallMs % DAY_MS);
-    setU32(out, icmp + 16, wallMs % DAY_MS);
+    setU8(out, icmp + 1, 0);
+    setU32(out, icmp + 12, timeOfDay(wallMs));
+    setU32(out, icmp + 16, timeOfDay(wallMs));
   }
   setU16(out, icmp + 2, 0);
   setU16(out, icmp + 2, ~sum(out, icmp, icmp + payload) & 0xffff);
-  return IP_HEADER + payload;
+  return header + payload;
 }
 
 /** net.ipv4.route.error_cost and error_burst. */

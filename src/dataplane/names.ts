@@ -77,6 +77,7 @@ export const enum Ipsec {
 /** IP protocol numbers (IANA). */
 export const enum Proto {
   ICMP = 1,
+  IGMP = 2,
   IPIP = 4,
   TCP = 6,
   UDP = 17,
@@ -85,6 +86,7 @@ export const enum Proto {
   ESP = 50,
   AH = 51,
   ICMPV6 = 58,
+  PIM = 103,
   IPCOMP = 108,
   SCTP = 132,
   UDPLITE = 136,

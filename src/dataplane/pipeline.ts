@@ -20,11 +20,13 @@
  */
 import {
   ANSWER_LENGTH,
+  type AnswerOptions,
   buildError,
   buildReply,
   buildReset,
   ErrorLimit,
   finishReset,
+  isDatagram,
   isSegment,
   mayRefuse,
 } from './answer.js';
@@ -38,7 +40,6 @@ import type { Device } from './io/device.js';
 import type { Sets } from './io/ipset.js';
 import { Fragmenter } from './ip/fragment.js';
 import { isMartianDestination, isMartianSource } from './ip/martian.js';
-import { passOptions } from './ip/options.js';
 import { Fate, Reassembly } from './ip/reassembly.js';
 import { Segmenter } from './ip/segment.js';
 import { linkDir, linkEntry } from './conntrack/table.js';
@@ -59,7 +60,7 @@ import { DropReason, Stat } from './shared.js';
 import { setU16, setU8, u16, u8 } from './wire/bytes.js';
 import { headerChecksum, pseudoSum, sum } from './wire/checksum.js';
 import { IcmpType } from './wire/icmp.js';
-import { optionsProblem, SOURCE_ROUTE } from './wire/options.js';
+import { type Addresses, Options, SOURCE_ROUTE } from './wire/options.js';
 
 /** What `sendAnswer` builds beside ICMP errors, no type of those: REJECT's reset, TCP's own, an answer to a query. */
 const RESET = -1;
@@ -109,7 +110,7 @@ export interface PipelineParts {
   local?: number;
 }
 
-export class Pipeline implements Answers, AddressQuestions {
+export class Pipeline implements Answers, AddressQuestions, Addresses {
   private readonly packet = new Packet();
   private readonly answer = new Packet();
   private readonly answerToAnswer = new Packet();
@@ -119,6 +120,10 @@ export class Pipeline implements Answers, AddressQuestions {
   private readonly copy = new Packet();
   private readonly copyBytes = new Uint8Array(MOST_MTU + 1);
   private copying = false;
+  private readonly options = new Options();
+  /** 1: those of the packet at hand have been read, and written into. */
+  private optionsRead = 0;
+  private readonly answerOptions: AnswerOptions = { bytes: new Uint8Array(40), length: 0 };
   private readonly context: Context;
   private readonly tracker: Tracker;
   private readonly nat: Nat;
@@ -278,6 +283,7 @@ export class Pipeline implements Answers, AddressQuestions {
     } else {
       this.fragmentSize = 0;
       this.cutCount = 0;
+      this.optionsRead = 0;
       verdict = hook === Hook.OUTPUT ? this.fromSocket(p) : this.fromWire(p);
       if (verdict === Verdict.ACCEPT) verdict = this.transmit(batch, i, p);
     }
@@ -319,9 +325,7 @@ export class Pipeline implements Answers, AddressQuestions {
     if (verdict !== Verdict.ACCEPT) return verdict;
 
     const looped = this.interfaces.isLoopback(p.indev);
-    if (looped && p.headerLength > IP_HEADER && optionsProblem(p.bytes, p.start, p.headerLength) !== 0) {
-      return Verdict.ACCEPT;
-    }
+    if (looped && p.headerLength > IP_HEADER && this.readOptions(p, RouteType.LOCAL) !== 0) return Verdict.ACCEPT;
     // It was routed on its way out; the kernel doesn't route it again, nor would RTM_GETROUTE answer for it.
     if (looped) {
       this.routeType = this.addressType(p.dst, 0);
@@ -342,7 +346,7 @@ export class Pipeline implements Answers, AddressQuestions {
       return this.drop(check === SourceCheck.MARTIAN ? DropReason.MARTIAN_SOURCE : DropReason.REVERSE_PATH);
     }
     if (p.headerLength > IP_HEADER) {
-      const problem = optionsProblem(p.bytes, p.start, p.headerLength);
+      const problem = this.readOptions(p, type);
       // Who can't read an option says so; a packet that names its own way is not let in.
       if (problem === SOURCE_ROUTE) {
         return this.drop(this.kernelRoutes ? DropReason.MALFORMED : DropReason.SOURCE_ROUTE);
@@ -393,6 +397,23 @@ export class Pipeline implements Answers, AddressQuestions {
     return Verdict.ACCEPT;
   }
 
+  /** ip_rcv_options(): 0, SOURCE_ROUTE, or the offset of the byte that is wrong. What the kernel will write, it writes itself. */
+  private readOptions(p: Packet, type: RouteType): number {
+    const writes = !this.kernelRoutes;
+    let address = 0;
+    if (writes) {
+      if (type === RouteType.LOCAL) address = p.dst;
+      else if (p.src === 0) address = this.interfaces.selectAddress(p.indev, p.src);
+      else address = this.routes.words[this.routes.output(p.src, 0, 0, 0, 0, 0, 0) + RouteField.PREFSRC]!;
+      this.optionsRead = 1;
+    }
+    return this.options.read(p.bytes, p.start, p.headerLength, writes, address, this.wallMs, this);
+  }
+
+  isOurs(address: number): boolean {
+    return this.addressType(address, 0) !== RouteType.UNICAST;
+  }
+
   /** ip_error(), with its own limit beside that of all errors. */
   private noRoute(p: Packet, errno: number): Verdict {
     if (this.kernelAnswers(p)) return Verdict.ACCEPT;
@@ -421,9 +442,15 @@ export class Pipeline implements Answers, AddressQuestions {
 
   /** ip_forward_options() */
   private passOptions(p: Packet): void {
-    const out = this.interfaces.selectAddress(p.outdev, this.nextHop);
-    const back = this.routes.words[this.routes.output(p.src, 0, 0, 0, 0, 0, 0) + RouteField.PREFSRC]!;
-    passOptions(p, out, back, this.interfaces, this.wallMs);
+    this.options.forward(p.bytes, p.start, this.interfaces.selectAddress(p.outdev, this.nextHop));
+    this.sealOptions(p);
+  }
+
+  /** The header's sum is right again. */
+  private sealOptions(p: Packet): void {
+    if (!this.options.changed) return;
+    setU16(p.bytes, p.start + HEADER_CHECKSUM, headerChecksum(p.bytes, p.start, p.headerLength));
+    p.changed = 1;
   }
 
   /** In by an interface: ip_rcv(), then the way of `fromNetwork`. */
@@ -486,6 +513,7 @@ export class Pipeline implements Answers, AddressQuestions {
   private giveUpFragments(store: Reassembly): void {
     const p = this.pieces;
     const bytes = this.fragmenter.out;
+    this.optionsRead = 0;
     for (;;) {
       const length = store.expire(this.context.now, bytes, 0);
       if (length < 0) return;
@@ -509,6 +537,7 @@ export class Pipeline implements Answers, AddressQuestions {
     const verdict = this.input(p);
     if (verdict !== Verdict.ACCEPT) return verdict;
     if (this.local !== 0) {
+      if (this.optionsRead !== 0) this.sealOptions(p);
       // Who receives needs no cutting.
       p.outdev = this.local;
       this.routeMtu = MOST_MTU;
@@ -522,8 +551,9 @@ export class Pipeline implements Answers, AddressQuestions {
     } else if (p.protocol === Proto.TCP) {
       if (toUs && isSegment(p)) this.sendAnswer(p, OWN_RESET, 0, 0);
     } else if (p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE) {
-      if (toUs && mayRefuse(p)) this.sendAnswer(p, IcmpType.DEST_UNREACH, PORT_UNREACHABLE, 0);
-    } else if (toUs) this.sendAnswer(p, IcmpType.DEST_UNREACH, PROTOCOL_UNREACHABLE, 0);
+      if (toUs && isDatagram(p)) this.sendAnswer(p, IcmpType.DEST_UNREACH, PORT_UNREACHABLE, 0);
+    } else if (toUs && p.protocol !== Proto.IGMP && p.protocol !== Proto.PIM)
+      this.sendAnswer(p, IcmpType.DEST_UNREACH, PROTOCOL_UNREACHABLE, 0);
     if (this.stats[Stat.ANSWERS] === answers) return this.drop(DropReason.UNANSWERED);
     this.stats[Stat.ACCEPTED]! += 1;
     return Verdict.STOLEN;
@@ -872,10 +902,10 @@ export class Pipeline implements Answers, AddressQuestions {
   }
 
   isWayBack(p: Packet, mark: number, loose: boolean, acceptLocal: boolean): boolean {
-    // Rules look the source up in the tables as it is; a route is not made to a group or to everybody, nor to 0.0.0.0/8,
+    // Rules look the source up in the tables as it is; a route is not made to a group or to everybody, nor to 0.0.0.0,
     // which has none of its own but the default one's.
     const many = p.src >>> 28 === 0xe || p.src === -1;
-    const dst = p.src >>> 24 === 0 ? NOBODY : p.src;
+    const dst = p.src === 0 ? NOBODY : p.src;
     const { words } = this.routes;
     // Nor can one by a wire be asked for from 127.0.0.0/8.
     const source = p.dst >>> 24 !== 127 && this.interfaces.isOwn(p.dst) ? p.dst : 0;
@@ -903,7 +933,7 @@ export class Pipeline implements Answers, AddressQuestions {
    * what is that interface's own counts.
    */
   addressType(address: number, ifindex: number): number {
-    if (address >>> 24 === 0 || address === -1) return RouteType.BROADCAST;
+    if (address === 0 || address === -1) return RouteType.BROADCAST;
     if (address >>> 28 === 0xe) return RouteType.MULTICAST;
     const route = this.routes.output(address, 0, 0, 0, 0, 0, 0);
     const words = this.routes.words;
@@ -1020,21 +1050,29 @@ export class Pipeline implements Answers, AddressQuestions {
     const words = this.routes.words;
     const back = this.routes.output(p.src, 0, 0, 0, 0, 0, 0);
     if (words[back + RouteField.ERRNO] !== 0) return;
+    const isError = type >= 0;
+    const toUs = this.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
+    const source = toUs || !isError ? p.dst : words[back + RouteField.PREFSRC]!;
+    const options = this.answerOptions;
+    options.length = 0;
+    if (this.optionsRead !== 0 && about === 0 && type !== RESET) {
+      options.length = this.options.echo(p.bytes, p.start, options.bytes, 0, source, this.wallMs, this);
+      if (options.length < 0) return;
+    }
     let length: number;
     if (type === RESET) {
-      length = buildReset(p, bytes, 0);
+      length = buildReset(p, options, bytes, 0);
     } else if (type === OWN_RESET) {
-      length = buildReset(p, bytes, 0, p.tos);
+      length = buildReset(p, options, bytes, 0, p.tos);
     } else if (type === REPLY) {
       this.answerId = (this.answerId + 1) & 0xffff;
-      length = buildReply(p, this.answerId, this.wallMs, bytes, 0);
+      length = buildReply(p, this.answerId, this.wallMs, options, bytes, 0);
     } else {
-      const toUs = this.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
-      const source = toUs ? p.dst : words[back + RouteField.PREFSRC]!;
       this.answerId = (this.answerId + 1) & 0xffff;
       // Nothing about what was addressed to many on its link.
       if (p.packetType !== PacketType.HOST) return;
-      length = buildError(p, type, code, rest, source, this.answerId, bytes, 0);
+      const mtu = words[back + RouteField.MTU]!;
+      length = buildError(p, type, code, rest, source, this.answerId, mtu, options, bytes, 0);
       const unlimited = this.interfaces.isLoopback(words[back + RouteField.OIF]!);
       // Path MTU discovery isn't limited (icmpv4_mask_allow).
       const limited = !unlimited && !(type === IcmpType.DEST_UNREACH && code === FRAGMENTATION_NEEDED);

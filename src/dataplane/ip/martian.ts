@@ -4,15 +4,15 @@
  */
 
 const isMulticast = (address: number): boolean => address >>> 28 === 0xe;
-const isZeroNet = (address: number): boolean => address >>> 24 === 0;
 const isLoopback = (address: number): boolean => address >>> 24 === 127;
 
 /** Whether no neighbour can have sent this. DHCP's 0.0.0.0 to 255.255.255.255 and link-local multicast can be. */
 export function isMartianSource(src: number, dst: number): boolean {
   if (isMulticast(src) || src === -1 || isLoopback(src)) return true;
-  if (!isZeroNet(src)) return false;
-  return !(dst === -1 || (src === 0 && dst === 0) || dst >>> 8 === 0xe00000);
+  // The rest of 0.0.0.0/8 are addresses like others (ipv4_is_zeronet, since 5.3).
+  if (src !== 0) return false;
+  return !(dst === -1 || dst === 0 || dst >>> 8 === 0xe00000);
 }
 
 export const isMartianDestination = (src: number, dst: number): boolean =>
-  isLoopback(dst) || (isZeroNet(dst) && !(src === 0 && dst === 0));
+  isLoopback(dst) || (dst === 0 && src !== 0);

@@ -27,7 +27,7 @@ export function matchRpfilter(context: Context, program: Int32Array, at: number,
   const flags = program[at]!;
   const invert = (flags & RpfilterFlag.INVERT) !== 0;
   if (context.interfaces.isLoopback(p.indev)) return !invert;
-  if (p.src >>> 24 === 0 && (p.dst === -1 || isLinkGroup(p.dst))) return !invert;
+  if (p.src === 0 && (p.dst === -1 || isLinkGroup(p.dst))) return !invert;
   const mark = (flags & RpfilterFlag.VALID_MARK) !== 0 ? visibleMark(p) : 0;
   const acceptLocal = (flags & RpfilterFlag.ACCEPT_LOCAL) !== 0;
   return context.routes.isWayBack(p, mark, (flags & RpfilterFlag.LOOSE) !== 0, acceptLocal) !== invert;

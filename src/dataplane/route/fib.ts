@@ -712,7 +712,7 @@ export class FibReader implements RouteSource {
       answer[Answer.OIF] = loopback;
       return;
     }
-    const strange = isZeroNet(src) || isZeroNet(dst) || (iif !== loopback && (isLoopback(src) || isLoopback(dst)));
+    const strange = src === 0 || dst === 0 || (iif !== loopback && (isLoopback(src) || isLoopback(dst)));
     if (strange) {
       answer[Answer.ERRNO] = Errno.INVAL;
       return;
@@ -771,9 +771,6 @@ export class FibReader implements RouteSource {
     if (type === RouteType.LOCAL) {
       if (answer[Answer.PREFSRC] === 0) answer[Answer.PREFSRC] = this.dst;
       answer[Answer.OIF] = loopback;
-    } else if (isZeroNet(this.dst)) {
-      answer.fill(0);
-      answer[Answer.ERRNO] = Errno.INVAL;
     }
   }
 
@@ -909,7 +906,6 @@ const LOOPBACK_ADDRESS = 0x7f000001;
 const isMulticast = (address: number): boolean => address >>> 28 === 0xe;
 /** 224.0.0.0/24. */
 const isLocalMulticast = (address: number): boolean => address >>> 8 === 0xe00000;
-const isZeroNet = (address: number): boolean => address >>> 24 === 0;
 const isLoopback = (address: number): boolean => address >>> 24 === 127;
 const within = (port: number, range: number): boolean =>
   range === 0 || (port >= range >>> 16 && port <= (range & 0xffff));
@@ -971,7 +967,7 @@ function addressRoutes({ index, flags, addresses }: Link): Route[] {
     add(RouteType.LOCAL, local, 32, local);
     if (!up) continue;
     const net = prefixOf(address, prefixLength);
-    if (isZeroNet(net) || secondary || (net === local && prefixLength === 32)) continue;
+    if (net === 0 || secondary || (net === local && prefixLength === 32)) continue;
     add((flags & LinkFlag.LOOPBACK) !== 0 ? RouteType.LOCAL : RouteType.UNICAST, net, prefixLength, local);
     if (prefixLength < 31) add(RouteType.BROADCAST, net | ~prefixOf(-1, prefixLength), 32, local);
   }
