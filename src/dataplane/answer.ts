@@ -4,6 +4,7 @@
  * returns its length, or 0 when no answer is due (no reset for a reset, no error about an error, nothing about a
  * fragment, nothing about a packet whose checksum is wrong).
  */
+import { Setting } from './conntrack/settings.js';
 import { InFlag } from './io/batch.js';
 import { Hook, Proto, TcpFlag } from './names.js';
 import type { Packet } from './packet.js';
@@ -237,6 +238,16 @@ const ROUTE_BURST_MS = 5000;
 /** XRLIM_BURST_FACTOR */
 const SAVED = 6;
 
+/** icmp_global_allow(): errors are counted anew for a second at most, and not more often than every 20 ms. */
+const GLOBAL_MOST_MS = 1000;
+const GLOBAL_LEAST_MS = 20;
+
+/** Where all workers count their errors together: a connection table's settings (conntrack/settings.ts). */
+export interface SharedLimit {
+  readonly words: Int32Array;
+  readonly settings: number;
+}
+
 /**
  * The kernel's limits on errors to one destination, as a direct-mapped table; a destination that lost its place begins with
  * a full bucket, as after the kernel forgot its peer. Both limits draw on one purse (struct inet_peer, rate_tokens), so that
@@ -248,8 +259,42 @@ export class ErrorLimit {
   private readonly last = new Int32Array(ErrorLimit.SLOTS);
   private readonly tokens = new Int32Array(ErrorLimit.SLOTS);
 
-  /** `intervalMs`: icmp_ratelimit, milliseconds an error costs; 0 = no limit. */
-  constructor(private readonly intervalMs = 1000) {}
+  /**
+   * `intervalMs`: icmp_ratelimit, milliseconds an error costs; 0 = no limit. `shared`: where the limit on all errors together is
+   * kept; without it there is none. `random`: 0 to below 1.
+   */
+  constructor(
+    private readonly intervalMs = 1000,
+    private readonly shared?: SharedLimit,
+    private readonly random: () => number = Math.random,
+  ) {}
+
+  /** icmp_global_allow(): whether any error at all may be sent now (icmp_msgs_per_sec, icmp_msgs_burst). Before `allow`. */
+  allowAny(now: number): boolean {
+    if (this.shared === undefined) return true;
+    const { words, settings } = this.shared;
+    const credit = settings + Setting.ICMP_CREDIT;
+    if (Atomics.load(words, credit) > 0) return true;
+    const last = Atomics.load(words, settings + Setting.ICMP_STAMP);
+    const passed = (now - last) >>> 0;
+    if (passed < GLOBAL_LEAST_MS) return false;
+    const counted = passed < GLOBAL_MOST_MS ? passed : GLOBAL_MOST_MS;
+    const more = Math.floor((words[settings + Setting.ICMP_MSGS_PER_SEC]! * counted) / 1000);
+    if (more === 0) return false;
+    if (Atomics.compareExchange(words, settings + Setting.ICMP_STAMP, last, now) !== last) return true;
+    for (;;) {
+      const left = Atomics.load(words, credit);
+      const filled = Math.min(left + more, words[settings + Setting.ICMP_MSGS_BURST]!);
+      if (Atomics.compareExchange(words, credit, left, filled) === left) return true;
+    }
+  }
+
+  /** icmp_global_consume(): an error is sent, which costs 0, 1 or 2, so that nobody can count the errors sent to others. */
+  sent(): void {
+    if (this.shared === undefined) return;
+    const cost = Math.floor(this.random() * 3);
+    if (cost > 0) Atomics.sub(this.shared.words, this.shared.settings + Setting.ICMP_CREDIT, cost);
+  }
 
   /** inet_peer_xrlim_allow(): whether an error to `destination` may be sent now; takes its token if so. */
   allow(destination: number, now: number): boolean {

@@ -31,6 +31,7 @@ import {
   mayRefuse,
 } from './answer.js';
 import { tcpSetClosing } from './conntrack/tcp.js';
+import { Setting } from './conntrack/settings.js';
 import { isReserved } from './conntrack/crossings.js';
 import { attach, bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
 import { isAttachedError, isIcmpError } from './conntrack/icmp.js';
@@ -492,7 +493,10 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
   private reassemble(p: Packet): Verdict {
     const store = this.reassembly!;
     if ((p.flags & InFlag.CUT) !== 0) return this.drop(DropReason.CUT);
-    switch (store.add(p, this.context.now)) {
+    const { table } = this.tracker;
+    const fate = store.add(p, this.context.now, table.setting(Setting.IPFRAG_MAX_DIST));
+    if (store.restarted) this.countDrop(DropReason.FRAGMENT);
+    switch (fate) {
       case Fate.KEPT:
         return Verdict.STOLEN;
       case Fate.WHOLE:
@@ -1076,7 +1080,11 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       const unlimited = this.interfaces.isLoopback(words[back + RouteField.OIF]!);
       // Path MTU discovery isn't limited (icmpv4_mask_allow).
       const limited = !unlimited && !(type === IcmpType.DEST_UNREACH && code === FRAGMENTATION_NEEDED);
-      if (length !== 0 && limited && !this.errorLimit.allow(p.src, this.context.now)) return;
+      if (length !== 0 && limited) {
+        const { now } = this.context;
+        if (!this.errorLimit.allowAny(now) || !this.errorLimit.allow(p.src, now)) return;
+        this.errorLimit.sent();
+      }
     }
     if (length === 0) return;
     answer.flags = type === RESET ? InFlag.CSUM_PARTIAL | InFlag.NO_SOCKET : 0;
@@ -1104,16 +1112,20 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (!attached && answer.ct >= 0) release(this.tracker, answer);
     if (verdict !== Verdict.ACCEPT) return;
     if (type === RESET) finishReset(answer);
+    // NAT can have sent it another way: also to the router itself, which may have nobody there to read it.
+    const toItself = answer.dst === p.src ? backToUs : this.addressType(answer.dst, 0) === RouteType.LOCAL;
+    if (!this.kernelRoutes && toItself && this.local === 0) {
+      this.countDrop(DropReason.UNANSWERED);
+      return;
+    }
     this.stats[Stat.ANSWERS]! += 1;
-    if (this.kernelRoutes || answer.length <= this.routeMtu) {
-      // NAT can have sent it another way.
-      const toUs = answer.dst === p.src ? backToUs : this.addressType(answer.dst, 0) === RouteType.LOCAL;
+    if (this.kernelRoutes || toItself || answer.length <= this.routeMtu) {
       const { crossings } = this.tracker;
-      if (attached && toUs && crossings !== null) {
+      if (attached && toItself && crossings !== null) {
         if (!this.tracker.table.isConfirmed(p.ct)) crossings.share(p.ct);
         crossings.keepLooped(answer);
       }
-      const outdev = toUs ? this.local : answer.outdev;
+      const outdev = toItself ? this.local : answer.outdev;
       this.device.inject(answer.bytes, answer.start, answer.end, answer.mark, outdev, 0);
       return;
     }

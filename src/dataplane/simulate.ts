@@ -132,6 +132,7 @@ export class Simulation {
     if (options.kernelRoutes !== false) tracker.crossings = new Crossings(this.crossings, this.table);
     if (options.helpers !== undefined && options.helpers.length > 0)
       tracker.portHelpers = new PortHelpers(options.helpers);
+    const { kernelRoutes } = this.device.capabilities;
     const random = options.random ?? (seed === undefined ? undefined : new RandomPorts(seeded(seed)));
     this.pipeline = new Pipeline({
       tracker,
@@ -140,7 +141,7 @@ export class Simulation {
       interfaces,
       device: this.device,
       stats: this.stats,
-      errorLimit: new ErrorLimit(options.errorInterval),
+      errorLimit: new ErrorLimit(options.errorInterval, kernelRoutes ? undefined : this.table, chance(seed)),
       log: new LogWriter(this.ring, this.stats),
       sets: NO_SETS,
       hz,
@@ -243,6 +244,17 @@ export class Simulation {
 }
 
 /** Fills with the numbers of a 32-bit xorshift. */
+/** 0 to below 1. */
+function chance(seed: number | undefined): () => number {
+  if (seed === undefined) return Math.random;
+  const fill = seeded(seed);
+  const number = new Uint16Array(1);
+  return () => {
+    fill(number);
+    return number[0]! / 0x1_0000;
+  };
+}
+
 function seeded(seed: number): (numbers: Uint16Array) => void {
   let x = seed | 0;
   return (numbers) => {

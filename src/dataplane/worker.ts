@@ -125,7 +125,10 @@ class Worker {
       interfaces: this.interfaces,
       device: this.device,
       stats: this.stats,
-      errorLimit: new ErrorLimit(device.kind === 'tun' ? device.errorInterval : errorInterval()),
+      errorLimit:
+        device.kind === 'tun'
+          ? new ErrorLimit(device.errorInterval, this.connections)
+          : new ErrorLimit(errorInterval()),
       log: new LogWriter(new Ring(init.log), this.stats),
       sets: new KernelSets(),
       hz: init.hz,

@@ -137,6 +137,8 @@ async function mustRun(ns: Namespace, command: string, args: string[]): Promise<
   if (result.code !== 0) throw new Error(`${command}: ${result.stderr}`);
 }
 
+/** Those that hutter has a setting for, beside interfaces'. */
+const OWN_SETTING = /^net\.ipv4\.(icmp_msgs_\w+|ipfrag_max_dist)$/;
 /** net.ipv4.conf.IF.rp_filter */
 const REVERSE_PATHS = ['off', 'strict', 'loose'];
 
@@ -163,6 +165,11 @@ async function tunOptions(
     device: 'tun',
     local: options.local ?? true,
     'icmp-ratelimit': options.sysctl?.['net.ipv4.icmp_ratelimit'] ?? 1000,
+    sysctl: Object.fromEntries(
+      Object.entries(options.sysctl ?? {})
+        .filter(([name]) => OWN_SETTING.test(name))
+        .map(([name, value]) => [name.replace('net.ipv4.', ''), value]),
+    ),
     routes: options.routes ?? [],
     interfaces: Object.fromEntries([
       side(inside, at.orlock, options.mtu?.inside),

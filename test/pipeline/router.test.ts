@@ -3,6 +3,7 @@
  * counted by a reason and never goes on; fragments come out as what went in; the store has a bound.
  */
 import t from 'tap';
+import { ErrorLimit } from '../../src/dataplane/answer.js';
 import { Random } from '../../src/dataplane/io/fault.js';
 import { DROP_REASONS, Stat } from '../../src/dataplane/shared.js';
 import type { Outcome } from '../../src/dataplane/simulate.js';
@@ -249,6 +250,7 @@ t.test('overlaps and datagrams that get too long are given up, whole', async (t)
 
 t.test('the store is bounded, and empties with time', async (t) => {
   const world = await router(TRACKING);
+  world.router.table.writeSetting('ipfrag_max_dist', 0);
   const whole = datagram(new Random(SEED), 3000);
   for (let id = 1; id <= 20_000; id++) come(world, piece(whole, id, 0, 1480));
   const kept = 20_000 - dropped(world, 'fragment-store');
@@ -261,6 +263,53 @@ t.test('the store is bounded, and empties with time', async (t) => {
   t.equal(dropped(world, 'fragment-timeout'), kept - 1, 'the others were given up');
   come(world, piece(whole, 30_001, 0, 1480));
   t.ok(late(30_001).length > 0, 'and there is room');
+});
+
+t.test('a piece too far behind the others of its datagram begins it anew (ipfrag_max_dist)', async (t) => {
+  const whole = datagram(new Random(SEED), 3000);
+  for (const [others, distance, arrives] of [
+    [63, 64, true],
+    [64, 64, false],
+    [64, 0, true],
+    [3, 4, true],
+    [4, 4, false],
+  ] as const) {
+    const world = await router(TRACKING);
+    world.router.table.writeSetting('ipfrag_max_dist', distance);
+    come(world, piece(whole, 1, 0, 1480));
+    for (let id = 2; id < 2 + others; id++) come(world, piece(whole, id, 0, 1480));
+    const rest = (): boolean => left(come(world, piece(whole, 1, 1480, 3008))).length > 0;
+    t.equal(rest(), arrives, `${others} fragments in between, ${distance} allowed`);
+    t.equal(dropped(world, 'fragment'), arrives ? 0 : 1);
+    if (!arrives)
+      t.ok(left(come(world, piece(whole, 1, 0, 1480))).length > 0, 'its first piece once more makes it whole');
+  }
+});
+
+t.test('errors, all together: a burst, then so many a second (icmp_msgs_per_sec)', async (t) => {
+  const world = await router(NOTHING);
+  world.router.table.writeSetting('icmp_msgs_per_sec', 500);
+  world.router.table.writeSetting('icmp_msgs_burst', 30);
+  // What an error costs is left to chance, one on the average; here always one.
+  const limit = new ErrorLimit(0, world.router.table, () => 0.5);
+  const allowed = (now: number): number => {
+    let count = 0;
+    for (; limit.allowAny(now); count++) limit.sent();
+    return count;
+  };
+  t.same([0, 0, 19, 20, 39, 60, 1060, 10_000].map(allowed), [30, 0, 0, 10, 0, 20, 30, 30]);
+  const errors = (): number => {
+    let count = 0;
+    for (let host = 1; host < 200; host++) {
+      const packet = udpPacket({ src: `192.168.73.${host + 20}`, dst: KNOCK, ttl: 1, sport: 1, dport: 2 });
+      count += come(world, packet).answers.length;
+    }
+    return count;
+  };
+  world.router.now += 60_000;
+  const first = errors();
+  t.ok(first >= 15 && first < 100, `${first} of 199 hosts are told that TTL 1 is over`);
+  t.equal(errors(), 0, 'and nobody else at the same moment');
 });
 
 t.test('half a packet to the router itself: time exceeded in reassembly, if its beginning came', async (t) => {

@@ -1,6 +1,6 @@
 /**
- * The sysctls of net.netfilter that connection tracking obeys, under their own names and with the kernel's defaults.
- * They lie in the table's shared header, so that a change reaches every worker at once. Timeouts are seconds to people
+ * The sysctls of net.netfilter that connection tracking obeys, and those of net.ipv4 that a router of its own does, under their own
+ * names and with the kernel's defaults. They lie in the table's shared header, so that a change reaches every worker at once. Timeouts are seconds to people
  * and milliseconds in the words; the longest is MAX_TIMEOUT_MS, as times are compared in 32 bits.
  */
 import { SCTP_STATE_COUNT } from './states.js';
@@ -30,9 +30,17 @@ export const enum Setting {
   GRE_TIMEOUT = 24,
   GRE_TIMEOUT_STREAM = 25,
   SCTP_TIMEOUT = 26,
+  // Of a router without a kernel that forwards.
+  ICMP_MSGS_PER_SEC = 36,
+  ICMP_MSGS_BURST = 37,
+  IPFRAG_MAX_DIST = 38,
+  /** No settings: ICMP errors that may still be sent, and the millisecond of the last refill (answer.ts). */
+  ICMP_CREDIT = 39,
+  ICMP_STAMP = 40,
 }
-export const SETTING_WORDS = 36;
-if (Setting.SCTP_TIMEOUT + SCTP_STATE_COUNT > SETTING_WORDS) throw new Error('settings overlap');
+export const SETTING_WORDS = 41;
+if (Setting.SCTP_TIMEOUT + SCTP_STATE_COUNT > (Setting.ICMP_MSGS_PER_SEC as number))
+  throw new Error('settings overlap');
 
 interface Description {
   readonly word: number;
@@ -40,16 +48,16 @@ interface Description {
   /** Word = value × scale. */
   readonly scale: 1 | 1000;
 }
-const flag = (word: number, initial: number): Description => ({ word, initial, scale: 1 });
+const plain = (word: number, initial: number): Description => ({ word, initial, scale: 1 });
 const seconds = (word: number, initial: number): Description => ({ word, initial, scale: 1000 });
 const tcp = (state: number, initial: number): Description => seconds(Setting.TCP_TIMEOUT + state, initial);
 const sctp = (state: number, initial: number): Description => seconds(Setting.SCTP_TIMEOUT + state, initial);
 
-/** Every setting by its sysctl name below net.netfilter. */
+/** Every setting by its sysctl name below net.netfilter or net.ipv4. */
 export const SETTINGS: Readonly<Record<string, Description>> = {
-  nf_conntrack_max: flag(Setting.MAX, 262_144),
-  nf_conntrack_checksum: flag(Setting.CHECKSUM, 1),
-  nf_conntrack_expect_max: flag(Setting.EXPECT_MAX, 4096),
+  nf_conntrack_max: plain(Setting.MAX, 262_144),
+  nf_conntrack_checksum: plain(Setting.CHECKSUM, 1),
+  nf_conntrack_expect_max: plain(Setting.EXPECT_MAX, 4096),
   nf_conntrack_generic_timeout: seconds(Setting.GENERIC_TIMEOUT, 600),
   nf_conntrack_gre_timeout: seconds(Setting.GRE_TIMEOUT, 30),
   nf_conntrack_gre_timeout_stream: seconds(Setting.GRE_TIMEOUT_STREAM, 180),
@@ -62,10 +70,10 @@ export const SETTINGS: Readonly<Record<string, Description>> = {
   nf_conntrack_sctp_timeout_shutdown_recd: sctp(6, 3),
   nf_conntrack_sctp_timeout_shutdown_ack_sent: sctp(7, 3),
   nf_conntrack_sctp_timeout_heartbeat_sent: sctp(8, 30),
-  nf_conntrack_tcp_be_liberal: flag(Setting.TCP_BE_LIBERAL, 0),
-  nf_conntrack_tcp_ignore_invalid_rst: flag(Setting.TCP_IGNORE_INVALID_RST, 0),
-  nf_conntrack_tcp_loose: flag(Setting.TCP_LOOSE, 1),
-  nf_conntrack_tcp_max_retrans: flag(Setting.TCP_MAX_RETRANS, 3),
+  nf_conntrack_tcp_be_liberal: plain(Setting.TCP_BE_LIBERAL, 0),
+  nf_conntrack_tcp_ignore_invalid_rst: plain(Setting.TCP_IGNORE_INVALID_RST, 0),
+  nf_conntrack_tcp_loose: plain(Setting.TCP_LOOSE, 1),
+  nf_conntrack_tcp_max_retrans: plain(Setting.TCP_MAX_RETRANS, 3),
   nf_conntrack_tcp_timeout_syn_sent: tcp(1, 120),
   nf_conntrack_tcp_timeout_syn_recv: tcp(2, 60),
   nf_conntrack_tcp_timeout_established: tcp(3, 432_000),
@@ -78,6 +86,9 @@ export const SETTINGS: Readonly<Record<string, Description>> = {
   nf_conntrack_tcp_timeout_unacknowledged: seconds(Setting.TCP_TIMEOUT_UNACK, 300),
   nf_conntrack_udp_timeout: seconds(Setting.UDP_TIMEOUT, 30),
   nf_conntrack_udp_timeout_stream: seconds(Setting.UDP_TIMEOUT_STREAM, 120),
+  icmp_msgs_per_sec: plain(Setting.ICMP_MSGS_PER_SEC, 1000),
+  icmp_msgs_burst: plain(Setting.ICMP_MSGS_BURST, 50),
+  ipfrag_max_dist: plain(Setting.IPFRAG_MAX_DIST, 64),
 };
 
 /** Writes the defaults into the words at `base`. */
@@ -85,6 +96,8 @@ export function initSettings(words: Int32Array, base: number): void {
   for (const { word, initial, scale } of Object.values(SETTINGS)) words[base + word] = initial * scale;
   // No sysctl names it: a simultaneous open waits as long as a first SYN.
   words[base + Setting.TCP_TIMEOUT + 9] = 120_000;
+  // A second ago: there is a whole burst to begin with.
+  words[base + Setting.ICMP_STAMP] = -1000;
 }
 
 /** Why a setting can't be given this value; undefined if it can. */

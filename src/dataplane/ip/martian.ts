@@ -14,5 +14,4 @@ export function isMartianSource(src: number, dst: number): boolean {
   return !(dst === -1 || dst === 0 || dst >>> 8 === 0xe00000);
 }
 
-export const isMartianDestination = (src: number, dst: number): boolean =>
-  isLoopback(dst) || (dst === 0 && src !== 0);
+export const isMartianDestination = (src: number, dst: number): boolean => isLoopback(dst) || (dst === 0 && src !== 0);

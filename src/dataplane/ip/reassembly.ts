@@ -1,7 +1,8 @@
 /**
  * Putting fragments together as the kernel does (net/ipv4/ip_fragment.c, net/ipv4/inet_fragment.c): a fragment that
  * repeats what is there is dropped, one that overlaps takes its whole datagram with it (RFC 5722 for IPv6; the kernel for
- * both). 30 seconds after its first fragment came a datagram is given up. The store is bounded: when it is full nothing new
+ * both). 30 seconds after its first fragment came a datagram is given up; its fragments that came before too many others of the
+ * same source's (ipfrag_max_dist) are given up at once, as its identification may have come round. The store is bounded: when it is full nothing new
  * is kept, as at ipfrag_high_thresh. One store a worker; the device brings all fragments of a pair of hosts to one.
  *
  *     datagram → runs, by offset → fragments that came one behind the other → blocks
@@ -17,6 +18,7 @@ const LIFETIME_MS = 30_000;
 const DATAGRAMS = 1024;
 const BUCKETS = 1024;
 const FRAGMENTS = 4096;
+const SOURCES = 1024;
 const NONE = -1;
 const LONGEST = 65_535;
 const DONT_FRAGMENT = 0x4000;
@@ -39,6 +41,8 @@ const enum D {
   ECN,
   INDEV,
   DEADLINE,
+  /** Number of its last fragment among its source's. */
+  NUMBER,
   FIRST_RUN,
   LAST_RUN,
   /** In its bucket; in the order of age. */
@@ -95,6 +99,11 @@ export class Reassembly {
   private youngest = NONE;
   /** Datagrams under way. */
   count = 0;
+  /** Fragments that came from a source (inet_peer.rid), of as many sources as there are places. */
+  private readonly sources = new Int32Array(SOURCES);
+  private readonly numbers = new Int32Array(SOURCES);
+  /** The fragment added last was too far from those before it, which were given up for it. */
+  restarted = false;
 
   // Of the datagram made whole last.
   /** Longest fragment's length with its header: what goes out is cut no longer than that. */
@@ -112,14 +121,23 @@ export class Reassembly {
   }
 
   /**
-   * Takes a fragment at `now` (int32 milliseconds). After WHOLE the datagram lies at p.start, unparsed, in memory that
+   * Takes a fragment at `now` (int32 milliseconds). `distance`: as many other fragments of its source may come between two of its
+   * datagram's; 0: any number. After WHOLE the datagram lies at p.start, unparsed, in memory that
    * must have room for 65,535 bytes from there.
    */
-  add(p: Packet, now: number): Fate {
-    const d = this.find(p, now);
+  add(p: Packet, now: number, distance: number): Fate {
+    this.restarted = false;
+    let d = this.find(p, now);
     if (d === NONE) return Fate.FULL;
     const g = this.datagrams;
+    const number = this.numberOf(p.src);
+    if (distance !== 0 && this.tooFar(d, number, distance)) {
+      this.remove(d);
+      d = this.find(p, now);
+      this.restarted = true;
+    }
     const o = d * D.WORDS;
+    g[o + D.NUMBER] = number;
     const offset = p.fragOffset << 3;
     let end = offset + (p.end - p.start) - p.headerLength;
     if (p.moreFragments === 0) {
@@ -150,6 +168,21 @@ export class Reassembly {
     if (p.dontFragment !== 0 && size > g[o + D.MAX_DF]!) g[o + D.MAX_DF] = size;
     if (g[o + D.FLAGS] !== (FIRST_IN | LAST_IN) || g[o + D.MEAT] !== g[o + D.LENGTH]) return Fate.KEPT;
     return this.join(d, p);
+  }
+
+  private numberOf(source: number): number {
+    const slot = (Math.imul(source, 0x9e3779b1) >>> 16) & (SOURCES - 1);
+    if (this.sources[slot] !== source) {
+      this.sources[slot] = source;
+      this.numbers[slot] = 0;
+    }
+    return ++this.numbers[slot]!;
+  }
+
+  /** ip_frag_too_far(); a source that lost its place in between counts from the start and is near. */
+  private tooFar(d: number, number: number, distance: number): boolean {
+    const o = d * D.WORDS;
+    return this.datagrams[o + D.FIRST_RUN] !== NONE && ((number - this.datagrams[o + D.NUMBER]!) | 0) > distance;
   }
 
   /** The datagram of a fragment, a new one if need be; −1: no room. */
