@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
+import { loadNative } from '../src/dataplane/io/native.js';
 import {
   ALIAS_WORDS,
   Arena,
@@ -96,6 +97,7 @@ interface Built {
 
 function build({ routes }: Workload): Built {
   const words = new Int32Array(new SharedArrayBuffer(ROUTES * 72 * 4));
+  loadNative().adviseHuge(new Uint8Array(words.buffer));
   const arena = new Arena(words, 1);
   const sets = Array.from({ length: NEXT_HOPS + 1 }, (_, hop): RouteSet => {
     const set = new Int32Array(ALIAS_WORDS);

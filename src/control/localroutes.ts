@@ -21,8 +21,12 @@ export class LocalRoutes {
     private readonly say: (text: string) => void,
   ) {}
 
-  /** Makes the namespace's routes to these prefixes what they are in the tables. */
-  follow(fib: Fib, links: readonly Link[], prefixes: readonly (readonly [dst: number, length: number])[]): void {
+  /** Makes the namespace's routes to these prefixes what they are in the tables, one a step. */
+  *follow(
+    fib: Fib,
+    links: readonly Link[],
+    prefixes: readonly (readonly [dst: number, length: number])[],
+  ): Generator<void> {
     for (const [dst, length] of prefixes) {
       const key = `${formatAddress(dst)}/${length}`;
       const route = fib.waysTo(dst, length).find(({ type }) => type === RouteType.UNICAST);
@@ -30,6 +34,7 @@ export class LocalRoutes {
       const wanted = route === undefined ? undefined : route.source !== 0 ? route.source : first;
       const known = this.placed.get(key);
       if (wanted === known) continue;
+      yield;
       try {
         this.placed.delete(key);
         if (known !== undefined) this.kernel.removeRoute(this.ifindex, dst, length, known);

@@ -3,15 +3,30 @@
  * tables at once, workers look up without locks, and what it replaced is used again when all have passed a batch edge. One
  * command at a time.
  */
+import { setImmediate } from 'node:timers/promises';
 import { Interfaces, type Link } from '../dataplane/interfaces.js';
 import { RoutedBy } from '../dataplane/program/late.js';
 import type { Fib } from '../dataplane/route/fib.js';
 import { Errno, RouteField, Routes, SourceCheck } from '../dataplane/route/routes.js';
 import type { Printed, RoutingView } from './commands/ip.js';
-import { runRoute } from './commands/iproute.js';
+import { isBatch, runBatch, runRoute } from './commands/iproute.js';
 import { runRule } from './commands/iprule.js';
 import type { LocalRoutes } from './localroutes.js';
 import type { Router } from './router.js';
+
+/** Milliseconds for which a long change keeps the thread from other commands. */
+const SLICE_MS = 10;
+
+/** Takes the steps to their end, and gives the thread to others between some of them. */
+async function inSlices<T>(steps: Generator<void, T>): Promise<T> {
+  for (let until = performance.now() + SLICE_MS; ;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (performance.now() < until) continue;
+    await setImmediate();
+    until = performance.now() + SLICE_MS;
+  }
+}
 
 export interface OwnRoutesOptions {
   fib: Fib;
@@ -65,7 +80,9 @@ export class OwnRoutes {
     };
     return this.alone(async () => {
       const rules = this.fib.rules;
-      const printed = program === 'route' ? runRoute(argv, stdin, view) : runRule(argv, view);
+      let printed: Printed;
+      if (program === 'rule') printed = runRule(argv, view);
+      else printed = isBatch(argv) ? await inSlices(runBatch(stdin, view)) : runRoute(argv, view);
       if (this.moved || this.fib.rules !== rules) await this.settle();
       return printed;
     });
@@ -95,7 +112,7 @@ export class OwnRoutes {
 
   private async settle(): Promise<void> {
     this.check.forget();
-    this.local?.follow(this.fib, this.links, [...this.changed.values()]);
+    if (this.local !== undefined) await inSlices(this.local.follow(this.fib, this.links, [...this.changed.values()]));
     this.changed.clear();
     this.moved = false;
     this.tellPorts();

@@ -74,6 +74,7 @@ export class TunAttachment implements Attachment {
   ) {
     const links = linksOf(settings);
     this.fib = fibOf(settings.config, links, ROOM);
+    this.native.adviseHuge(new Uint8Array(this.fib.shared));
     this.links = [...links];
     this.states = new Int32Array(new SharedArrayBuffer((links.length + 1) * 4));
     try {
@@ -143,7 +144,8 @@ export class TunAttachment implements Attachment {
         if (scope !== (Scope.HOST as number)) kernel.addAddress(ifindex, local, 32);
       const local = new LocalRoutes(kernel, ifindex, this.say);
       const prefixes = [...this.fib.routes()].map(({ dst, prefixLength }) => [dst, prefixLength] as const);
-      local.follow(this.fib, links, prefixes);
+      const steps = local.follow(this.fib, links, prefixes);
+      while (steps.next().done !== true);
       this.links.push(linkOf(index, LOCAL_NAME, [], mtu));
       return local;
     } catch (error) {

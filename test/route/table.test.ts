@@ -216,3 +216,37 @@ t.test('very many prefixes, looked at by 24 bits, and what is left of them', (t)
   t.ok(arena.used - used < 1 << 22, 'what was given back is used again');
   t.end();
 });
+
+t.test('built in steps: between two of them every lookup finds what was before or what will be', (t) => {
+  const { words, arena, table } = create(20_000 * 72 + (1 << 20));
+  const next = random(43);
+  const prefixes = Array.from({ length: 20_000 }, (): [number, number] => {
+    const length = next() % 8 === 0 ? 9 + (next() % 24) : 24;
+    return [prefixOf(((next() % 4) << 30) | (next() >>> 2), length), length];
+  });
+  const asked = Array.from({ length: 200 }, () => prefixes[next() % prefixes.length]![0]);
+  const answers = (): string[] => asked.map((dst) => chainOf(words, table.offset, dst).join());
+  const give = (set: number): string[][] => {
+    table.begin();
+    for (const [address, length] of prefixes) table.set(address, length, SETS[set]);
+    const seen: string[][] = [answers()];
+    for (const steps = table.ending(); steps.next().done !== true;) seen.push(answers());
+    seen.push(answers());
+    arena.release();
+    return seen;
+  };
+  const first = give(0);
+  t.ok(
+    first.slice(0, -1).every((found) => found.every((chain) => chain === '')),
+    'a first table is found when all of it is there',
+  );
+  const second = give(1);
+  t.ok(second.length > 10, `${second.length - 2} steps`);
+  t.same(second[0], first.at(-1), 'nothing is seen before the end of the changes');
+  t.ok(second.at(-1)!.every((chain) => /^(101,?)+$/.test(chain)));
+  t.ok(
+    second.every((found) => found.every((chain) => /^((100,?)+|(101,?)+)$/.test(chain))),
+    'never a mixture',
+  );
+  t.end();
+});

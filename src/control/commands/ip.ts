@@ -141,16 +141,52 @@ export class Words {
   }
 }
 
+const ZERO = 48;
+const NINE = 57;
+const DOT = 46;
+
+/** A number without signs and leading zeros, of up to nine digits, at word[from, to); −1: it is none of these. */
+function plainNumber(word: string, from: number, to: number): number {
+  const length = to - from;
+  if (length < 1 || length > 9 || (length > 1 && word.charCodeAt(from) === ZERO)) return -1;
+  let number = 0;
+  for (let i = from; i < to; i++) {
+    const digit = word.charCodeAt(i);
+    if (digit < ZERO || digit > NINE) return -1;
+    number = number * 10 + digit - ZERO;
+  }
+  return number;
+}
+
 /** Decimal, octal or hexadecimal, as strtoul(3) with base 0. */
 export function readNumber(word: string): number | undefined {
+  // A million routes are read by this.
+  const plain = plainNumber(word, 0, word.length);
+  if (plain >= 0) return plain;
   if (/^0x[0-9a-f]{1,8}$/i.test(word)) return Number(word);
   if (/^0[0-7]+$/.test(word)) return Number.parseInt(word, 8);
   return /^(0|[1-9]\d{0,9})$/.test(word) && Number(word) <= 0xffffffff ? Number(word) : undefined;
 }
 
+/** Four plain numbers; undefined: it is written otherwise, or no address. */
+function plainAddress(word: string): number | undefined {
+  let address = 0;
+  for (let from = 0, part = 0; part < 4; part++) {
+    let to = from;
+    while (to < word.length && word.charCodeAt(to) !== DOT) to++;
+    const number = plainNumber(word, from, to);
+    if (number < 0 || number > 255 || part < 3 === (to === word.length)) return undefined;
+    address = (address << 8) | number;
+    from = to + 1;
+  }
+  return address;
+}
+
 /** Up to four numbers; those that are missing are 0. */
 function looseAddress(word: string): number | undefined {
   if (word === 'default' || word === 'any' || word === 'all') return 0;
+  const plain = plainAddress(word);
+  if (plain !== undefined) return plain;
   const parts = word.split('.').map(readNumber);
   if (parts.length > 4 || parts.some((part) => part === undefined || part > 255)) return undefined;
   return parts.reduce<number>((address, part, i) => address | (part! << (24 - i * 8)), 0);
@@ -158,9 +194,10 @@ function looseAddress(word: string): number | undefined {
 
 function readPrefix(word: string): { address: number; length: number } | undefined {
   if (word === 'default' || word === 'any' || word === 'all') return { address: 0, length: 0 };
-  const [text = '', mask, ...more] = word.split('/');
-  const address = looseAddress(text);
-  if (address === undefined || more.length > 0) return undefined;
+  const slash = word.indexOf('/');
+  const mask = slash < 0 ? undefined : word.slice(slash + 1);
+  const address = looseAddress(slash < 0 ? word : word.slice(0, slash));
+  if (address === undefined) return undefined;
   if (mask === undefined) return { address, length: 32 };
   const number = readNumber(mask);
   if (number !== undefined) return number <= 32 ? { address, length: number } : undefined;

@@ -3,7 +3,7 @@
  * `ip route`. One next hop a route.
  *
  *     route [list [SELECTOR]] | flush SELECTOR | get ADDRESS … | add|del|change|replace|append|prepend ROUTE
- *     route -batch                        the commands come from stdin, one a line, and are in force together
+ *     route -batch                        the commands come from stdin, one a line
  */
 import { type AddHow, type Route, RouteError, type RouteSpec, TableId } from '../../dataplane/route/fib.js';
 import { Answer, Errno, Question, RouteType } from '../../dataplane/route/routes.js';
@@ -40,6 +40,7 @@ TABLE := main | default | local | NUMBER
 SCOPE := global | site | link | host | NUMBER
 `;
 const NONE = 0;
+const LINES_A_STEP = 64;
 /** RTAX_MTU is cut to this by the kernel (ip_metrics_convert). */
 const MOST_MTU = 65_535 - 15;
 /** RTNL_HANDLE's commands in iproute2's order: the first that a cut word fits is meant. */
@@ -82,9 +83,11 @@ const LACKING = [
   'window',
 ];
 
-/** Runs one command; `stdin` is -batch's. */
-export function runRoute(argv: readonly string[], stdin: string, view: RoutingView): Printed {
-  if (argv[0] === '-batch' || argv[0] === '-b') return batch(stdin, view);
+/** Whether the commands come from stdin: `runBatch`. */
+export const isBatch = (argv: readonly string[]): boolean => argv[0] === '-batch' || argv[0] === '-b';
+
+/** Runs one command. */
+export function runRoute(argv: readonly string[], view: RoutingView): Printed {
   return printed((print) => command(argv, view, print));
 }
 
@@ -102,35 +105,38 @@ function command(argv: readonly string[], view: RoutingView, print: (text: strin
   }
 }
 
-/** Each line is a command; the first that fails ends it, and what went before stays, as with `ip -batch`. */
-function batch(stdin: string, view: RoutingView): Printed {
+/**
+ * Each line is a command; the first that fails ends it, and what went before stays, as with `ip -batch`. In steps of some lines, between
+ * which other things can be done.
+ */
+export function* runBatch(stdin: string, view: RoutingView): Generator<void, Printed> {
   const lines = stdin.split('\n');
-  return printed((print) => {
-    for (let at = 0; at < lines.length;) {
-      const first = at;
-      let trouble: unknown;
-      view.fib.change(() => {
-        try {
-          for (; at < lines.length; at++) batchLine(lines[at]!, view, print);
-        } catch (error) {
-          trouble = error;
+  let stdout = '';
+  for (let at = 0; at < lines.length;) {
+    const first = at;
+    let failure: Printed | undefined;
+    const run = function* (): Generator<void> {
+      for (; at < lines.length; at++) {
+        const result = printed((print) => batchLine(lines[at]!, view, print));
+        stdout += result.stdout;
+        if (result.code !== 0) {
+          failure = result;
+          return;
         }
-      });
-      // A gateway that only a new route reaches is found when that is built: the line is tried once more.
-      if (trouble === undefined || at > first) continue;
-      const { code, stderr } = printed(() => {
-        throw trouble;
-      });
-      throw new IpError(code, `${stderr}Command failed -:${at + 1}\n`);
-    }
-  });
+        if (at % LINES_A_STEP === 0) yield;
+      }
+    };
+    yield* view.fib.changing(run());
+    // A gateway that only a new route reaches is found when that is built: the line is tried once more.
+    if (failure === undefined || at > first) continue;
+    return { code: failure.code, stdout, stderr: `${failure.stderr}Command failed -:${at + 1}\n` };
+  }
+  return { code: 0, stdout, stderr: '' };
 }
 
 function batchLine(line: string, view: RoutingView, print: (text: string) => void): void {
-  const words = line
-    .replace(/#.*/, '')
-    .split(/\s+/)
-    .filter((word) => word !== '');
+  const comment = line.indexOf('#');
+  const words = (comment < 0 ? line : line.slice(0, comment)).split(/\s+/).filter((word) => word !== '');
   if (words[0] === 'route') words.shift();
   if (words.length > 0) command(words, view, print);
 }

@@ -382,6 +382,16 @@ export class Fib {
     }
   }
 
+  /** As `change`, in steps between which other things can be done, but no change of routes. Small tables change in one. */
+  *changing(changes: Iterable<void>): Generator<void> {
+    if (this.depth++ === 0) for (const table of this.tables.values()) table.begin();
+    try {
+      yield* changes;
+    } finally {
+      if (--this.depth === 0) for (const table of this.tables.values()) yield* table.ending();
+    }
+  }
+
   /** Adds a route (`add`: none with its prefix, TOS and metric may be there). @throws RouteError */
   add(spec: RouteSpec, how: AddHow = 'add'): Route {
     const route = this.check(complete(spec));
@@ -561,19 +571,28 @@ export class Fib {
 
   /** One object for the same routes, whatever their prefix. */
   private setOf(ways: readonly Way[]): Ways {
+    let key = '';
+    for (const way of ways) key += `${keyOf(way)} ${this.sourceOf(way)};`;
+    const known = this.sets.get(key);
+    if (known !== undefined) return known;
     const words = new Int32Array(ways.length * ALIAS_WORDS);
     ways.forEach((way, i) => this.encode(way, words, i * ALIAS_WORDS));
-    const key = `${ways.map((way) => Object.values(way).join(' ')).join(';')};${words.join(' ')}`;
-    return this.sets.get(key) ?? { key, words, ways, users: 0 };
+    return { key, words, ways, users: 0 };
   }
 
-  private encode({ type, scope, tos, oif, gateway, source, mtu }: Way, words: Int32Array, at: number): void {
+  /** What the router's own packets have as their source on this way, if nothing else. */
+  private sourceOf({ type, scope, oif, gateway, source }: Way): number {
+    const given = source !== 0 || type === RouteType.LOCAL;
+    return given ? source : selectAddress(this.links, oif, gateway, scope);
+  }
+
+  private encode(way: Way, words: Int32Array, at: number): void {
+    const { type, scope, tos, oif, gateway, mtu } = way;
     words[at + Alias.KIND] = type | (scope << 8) | (tos << 16);
     words[at + Alias.ERRNO] = PROPS[type].errno;
     words[at + Alias.OIF] = oif;
     words[at + Alias.GATEWAY] = gateway;
-    const given = source !== 0 || type === RouteType.LOCAL;
-    words[at + Alias.SOURCE] = given ? source : selectAddress(this.links, oif, gateway, scope);
+    words[at + Alias.SOURCE] = this.sourceOf(way);
     words[at + Alias.MTU] = mtu;
   }
 
@@ -948,8 +967,10 @@ const wayOf = ({ tos, metric, type, scope, protocol, oif, gateway, source, mtu, 
 });
 
 /** What makes two routes the same. */
-const routeKey = (route: Route): string =>
-  [route.table, route.dst, route.prefixLength, ...Object.values(wayOf(route))].join(' ');
+const routeKey = (route: Route): string => `${route.table} ${route.dst} ${route.prefixLength} ${keyOf(route)}`;
+
+const keyOf = (way: Way): string =>
+  `${way.tos} ${way.metric} ${way.type} ${way.scope} ${way.protocol} ${way.oif} ${way.gateway} ${way.source} ${way.mtu} ${way.onlink}`;
 
 const sameRule = (a: PolicyRule, b: PolicyRule): boolean => JSON.stringify(a) === JSON.stringify(b);
 

@@ -64,6 +64,8 @@ const WIDE_LEAST = 1 << 15;
 /** Words that such a table takes. */
 export const WIDE = 1 << 24;
 const BLOCK = 256;
+/** Upper halves that are built in one step, less 1. */
+const STEP = 63;
 
 /** The node for `dst` in the table at `table`; 0 = none. For /0 take `defaultNode` when a chain ends. */
 export function lookup(w: Int32Array, table: number, dst: number): number {
@@ -272,10 +274,16 @@ export class RoutingTable {
     this.depth++;
   }
   end(): void {
+    const steps = this.ending();
+    while (steps.next().done !== true);
+  }
+
+  /** As `end`, in steps between which other things can be done, but no change of the table. */
+  *ending(): Generator<void> {
     if (--this.depth > 0) return;
     const dirty = this.dirty!;
     this.dirty = undefined;
-    this.rebuild(dirty);
+    yield* this.rebuild(dirty);
   }
 
   /**
@@ -327,8 +335,10 @@ export class RoutingTable {
     this.count += (set === undefined ? 0 : 1) - (known === undefined ? 0 : 1);
     if (set === undefined && known?.chain !== undefined) this.outdated.push(known.chain);
     this.use(known?.set, set);
-    for (const short of this.shorts.values())
-      if (short.length >= length && (short.address ^ address) >>> (32 - length) === 0 && short.chain !== undefined) {
+    for (let longer = length; longer <= 16; longer++)
+      for (let half = first; half < after; half += 1 << (16 - longer)) {
+        const short = this.shorts.get(longer * HALF + half);
+        if (short?.chain === undefined) continue;
         this.outdated.push(short.chain);
         short.chain = undefined;
       }
@@ -403,7 +413,7 @@ export class RoutingTable {
     return offset;
   }
 
-  private rebuild(dirty: ReadonlySet<number>): void {
+  private *rebuild(dirty: ReadonlySet<number>): Generator<void> {
     const { words, offset } = this;
     const block = words[offset + Root.BLOCK]!;
     const wide = words[offset + Root.WIDE]!;
@@ -414,7 +424,10 @@ export class RoutingTable {
     } else if (wide === 0 && this.count > WIDE_MOST && this.arena.left > 2 * WIDE) {
       // Readers find it when all of it is there.
       this.wide = this.arena.take(WIDE);
-      words.fill(0, this.wide, this.wide + WIDE);
+      for (let at = 0; at < WIDE; at += HALF) {
+        words.fill(0, this.wide + at, this.wide + at + HALF);
+        yield;
+      }
       dirty = new Set(Array.from({ length: HALF }, (_, half) => half));
     }
     if (this.count <= (block === 0 ? ROOT_LIST_MOST : ROOT_LIST_LEAST)) {
@@ -427,11 +440,18 @@ export class RoutingTable {
     } else if (block === 0) {
       const fresh = this.arena.take(HALF);
       words.fill(0, fresh, fresh + HALF);
-      for (let half = 0; half < HALF; half++) this.buildHalf(fresh, half);
+      for (let half = 0; half < HALF; half++) {
+        this.buildHalf(fresh, half);
+        if ((half & STEP) === STEP) yield;
+      }
       Atomics.store(words, offset + Root.BLOCK, fresh);
       this.storeLeaf(offset + Root.LIST, 0);
     } else {
-      for (const half of dirty) this.buildHalf(block, half);
+      let built = 0;
+      for (const half of dirty) {
+        this.buildHalf(block, half);
+        if ((++built & STEP) === STEP) yield;
+      }
     }
     if (this.wide !== wide && this.wide !== 0) Atomics.store(words, offset + Root.WIDE, this.wide);
     for (const chain of this.outdated.splice(0)) this.drop(chain);
