@@ -1121,8 +1121,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     this.stats[Stat.ANSWERS]! += 1;
     if (this.kernelRoutes || toItself || answer.length <= this.routeMtu) {
       const { crossings } = this.tracker;
-      if (attached && toItself && crossings !== null) {
-        if (!this.tracker.table.isConfirmed(p.ct)) crossings.share(p.ct);
+      if (crossings !== null && toItself && (attached || answer.ctState === CtState.UNTRACKED)) {
+        if (attached && !this.tracker.table.isConfirmed(p.ct)) crossings.share(p.ct);
         crossings.keepLooped(answer);
       }
       const outdev = toItself ? this.local : answer.outdev;

@@ -884,6 +884,14 @@ story(
     s.talk(WAN, '10.2.0.1', 1000, 53).ping(3);
   },
 );
+story(
+  'REJECT of what is INVALID, and NOTRACK of the error',
+  { raw: ['-A OUTPUT -p icmp -j NOTRACK'], filter: ['-A OUTPUT -p tcp -j REJECT'] },
+  (s) => {
+    // The router's reset belongs to no connection; the error about it comes back by lo.
+    s.talk(OUT, WAN).tcp(0, SYN | ACK, { seq: 5000, ack: 1001 });
+  },
+);
 story('to itself', { nat: ['-A OUTPUT -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.2.0.1:82'] }, (s) => {
   s.talk(LAN, LAN).udp(0);
   s.talk(WAN, LAN).tcp(0, SYN);
