@@ -1093,6 +1093,29 @@ story(
   },
 );
 
+// ---- copies ----
+story(
+  'copies',
+  {
+    mangle: [
+      '-A PREROUTING -p udp -j TEE --gateway 10.2.0.4',
+      '-A FORWARD -p tcp -j TEE --gateway 10.1.0.5',
+      '-A POSTROUTING -p icmp -j TEE --gateway 198.51.100.12',
+    ],
+    nat: [MASQUERADE],
+  },
+  (s) => {
+    // One way only: an answer would go to what came out first.
+    s.talk(IN, OUT, 1000, 53).udp(0);
+    s.talk(OUT, IN, 1001, 53).udp(0);
+    s.talk(IN, OUT).tcp(0, SYN);
+    s.talk(IN, OUT).icmp(0, 8, 0x30001);
+    s.talk(IN, LAN).udp(0);
+    s.talk(IN, DMZ, 1000, 53).udp(0, 'x', { ttl: 1 });
+    s.talk(WAN, OUT).icmp(0, 8, 0x40001);
+  },
+);
+
 // ---- the administrator ----
 story('counters zeroed meanwhile', { filter: ['-A FORWARD -p udp', '-A FORWARD -p tcp -j ACCEPT'] }, (s) => {
   const t = s.talk(IN, OUT);
