@@ -1005,7 +1005,12 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     this.copying = true;
     let verdict = this.output(copy, true);
     if (verdict === Verdict.ACCEPT) verdict = this.postrouting(copy);
-    if (verdict === Verdict.ACCEPT) this.sendCopy(copy, gateway, this.kernelRoutes ? oif : copy.outdev);
+    // What changed in OUTPUT is routed anew, by its destination.
+    const rerouted = this.nextHop === 0;
+    if (verdict === Verdict.ACCEPT) {
+      const outdev = this.kernelRoutes ? (rerouted ? 0 : oif) : copy.outdev;
+      this.sendCopy(copy, rerouted ? 0 : gateway, outdev);
+    }
     this.copying = false;
     context.enter(hook, indev, outdev);
     this.routeType = routeType;
