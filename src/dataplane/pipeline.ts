@@ -757,11 +757,12 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     this.enter(Hook.PREROUTING, p.indev, 0, p);
     // A packet on the loopback interface was here in OUTPUT: it keeps the connection and state it got there.
     const looped = this.tracking !== 0 && this.interfaces.isLoopback(p.indev);
-    if (looped && !this.tracker.crossings?.restoreLooped(p)) findLoopback(this.tracker, p);
+    const { crossings } = this.tracker;
+    const known = looped && crossings !== null && crossings.restoreLooped(p);
+    if (looped && !known) findLoopback(this.tracker, p);
     let verdict = this.table(Table.RAW, Hook.PREROUTING, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
-    const found = looped && p.ctState !== CtState.UNTRACKED && findLoopback(this.tracker, p);
-    if (this.tracking !== 0 && p.ct < 0 && !found) {
+    if (this.tracking !== 0 && p.ct < 0 && !known && !(looped && findLoopback(this.tracker, p))) {
       if (track(this.tracker, p, Hook.PREROUTING) !== Verdict.ACCEPT) return this.drop(DropReason.CONNTRACK);
     }
     verdict = this.table(Table.MANGLE, Hook.PREROUTING, p);

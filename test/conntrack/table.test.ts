@@ -128,7 +128,7 @@ t.test('loopback: the second pass keeps connection, direction and state and coun
   const syn = { protocol: Proto.TCP, src: host, dst: host, sport: 1000, dport: 80, flags: 2, seq: 1 };
   refused.send(syn, Hook.OUTPUT);
   const reset = packet({ ...syn, sport: 80, dport: 1000, flags: 0x14, seq: 0, ack: 2 });
-  reset.outdev = 1;
+  reset.hook = Hook.OUTPUT;
   t.equal(refused.send(reset, Hook.OUTPUT), 'ESTABLISHED<');
   t.equal(refused.only, -1, 'the refused connection is gone');
   const resetAgain = packet({ ...syn, sport: 80, dport: 1000, flags: 0x14, seq: 0, ack: 2 });

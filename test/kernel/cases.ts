@@ -890,6 +890,8 @@ story(
   (s) => {
     // The router's reset belongs to no connection; the error about it comes back by lo.
     s.talk(OUT, WAN).tcp(0, SYN | ACK, { seq: 5000, ack: 1001 });
+    // That of a packet picked up ends a connection, to which the error belongs.
+    s.talk(FAR, WAN).tcp(0, ACK);
   },
 );
 story('to itself', { nat: ['-A OUTPUT -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.2.0.1:82'] }, (s) => {

@@ -268,15 +268,16 @@ export class Crossings {
     return this.reattach(p, r);
   }
 
-  /** Gives a packet that has come by lo the connection and state that were kept of it. False: it has to be looked for. */
+  /**
+   * Gives a packet that has come by lo the connection and state that were kept of it; a connection that has ended meanwhile leaves
+   * the state. False: nothing was kept.
+   */
   restoreLooped(p: Packet): boolean {
     if (this.words[H.COUNT] === 0) return false;
     const r = this.claim(p);
     if (r === 0) return false;
-    if (this.reattach(p, r)) return true;
-    p.ctState = 0;
-    p.ctDir = 0;
-    return false;
+    this.reattach(p, r);
+    return true;
   }
 
   private reattach(p: Packet, r: number): boolean {

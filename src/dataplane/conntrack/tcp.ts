@@ -17,9 +17,6 @@ import { Setting } from './settings.js';
 import { Status, TcpState } from './states.js';
 import { Ct, type ConntrackTable } from './table.js';
 
-/** The kernel gives the loopback interface no other number. */
-const LOOPBACK_IFINDEX = 1;
-
 /** Words of the connection. A sender's model: see `Seen`. */
 const enum Tcp {
   /** State in bits 0–7, direction (8) and kind (12–15) of the last packet, retransmissions in 16–23. */
@@ -720,7 +717,7 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
     if (kind === Kind.RST) {
       // The only answer is a refusal: there never was a connection.
       t.account(entry, dir, 1, p.length);
-      t.killByPacket(entry, comesAgain(p, status));
+      t.killByPacket(entry, comesAgain(p));
       return Outcome.ACCEPT;
     }
     // A SYN again: a reused port must not keep the entry, and its translation, for ever.
@@ -758,9 +755,8 @@ export function tcpSetClosing(t: ConntrackTable, entry: number): void {
   t.unlockEntry(entry);
 }
 
-/** Whether the packet will be seen a second time: by `lo`, perhaps because of what its connection's NAT makes of it, or in a second crossing. */
-const comesAgain = (p: Packet, status: number): boolean =>
-  p.outdev === LOOPBACK_IFINDEX ||
-  p.physindev !== 0 ||
-  isReserved(p) ||
-  (p.hook === Hook.OUTPUT && (status & Status.DST_NAT) !== 0);
+/**
+ * Whether the packet may be seen a second time: in a second crossing, or, of the router's own, by `lo`, where NAT or the answer of a rule
+ * can bring it.
+ */
+const comesAgain = (p: Packet): boolean => p.hook === Hook.OUTPUT || p.physindev !== 0 || isReserved(p);
