@@ -3,6 +3,7 @@ import * as ftp from '../../src/dataplane/conntrack/helpers/ftp.js';
 import { Found, FtpKind, FtpMatch, FTP_WORDS } from '../../src/dataplane/conntrack/helpers/ftp.js';
 import { Helper, HELPERS, PortHelpers, helperByName } from '../../src/dataplane/conntrack/helpers/helpers.js';
 import * as amanda from '../../src/dataplane/conntrack/helpers/amanda.js';
+import { decimal } from '../../src/dataplane/conntrack/helpers/text.js';
 import * as irc from '../../src/dataplane/conntrack/helpers/irc.js';
 import * as pptp from '../../src/dataplane/conntrack/helpers/pptp.js';
 import * as sane from '../../src/dataplane/conntrack/helpers/sane.js';
@@ -195,7 +196,7 @@ t.test('amanda: the ports of a line', (t) => {
   t.same(ports('CONNECT DATA 7\nMESG 8\n'), [7, 'none', 'none'], 'of the first line');
   t.same(ports('CONNECT DATA x MESG 123456\n'), ['', 12345, 'none'], 'no more than five digits');
   const out = new Uint8Array(8);
-  for (const port of [0, 9, 10, 65535]) t.equal(decode(out.slice(0, amanda.write(out, port))), String(port));
+  for (const port of [0, 9, 10, 65535]) t.equal(decode(out.slice(0, decimal(out, 0, port))), String(port));
   t.end();
 });
 

@@ -24,6 +24,7 @@ import { Helper, HELPERS } from '../conntrack/helpers/helpers.js';
 import * as irc from '../conntrack/helpers/irc.js';
 import * as pptp from '../conntrack/helpers/pptp.js';
 import * as sane from '../conntrack/helpers/sane.js';
+import { decimal } from '../conntrack/helpers/text.js';
 import * as tftp from '../conntrack/helpers/tftp.js';
 import { Status } from '../conntrack/states.js';
 import { type ConntrackTable, Ct } from '../conntrack/table.js';
@@ -274,7 +275,7 @@ function helpAmanda(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
     e.nat = 1;
     const port = expectAtFreePort(h, p, e);
     if (port === 0) return Verdict.DROP;
-    if (!replacePayload(p, m.offset, m.length, h.text, amanda.write(h.text, port))) return Verdict.DROP;
+    if (!replacePayload(p, m.offset, m.length, h.text, decimal(h.text, 0, port))) return Verdict.DROP;
   }
   return Verdict.ACCEPT;
 }

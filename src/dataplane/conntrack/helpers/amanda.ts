@@ -2,13 +2,12 @@
  * Amanda's backups (net/netfilter/nf_conntrack_amanda.c): the client that is to be saved answers the server's request with a line
  * `CONNECT DATA 10081 MESG 10082 INDEX 10083`, the ports on which it waits for the server's TCP connections.
  */
+import { code, DIGIT_0 } from './text.js';
 
-const code = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
 const CONNECT = code('CONNECT ');
 const STREAMS = ['DATA ', 'MESG ', 'INDEX '].map(code);
 export const STREAM_COUNT = 3;
 const NEWLINE = 0x0a;
-const DIGIT_0 = 0x30;
 const MAX_DIGITS = 5;
 
 /** What `search` found: a port as text, bytes[offset, offset + length). */
@@ -50,12 +49,4 @@ export function search(bytes: Uint8Array, start: number, end: number, stream: nu
   }
   m.length = length;
   return true;
-}
-
-/** Writes a port in decimal; returns its length. */
-export function write(out: Uint8Array, port: number): number {
-  let length = 1;
-  for (let rest = port; rest > 9; rest = Math.floor(rest / 10)) length++;
-  for (let i = length - 1, rest = port; i >= 0; i--, rest = Math.floor(rest / 10)) out[i] = DIGIT_0 + (rest % 10);
-  return length;
 }

@@ -5,6 +5,7 @@
  * FTP_WORDS words kept with the connection (start: all 0). Nothing here allocates; the match is the caller's record.
  */
 import { Dir } from '../../names.js';
+import { code, decimal, DIGIT_0, isDigit } from './text.js';
 
 /** What a direction remembers: two sequence numbers, then how many of them are known. */
 export const FTP_WORDS = 3;
@@ -39,7 +40,6 @@ export class FtpMatch {
   readonly numbers = new Int32Array(6);
 }
 
-const code = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
 const PORT = code('port');
 const EPRT = code('eprt');
 const PASSIVE = code('227 ');
@@ -49,9 +49,7 @@ const CARRIAGE_RETURN = 0x0d;
 const OPEN = 0x28;
 const COMMA = 0x2c;
 const DOT = 0x2e;
-const DIGIT_0 = 0x30;
 
-const isDigit = (c: number): boolean => c >= DIGIT_0 && c <= DIGIT_0 + 9;
 const lower = (c: number): number => (c >= 0x41 && c <= 0x5a ? c + 0x20 : c);
 
 /** Looks into the payload bytes[start, end), not empty, sent in direction `dir`. */
@@ -209,16 +207,6 @@ export function rememberLine(words: Int32Array, at: number, seq: number): void {
   }
   const oldest = at + (((words[at]! - words[at + 1]!) | 0) < 0 ? 0 : 1);
   if (((seq - words[oldest]!) | 0) > 0) words[oldest] = seq;
-}
-
-/** Writes `value` in decimal; returns the offset past it. */
-function decimal(out: Uint8Array, o: number, value: number): number {
-  const digits = value >= 10000 ? 5 : value >= 1000 ? 4 : value >= 100 ? 3 : value >= 10 ? 2 : 1;
-  for (let i = o + digits - 1; i >= o; i--) {
-    out[i] = DIGIT_0 + (value % 10);
-    value = (value / 10) | 0;
-  }
-  return o + digits;
 }
 
 /** Writes the announcement of `address` and `port` in the way of `kind`; returns its length, at most 27. */

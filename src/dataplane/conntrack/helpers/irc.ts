@@ -3,10 +3,10 @@
  * and then waits for a connection on that address, a decimal number, and port. Only the client's side of the connection
  * is looked at, and of a packet the first 4095 bytes.
  */
+import { code, decimal, DIGIT_0, isDigit } from './text.js';
 
 const MAX_SEARCH = 4095;
 
-const code = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
 const PRIVMSG = code('privmsg ');
 const DCC = code('\x01DCC ');
 const REQUESTS = ['SEND ', 'CHAT ', 'MOVE ', 'TSEND ', 'SCHAT '].map(code);
@@ -14,7 +14,6 @@ const SPACE = 0x20;
 const COLON = 0x3a;
 const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
-const DIGIT_0 = 0x30;
 /** `t AAAAAAAA P\1\n` and what stands before it: less can't hold a request. */
 const LEAST = 26;
 
@@ -26,8 +25,6 @@ export class IrcMatch {
   address = 0;
   port = 0;
 }
-
-const isDigit = (c: number): boolean => c >= DIGIT_0 && c <= DIGIT_0 + 9;
 
 function has(bytes: Uint8Array, o: number, end: number, word: Uint8Array): boolean {
   if (o + word.length > end) return false;
@@ -105,14 +102,4 @@ export function write(out: Uint8Array, address: number, port: number): number {
   out[o++] = SPACE;
   o = decimal(out, o, port);
   return o;
-}
-
-function decimal(out: Uint8Array, o: number, value: number): number {
-  let digits = 1;
-  for (let rest = Math.floor(value / 10); rest !== 0; rest = Math.floor(rest / 10)) digits++;
-  for (let i = o + digits - 1; i >= o; i--) {
-    out[i] = DIGIT_0 + (value % 10);
-    value = Math.floor(value / 10);
-  }
-  return o + digits;
 }
