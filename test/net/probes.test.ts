@@ -7,21 +7,11 @@
  */
 import t from 'tap';
 import { Random } from '../kernel/random.js';
-import type { EngineName } from './engine.js';
 import { checksum, echoPacket, icmpPacket, type Ip, type IpFields, ipPacket, tcpPacket, udpPacket } from './frame.js';
 import { agree, Capture, KNOCK, ORLOCK, ROUTER_INSIDE, ROUTER_OUTSIDE, topology } from './netns.js';
+import { NOWHERE, OWN, TRACKING, twinNetwork, TWINS } from './twins.js';
 
-const TWINS: readonly EngineName[] = ['kernel', 'hutter-tun'];
 const SEED = Number(process.env['HUTTER_SEED'] ?? 1812);
-const NARROW = 1280;
-const OWN = [ROUTER_INSIDE, ROUTER_OUTSIDE];
-const NOWHERE = '203.0.113.9';
-const ROUTES = [
-  { to: '198.51.100.1/32', type: 'unreachable' },
-  { to: '198.51.100.2/32', type: 'prohibit' },
-  { to: '198.51.100.3/32', type: 'blackhole' },
-] as const;
-const TRACKING = '*filter\n-A FORWARD -m state --state INVALID -j ACCEPT\nCOMMIT\n';
 const BURST = 64;
 /** ICMP messages that quote what they are about. */
 const ERRORS = [3, 4, 5, 11, 12];
@@ -346,17 +336,7 @@ for (const [how, rules] of [
     t,
     `adversarial probes: ${how} (seed ${SEED})`,
     async (t, engine) => {
-      const { fw, orlock, knock } = await topology(t, engine, {
-        offload: false,
-        mtu: { outside: NARROW },
-        sysctl: {
-          'net.ipv4.icmp_ratelimit': 0,
-          'net.ipv4.icmp_msgs_per_sec': 1_000_000,
-          'net.ipv4.icmp_msgs_burst': 100_000,
-        },
-        routes: [...ROUTES, { to: MORE, via: ORLOCK }],
-        local: false,
-      });
+      const { fw, orlock, knock } = await topology(t, engine, twinNetwork([{ to: MORE, via: ORLOCK }]));
       await fw.load(rules);
       orlock.ns.ip(`address add 192.168.80.1/22 dev lo`);
       const inside = await Capture.start(orlock, 'eth0', `src host ${ROUTER_INSIDE} or src host ${ROUTER_OUTSIDE}`);

@@ -9,17 +9,8 @@ import t from 'tap';
 import type { EngineName } from './engine.js';
 import { echoPacket, type Ip, ipPacket, tcpPacket, udpPacket } from './frame.js';
 import { agree, Capture, KNOCK, ORLOCK, ROUTER_INSIDE, ROUTER_OUTSIDE, topology, type Topology } from './netns.js';
+import { NARROW, NOWHERE, OWN, TRACKING, twinNetwork, TWINS } from './twins.js';
 
-const TWINS: readonly EngineName[] = ['kernel', 'hutter-tun'];
-const NARROW = 1280;
-const OWN = [ROUTER_INSIDE, ROUTER_OUTSIDE];
-const NOWHERE = '203.0.113.9';
-const ROUTES = [
-  { to: '198.51.100.1/32', type: 'unreachable' },
-  { to: '198.51.100.2/32', type: 'prohibit' },
-  { to: '198.51.100.3/32', type: 'blackhole' },
-] as const;
-const TRACKING = '*filter\n-A FORWARD -m state --state INVALID -j ACCEPT\nCOMMIT\n';
 const SYN = 2;
 const ACK = 16;
 const RST = 4;
@@ -179,18 +170,7 @@ async function probeAll(t: Test, { orlock, knock }: Topology): Promise<Record<st
 }
 type Test = Parameters<typeof topology>[0];
 
-const network = (t: Test, engine: EngineName): Promise<Topology> =>
-  topology(t, engine, {
-    offload: false,
-    mtu: { outside: NARROW },
-    sysctl: {
-      'net.ipv4.icmp_ratelimit': 0,
-      'net.ipv4.icmp_msgs_per_sec': 1_000_000,
-      'net.ipv4.icmp_msgs_burst': 100_000,
-    },
-    routes: [...ROUTES],
-    local: false,
-  });
+const network = (t: Test, engine: EngineName): Promise<Topology> => topology(t, engine, twinNetwork());
 
 for (const [how, rules] of [
   ['no rules', ''],
