@@ -82,7 +82,7 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** A flood of spoofed SYNs for some milliseconds; returns how many. */
-async function syns(net: Network, ms: number): Promise<number> {
+async function sendSyns(net: Network, ms: number): Promise<number> {
   const args = ['--to', SINK_FIRST, '--port', '80', '--pps', '50000'];
   const flood = net.start('sender', peer('syn-flood'), args, SENDER_CORE);
   await sleep(ms);
@@ -96,13 +96,13 @@ async function flood(net: Network, options: Options): Promise<Figures> {
   net.exec('sink', 'iptables-legacy', ['-t', 'raw', '-A', 'PREROUTING', '-p', 'tcp', '-j', 'DROP']);
   await answer(net);
   // The time in which V8 compiles what a flood needs.
-  await syns(net, 2500);
+  await sendSyns(net, 2500);
   // A flow is assured when it has lived two seconds with answers.
   const calm = await ping(net, () => sleep(options.seconds * 1000));
   let flooded = 0;
   const stormy = await ping(net, async () => {
     await sleep(3000);
-    flooded = await syns(net, options.seconds * 1000);
+    flooded = await sendSyns(net, options.seconds * 1000);
   });
   if (flooded < SMALL_TABLE) throw new Error(`${flooded} SYNs don't fill a table of ${SMALL_TABLE}`);
   return { lost: stormy.lost / stormy.count, p50: stormy.p50, calmP50: calm.p50, longest: stormy.longest / 1000 };
