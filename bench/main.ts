@@ -69,6 +69,10 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     summary: 'a rules file to enforced and to its trees, beside iptables-legacy-restore (root)',
     load: bundled('load.mjs'),
   },
+  growth: {
+    summary: 'what a command costs the daemon whose chain has 10,000 rules (root)',
+    load: bundled('growth.mjs'),
+  },
   inprocess: {
     summary: 'parsing, checksums and rule walking without a kernel',
     sources: true,

@@ -32,6 +32,7 @@ const programs = {
   'bench/inprocess.mjs': 'bench/inprocess.ts',
   'bench/classify.mjs': 'bench/classify.ts',
   'bench/routes.mjs': 'bench/routes.ts',
+  'bench/growth.mjs': 'bench/growth.ts',
   'bench/load.mjs': 'bench/load.ts',
 };
 

@@ -192,7 +192,10 @@ export function* tableErrors(table: TableModel, before?: TableModel): Generator<
     const oldLast = old === undefined ? -1 : walkOf(old).last;
     const { head, tail } = sharedEnds(old?.rules ?? [], rules);
     const shift = rules.length - (old?.rules.length ?? 0);
-    for (let i = 0; i < rules.length; i++) {
+    // Mostly all that the chains have in common is met as before.
+    const alike = bits === oldBits && last === rules.length && oldLast === old?.rules.length;
+    const end = alike ? rules.length - tail : rules.length;
+    for (let i = alike ? head : 0; i < end; i++) {
       const hooks = i <= last ? bits : 0;
       const oldIndex = i < head ? i : i >= rules.length - tail ? i - shift : -1;
       if (oldIndex >= 0 && hooks === (oldIndex <= oldLast ? oldBits : 0)) continue;

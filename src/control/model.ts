@@ -111,14 +111,26 @@ export function withTable(ruleset: Ruleset, table: TableModel): Ruleset {
 const isSame = (a: Rule, b: Rule): boolean => a.id === b.id && a.target === b.target;
 
 /** How many rules two lists have in common at their beginning (`head`) and, behind those, at their end (`tail`). */
-export function sharedEnds(a: readonly Rule[], b: readonly Rule[]): { readonly head: number; readonly tail: number } {
+export interface Ends {
+  readonly head: number;
+  readonly tail: number;
+}
+
+/** By the second list: the first it was last compared with. Several look at the same change. */
+const compared = new WeakMap<readonly Rule[], { readonly with: readonly Rule[]; readonly ends: Ends }>();
+
+export function sharedEnds(a: readonly Rule[], b: readonly Rule[]): Ends {
+  const known = compared.get(b);
+  if (known?.with === a) return known.ends;
   const most = Math.min(a.length, b.length);
   let head = 0;
   while (head < most && (a[head] === b[head] || isSame(a[head]!, b[head]!))) head++;
   let tail = 0;
   for (let i = a.length, j = b.length; i > head && j > head; tail++)
     if (a[--i] !== b[--j] && !isSame(a[i]!, b[j]!)) break;
-  return { head, tail };
+  const ends = { head, tail };
+  compared.set(b, { with: a, ends });
+  return ends;
 }
 
 /** Deep equality of extension data: plain values, arrays and objects. */

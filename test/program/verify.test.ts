@@ -220,10 +220,12 @@ t.test('damage of a tree is found, and of the index that says where its rules ar
   inProgram('no tree', put(input + Chain.TREE, 0), /an index, but no tree/);
   inProgram('rules beside it before the index', put(input + Chain.NEW, end - 1), /rules beside the tree/);
   inProgram('rules beside it behind the index', put(input + Chain.NEW, beside + 9), /rules beside the tree/);
-  inProgram('a rule that is none', put(end + 3, words[end + 3]! + 1), /a rule at/);
-  inProgram('a rule of another chain', put(end + 39, words[input + Chain.NEXT]! + CHAIN_WORDS), /a rule at/);
-  inProgram('rules out of order', put(end + 3, words[end + 5]!), /a rule at/);
-  inProgram('no rule beside', put(beside, 0), /a rule at 0/);
+  inProgram('a rule that is none', put(end + 3, words[end + 3]! + 1), /index does not have/);
+  inProgram('a rule of another chain', put(end + 39, words[input + Chain.NEXT]! + CHAIN_WORDS), /index does not have/);
+  inProgram('rules out of order', put(end + 3, words[end + 5]!), /index does not have/);
+  inProgram('a rule that neither list has', put(end + 3, 0), /index does not have/);
+  inProgram('no rule beside', put(beside, 0), /index does not have/);
+  inProgram('one rule twice', put(end + 20, words[end + 19]!), /index does not have/);
   inProgram('the next chain', put(input + Chain.NEXT, beside - 1), /rules beside|next chain/);
   t.end();
 });

@@ -33,7 +33,7 @@ import {
 import { type Proof, verify } from '../../dataplane/program/verify.js';
 import { type Reached, reachedRules, walkOf } from '../check.js';
 import { type Chain, type Rule, type Ruleset, sharedEnds, type TableModel } from '../model.js';
-import { writeLate } from './late.js';
+import { type Effect, lateEffect, writeLate } from './late.js';
 import { Lowerer, type Needs, RuleError } from './lower.js';
 import { RegionStore } from './regions.js';
 import { CounterSlots } from './slots.js';
@@ -83,15 +83,17 @@ interface Placed {
   readonly chain: Chain;
   /** Offset of each rule from the first one's, then that of the end. */
   readonly starts: Int32Array;
-  readonly jumps: readonly Jump[];
+  /** The chains that rules jump to, and what they may do late (late.ts); both in the order of the rules. */
+  readonly jumps: readonly Noted<string>[];
+  readonly effects: readonly Noted<Effect>[];
   readonly tree: Kept | undefined;
   /** Its offset. */
   readonly at: number;
 }
-/** A rule, by its index, and the chain it jumps to. */
-interface Jump {
+/** What is known of a rule, by its index. */
+interface Noted<T> {
   readonly rule: number;
-  readonly to: string;
+  readonly of: T;
 }
 
 /** A chain to be placed: `head` rules as they are in the chain of the program in force, then fresh ones, then `tail`. */
@@ -114,6 +116,14 @@ interface Generation {
 
 const addTo = <K>(counts: Map<K, number>, key: K, by: number): void =>
   void counts.set(key, (counts.get(key) ?? 0) + by);
+
+/** Of the rules before `end`. */
+const upTo = <T>(end: number, noted: readonly Noted<T>[] = []): Noted<T>[] => noted.filter(({ rule }) => rule < end);
+
+/** Adds those of the rules from `begin` on, which now stand `shift` further. */
+function addFrom<T>(begin: number, shift: number, noted: readonly Noted<T>[], to: Noted<T>[]): void {
+  for (const { rule, of } of noted) if (rule >= begin) to.push({ rule: rule + shift, of });
+}
 
 /** How the rules of one program differ from those of another. */
 class Change {
@@ -188,7 +198,7 @@ export class Compiler {
     const drafts = this.draftAll(tables, lowerer, change);
     const chains = this.place(drafts);
     const words = this.emit(drafts, chains, lowerer, depth, change);
-    writeLate(ruleset, words);
+    writeLate(ruleset, (table, { name }) => chains.get(treeName(table, name))!.effects, words);
     this.retire(change, chains);
     const regions = this.regions.list();
     const proof = verify(words, { regions, counters: this.slots.length }, this.running?.proof);
@@ -298,21 +308,24 @@ export class Compiler {
     const { head, tail } = rules === old ? { head: rules.length, tail: 0 } : sharedEnds(old, rules);
     const fresh = lowerer.length;
     if (before !== undefined && head === rules.length && head === old.length) {
-      const { starts, jumps } = before;
-      return { name, table, chain, starts, jumps, before, head, tail, fresh, freshEnd: fresh };
+      const { starts, jumps, effects } = before;
+      return { name, table, chain, starts, jumps, effects, before, head, tail, fresh, freshEnd: fresh };
     }
     if (before !== undefined) this.remove(before, head, tail, change);
     const starts = new Int32Array(rules.length + 1);
     if (before !== undefined) starts.set(before.starts.subarray(0, head + 1));
     let at = starts[head]!;
     const fromTail = rules.length - tail;
-    const jumps = (before?.jumps ?? []).filter(({ rule }) => rule < head);
+    const jumps = upTo(head, before?.jumps);
+    const effects = upTo(head, before?.effects);
     for (let i = head; i < fromTail; i++) {
       const rule = rules[i]!;
       const begin = lowerer.length;
       starts[i] = at;
       this.lowerRule(rule, i, table, chain, lowerer, change);
-      if (rule.target.kind === 'jump') jumps.push({ rule: i, to: rule.target.chain });
+      if (rule.target.kind === 'jump') jumps.push({ rule: i, of: rule.target.chain });
+      const effect = lateEffect(rule);
+      if (effect !== undefined) effects.push({ rule: i, of: effect });
       at += lowerer.length - begin;
     }
     starts[fromTail] = at;
@@ -320,10 +333,10 @@ export class Compiler {
       const shift = fromTail - (old.length - tail);
       const by = at - before.starts[old.length - tail]!;
       for (let i = fromTail + 1; i <= rules.length; i++) starts[i] = before.starts[i - shift]! + by;
-      for (const jump of before.jumps)
-        if (jump.rule + shift >= fromTail) jumps.push({ rule: jump.rule + shift, to: jump.to });
+      addFrom(fromTail - shift, shift, before.jumps, jumps);
+      addFrom(fromTail - shift, shift, before.effects, effects);
     }
-    return { name, table, chain, starts, jumps, before, head, tail, fresh, freshEnd: lowerer.length };
+    return { name, table, chain, starts, jumps, effects, before, head, tail, fresh, freshEnd: lowerer.length };
   }
 
   /** The rules between the first `head` and the last `tail` of a chain in force go. */
@@ -358,9 +371,9 @@ export class Compiler {
   private place(drafts: readonly Draft[]): Map<string, Placed> {
     const chains = new Map<string, Placed>();
     let at = HEADER_WORDS;
-    for (const { name, table, chain, starts, jumps, before } of drafts) {
+    for (const { name, table, chain, starts, jumps, effects, before } of drafts) {
       const tree = this.trees.keep(name, chain.rules, before && { rules: before.chain.rules, kept: before.tree });
-      chains.set(name, { name, table, chain, starts, jumps, tree, at });
+      chains.set(name, { name, table, chain, starts, jumps, effects, tree, at });
       at += CHAIN_WORDS + starts[chain.rules.length]! + indexWords(tree);
     }
     return chains;
@@ -401,7 +414,7 @@ export class Compiler {
         );
       }
       if (freshEnd > fresh) words.set(lowerer.words.subarray(fresh, freshEnd), first + starts[head]!);
-      for (const { rule, to } of jumps) {
+      for (const { rule, of: to } of jumps) {
         const target = chains.get(treeName(table, to));
         if (target === undefined) throw new CompileError(table, chain.name, rule + 1, `no chain ${to} to jump to`);
         const o = first + starts[rule]!;

@@ -7,18 +7,18 @@ import { LateFlag, TTL_MAX, TTL_MIN } from '../../dataplane/program/late.js';
 import type { HookName, TableName } from '../../dataplane/names.js';
 import { walkOf } from '../check.js';
 import type { Late, Use } from '../ext/record.js';
-import type { Chain, Rule, Ruleset, TableModel } from '../model.js';
+import type { Chain, RuleSpec, Ruleset, TableModel } from '../model.js';
 
 /** Of some rules together. TTL: by how much it can rise and fall (255 at most), the least and the greatest it is set to. */
-interface Effect {
-  flags: number;
-  marks: number;
-  up: number;
-  down: number;
-  low: number;
-  high: number;
+export interface Effect {
+  readonly flags: number;
+  readonly marks: number;
+  readonly up: number;
+  readonly down: number;
+  readonly low: number;
+  readonly high: number;
 }
-const NOTHING: Readonly<Effect> = { flags: 0, marks: 0, up: 0, down: 0, low: Infinity, high: -Infinity };
+const NOTHING: Effect = { flags: 0, marks: 0, up: 0, down: 0, low: Infinity, high: -Infinity };
 
 const sum = (a: Effect, b: Effect): Effect => ({
   flags: a.flags | b.flags,
@@ -37,37 +37,43 @@ function effectOf({ marks = 0, tos = false, class: isClass = false, policy = fal
   return 'up' in ttl ? { ...effect, up: ttl.up } : { ...effect, down: ttl.down };
 }
 
-const known = new WeakMap<readonly Rule[], Readonly<Effect>>();
-
-/** Of a chain's own rules; rules that are the same list were read before. */
-function ownEffect({ rules }: Chain): Readonly<Effect> {
-  let effect = known.get(rules);
-  if (effect !== undefined) return effect;
-  effect = NOTHING;
+/** What a rule may do; undefined: nothing. */
+export function lateEffect({ matches, target }: RuleSpec): Effect | undefined {
+  let effect: Effect | undefined;
   const add = ({ extension, data }: Use): void => {
-    if (extension.late !== undefined) effect = sum(effect!, effectOf(extension.late(data)));
+    if (extension.late !== undefined) effect = sum(effect ?? NOTHING, effectOf(extension.late(data)));
   };
-  for (const { matches, target } of rules) {
-    matches.forEach(add);
-    if (target.kind === 'extension') add(target.use);
-  }
-  known.set(rules, effect);
+  for (let i = 0; i < matches.length; i++) add(matches[i]!);
+  if (target.kind === 'extension') add(target.use);
+  return effect;
+}
+
+/** The effects of a chain's own rules, those that have any. A list that is the same need not be read twice. */
+export type Effects = readonly { readonly of: Effect }[];
+
+const known = new WeakMap<Effects, Effect>();
+
+function together(effects: Effects): Effect {
+  let effect = known.get(effects);
+  if (effect === undefined) known.set(effects, (effect = effects.reduce((all, { of }) => sum(all, of), NOTHING)));
   return effect;
 }
 
 /** Of a chain and all that it leads to. There are no loops where packets come. */
-function whole(table: TableModel, name: string, done: Map<string, Effect>): Effect {
+function whole(table: TableModel, name: string, effectsOf: EffectsOf, done: Map<string, Effect>): Effect {
   const before = done.get(name);
   const chain = table.chains.get(name);
   if (before !== undefined || chain === undefined) return before ?? NOTHING;
-  let effect: Effect = ownEffect(chain);
+  let effect = together(effectsOf(table.name, chain));
   for (const { chain: to } of walkOf(chain).jumps) {
-    const below = whole(table, to, done);
+    const below = whole(table, to, effectsOf, done);
     if (below !== NOTHING) effect = sum(effect, below);
   }
   done.set(name, effect);
   return effect;
 }
+
+type EffectsOf = (table: TableName, chain: Chain) => Effects;
 
 /** Where a packet of the router's own is no longer routed anew. */
 const OWN: readonly (readonly [HookName, readonly TableName[]])[] = [
@@ -79,13 +85,15 @@ const FORWARDED: readonly (readonly [HookName, readonly TableName[]])[] = [
   ['POSTROUTING', ['mangle', 'nat']],
 ];
 
-/** Writes the header's words. */
-export function writeLate({ tables }: Ruleset, words: Int32Array): void {
+/** Writes the header's words. `effectsOf`: what `lateEffect` tells of a chain's rules. */
+export function writeLate({ tables }: Ruleset, effectsOf: EffectsOf, words: Int32Array): void {
   const done = new Map(tables.map((table) => [table.name, new Map<string, Effect>()]));
   const at = (places: typeof OWN): Effect =>
     places
       .flatMap(([hook, names]) =>
-        tables.filter(({ name }) => names.includes(name)).map((table) => whole(table, hook, done.get(table.name)!)),
+        tables
+          .filter(({ name }) => names.includes(name))
+          .map((table) => whole(table, hook, effectsOf, done.get(table.name)!)),
       )
       .reduce(sum, NOTHING);
   const forwarded = at(FORWARDED);

@@ -179,6 +179,13 @@ function verifyChain(proof: Proof, chain: number, end: number, earlier: Comparis
   const policyCounter = program[chain + Chain.POLICY_COUNTER]!;
   if (policy !== POLICY_RETURN && (policyCounter < 0 || policyCounter >= counters))
     fail(chain + Chain.POLICY_COUNTER, `counter ${policyCounter} of ${counters}`);
+  verifyTree(program, chain, proof.regions, fail);
+  const grown = program[chain + Chain.TREE] !== 0;
+  // Both lists of the index ascend, as the rules do.
+  const besides = program[chain + Chain.NEW]!;
+  const next = program[chain + Chain.NEXT]!;
+  let inTree = end;
+  let beside = besides;
   const jumps: Jump[] = [];
   let met = true;
   let rules = 0;
@@ -189,6 +196,12 @@ function verifyChain(proof: Proof, chain: number, end: number, earlier: Comparis
     if (counter < 0 || counter >= counters) fail(at + Rule.COUNTER, `counter ${counter} of ${counters}`);
     if (!earlier.has(at, length, end)) verifyRule(proof, at, length, fail);
     proof.rules[counter] = at;
+    if (grown) {
+      while (inTree < besides && program[inTree] === 0) inTree++;
+      if (inTree < besides && program[inTree] === at) inTree++;
+      else if (beside < next && program[beside] === at) beside++;
+      else fail(at, 'a rule that the index does not have');
+    }
     const target = at + program[at + Rule.TARGET]!;
     const op = program[target]!;
     if (op === TargetOp.JUMP || op === TargetOp.GOTO)
@@ -197,7 +210,9 @@ function verifyChain(proof: Proof, chain: number, end: number, earlier: Comparis
     at += length;
   }
   if (rules !== program[chain + Chain.RULES]) fail(chain + Chain.RULES, `${rules} rules, not as many as it says`);
-  verifyIndex(program, chain, proof.regions, fail);
+  while (inTree < besides && program[inTree] === 0) inTree++;
+  if (inTree < besides) fail(inTree, `a rule at ${program[inTree]}`);
+  if (beside < next) fail(beside, `a rule at ${program[beside]}`);
   return jumps;
 }
 
@@ -218,8 +233,8 @@ function verifyRule({ program, regions }: Proof, at: number, length: number, fai
   if (target + program[target + Op.LENGTH]! !== at + length) fail(target, `${record.name} is not the rule's end`);
 }
 
-/** The index of a chain, whose rules are proven to fill its span. */
-function verifyIndex(program: Int32Array, chain: number, regions: readonly Int32Array[], fail: Fail): void {
+/** The tree of a chain, if it has one, and where its index lies: each rule is found by one of its two lists. */
+function verifyTree(program: Int32Array, chain: number, regions: readonly Int32Array[], fail: Fail): void {
   const tree = program[chain + Chain.TREE]!;
   const begin = program[chain + Chain.END]!;
   const beside = program[chain + Chain.NEW]!;
@@ -234,16 +249,6 @@ function verifyIndex(program: Int32Array, chain: number, regions: readonly Int32
   if (fault !== undefined) fail(chain + Chain.TREE, `tree ${tree - 1}: ${fault}`);
   if (words[Tree.RULES]! > beside - begin)
     fail(chain + Chain.TREE, `tree ${tree - 1} knows ${words[Tree.RULES]} rules, the index ${beside - begin}`);
-  // Both lists ascend, as the chain's rules do: one look through these finds each.
-  let rule = chain + CHAIN_WORDS;
-  for (let at = begin, last = 0; at < end; at++) {
-    if (at === beside) [last, rule] = [0, chain + CHAIN_WORDS];
-    const offset = program[at]!;
-    if (offset === 0 && at < beside) continue;
-    while (rule < offset && rule < begin) rule += program[rule + Rule.LENGTH]!;
-    if (offset <= last || offset !== rule || rule >= begin) fail(at, `a rule at ${offset}`);
-    last = offset;
-  }
 }
 
 function verifyArguments(
