@@ -1,7 +1,7 @@
 import t from 'tap';
 import { EventRing, EventType, RECORD_WORDS } from '../../src/dataplane/conntrack/events.js';
 import { expect, Expectation, ExpectFlag, ExpectResult, helperData } from '../../src/dataplane/conntrack/expect.js';
-import { countConnections, countRegionWords, initCountRegion } from '../../src/dataplane/conntrack/count.js';
+import { Asking, countConnections, countRegionWords, initCountRegion } from '../../src/dataplane/conntrack/count.js';
 import { Helper } from '../../src/dataplane/conntrack/helpers/helpers.js';
 import { invertPorts, packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
 import { printConnection, printEvent } from '../../src/dataplane/conntrack/print.js';
@@ -322,13 +322,18 @@ t.test('expectations: fulfilled once, by mask, with their master; limits; helper
   t.end();
 });
 
-t.test('connection counts: the closed and the gone leave, the same one counts once', (t) => {
+t.test('connection counts: the closed and the gone leave once a tick, the same one counts once', (t) => {
   const bench = new Bench();
   const region = new Int32Array(new SharedArrayBuffer(4 * countRegionWords(3)));
   initCountRegion(region, 3, 2);
   const key = packKey(Proto.TCP, 0);
-  const count = (port: number): number =>
-    countConnections(region, bench.table, CLIENT, 0, CLIENT, SERVER, packPorts(port, 80), key, key, false);
+  let tick = 0;
+  const ask = (port: number, asking = Asking.JOINS, src = CLIENT): number =>
+    countConnections(region, bench.table, tick, asking, src, 0, src, SERVER, packPorts(port, 80), key, key);
+  const count = (port: number, asking = Asking.JOINS): number => {
+    tick++;
+    return ask(port, asking);
+  };
   const open = (port: number): number => {
     const n = count(port);
     bench.send({ protocol: Proto.TCP, src: CLIENT, dst: SERVER, sport: port, dport: 80, flags: 2 });
@@ -338,13 +343,51 @@ t.test('connection counts: the closed and the gone leave, the same one counts on
   t.equal(open(2), 2);
   t.equal(count(2), 2);
   t.equal(open(3), 3);
-  t.equal(count(4), 0, 'no room');
   bench.send({ protocol: Proto.TCP, src: SERVER, dst: CLIENT, sport: 80, dport: 1, flags: 0x14, ack: 1 });
-  t.equal(open(4), 3, 'a refused one made room');
+  t.equal(ask(4, Asking.LOOKS), 3, 'a refused one is still there in the tick at which the list was gone through');
+  t.equal(count(3), 2, 'and gone in the next');
+  t.equal(open(4), 3);
+  t.equal(count(9, Asking.LOOKS), 3, 'who only looks is not counted');
   bench.wait(120_000);
-  t.equal(count(9), 1, 'all timed out');
+  t.equal(count(9, Asking.JOINS_LATE), 1, 'all timed out');
+  t.equal(count(10, Asking.LOOKS), 0, 'nobody is there, and who only looks is nobody');
+  t.equal(ask(11, Asking.LOOKS, SERVER), 1, 'but for the first who asks by this key');
   t.end();
 });
+
+t.test(
+  'connection counts: a full region takes back what the gone and keys without connections had, else refuses',
+  (t) => {
+    const bench = new Bench();
+    const region = new Int32Array(new SharedArrayBuffer(4 * countRegionWords(3)));
+    initCountRegion(region, 3, 2);
+    const key = packKey(Proto.UDP, 0);
+    let tick = 0;
+    const open = (host: number): number => {
+      const src = CLIENT + host;
+      bench.send({ protocol: Proto.UDP, src, dst: SERVER, sport: 1, dport: 80 });
+      return countConnections(
+        region,
+        bench.table,
+        ++tick,
+        Asking.JOINS,
+        src,
+        0,
+        src,
+        SERVER,
+        packPorts(1, 80),
+        key,
+        key,
+      );
+    };
+    t.same([1, 2, 3].map(open), [1, 1, 1]);
+    t.equal(open(4), 0, 'no room');
+    bench.wait(60_000);
+    t.same([4, 5, 6].map(open), [1, 1, 1], 'three hosts have gone, and their keys with them');
+    t.equal(open(7), 0);
+    t.end();
+  },
+);
 
 t.test('events: one record a packet, none when nobody listens, and what the CT target filters out', (t) => {
   const bench = new Bench();

@@ -1053,7 +1053,7 @@ story(
     s.talk(IN, OUT, 1006).open();
   },
 );
-// Without --syn, as the article has it. Each connection stays open or is refused: what closes is in docs/DIFFERENCES.md.
+// Without --syn, as the article has it.
 story(
   'connections counted by all their packets',
   { filter: ['-A INPUT -p tcp -m tcp --dport 80 -m connlimit --connlimit-above 3 -j REJECT --reject-with tcp-reset'] },
@@ -1066,6 +1066,58 @@ story(
     for (const t of talks.slice(0, 3)) t.data(1, 'answer');
     s.talk(FAR, WAN, 1001).open();
     talks[3]!.tcp(0, SYN, { seq: 1000, ack: 0 });
+  },
+);
+story(
+  'connections counted by all their packets as they close',
+  {
+    filter: [1, 2, 3].flatMap((n) => [
+      `-A FORWARD -p tcp -m tcp --dport 80 -m connlimit --connlimit-upto ${n}`,
+      `-A FORWARD -p tcp -m tcp --sport 80 -m connlimit --connlimit-upto ${n}`,
+    ]),
+  },
+  (s) => {
+    // The last packets of the only connection count nobody, and are dropped.
+    s.talk(IN, OUT, 1001).open().close();
+    const reset = s.talk(IN, OUT, 1002).open();
+    for (let n = 0; n < 2; n++) reset.tcp(0, RST, { seq: 1001, ack: 0 });
+    const [a, b, c] = [1003, 1004, 1005].map((sport) => s.talk(IN, OUT, sport).open()) as [Talk, Talk, Talk];
+    a.close();
+    b.tcp(1, RST);
+    c.data(0, 'GET');
+    // Of one that a packet isn't part of, and of one that is refused.
+    c.tcp(0, 0, { seq: 1004, ack: 0 });
+    const refused = s.talk('10.1.0.3', OUT, 1006);
+    for (let n = 0; n < 2; n++) {
+      refused.tcp(0, SYN, { seq: 1000, ack: 0 });
+      refused.tcp(1, RST | ACK, { seq: 0, ack: 1001 });
+    }
+  },
+);
+story('connections that were there before they were counted', { filter: ['-A FORWARD -p udp'] }, (s) => {
+  const talks = [IN, IN, '10.1.0.3'].map((host, i) => s.talk(host, OUT, 1001 + i).open());
+  const counting = [0, 1, 2].map((n) => `-A FORWARD -p tcp -m connlimit --connlimit-upto ${n}\n`).join('');
+  s.command('iptables-restore', [], `*filter\n${counting}COMMIT\n`);
+  for (const t of talks) t.data(0, 'GET');
+  talks[2]!.tcp(0, RST);
+  talks[0]!.tcp(0, RST);
+  talks[1]!.data(0, 'GET');
+  talks[2]!.tcp(0, SYN, { seq: 9000, ack: 0 });
+});
+story(
+  'one list of two masks and two sizes',
+  {
+    mangle: [
+      '-A PREROUTING -p udp -m recent --update --hitcount 4 --name m',
+      '-A INPUT -m recent --set --name m --mask 255.255.255.0',
+      '-A FORWARD -m recent --set --name m --mask 255.255.0.0',
+    ],
+  },
+  (s) => {
+    for (let n = 0; n < 3; n++) {
+      for (const host of [OUT, '198.51.100.11']) s.talk(host, WAN, 1000 + n, 9).udp(0);
+      for (const host of [IN, '10.1.0.3']) s.talk(host, OUT, 1000 + n, 9).udp(0);
+    }
   },
 );
 story(

@@ -311,9 +311,9 @@ class Run {
     if (a.length !== b.length) return 'length';
     b = this.withKernelsPorts(a, b, given);
     const [wrongA, wrongB] = [wrongness(a), wrongness(b)];
-    // Identifications are the stack's own choice where they are not the packet's own.
-    const ids = given.map((packet) => packet?.bytes.readUInt16BE(4));
-    if (a.readUInt16BE(4) !== b.readUInt16BE(4) && a.readUInt16BE(4) !== ids[0] && b.readUInt16BE(4) !== ids[1]) {
+    // Identifications are the stack's own choice where the kernel's is not that of the packet.
+    const id = given[KERNEL]?.bytes.readUInt16BE(4);
+    if (a.readUInt16BE(4) !== b.readUInt16BE(4) && a.readUInt16BE(4) !== id) {
       b.writeUInt16BE(a.readUInt16BE(4), 4);
       b.writeUInt16BE(a.readUInt16BE(10), 10);
     }

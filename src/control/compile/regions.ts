@@ -65,13 +65,13 @@ export class RegionStore {
 
   /**
    * The region with this key; if there is none, or it is too small, a zeroed one of `words` words, which `init` fills.
-   * A region that is replaced for its size loses what it held.
+   * A region that is replaced for its size loses what it held, but for what `init` takes over from it.
    */
-  region(key: string, words: number, init: (region: Int32Array) => void): number {
+  region(key: string, words: number, init: (region: Int32Array, replaced?: Int32Array) => void): number {
     const held = this.held.get(key);
     if (held !== undefined && held.words >= words) return held.region;
     const region = shared(words);
-    init(region);
+    init(region, held && this.regions[held.region]);
     if (held !== undefined) this.replaced.push({ key, held, region: this.regions[held.region] });
     // The old one may still be in use by the running program, whose list of regions holds it.
     const number = held?.region ?? this.vacantNumber();

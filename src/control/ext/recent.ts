@@ -3,6 +3,7 @@ import { MatchOp } from '../../dataplane/program/ops.js';
 import {
   encodeRecent,
   initRecent,
+  recentMask,
   LIST_ADDRESSES,
   MAX_HITS,
   RecentSide,
@@ -177,11 +178,11 @@ xt_recent by: Stephen Frost <sfrost@snowman.net>.
       return { errno: 'EINVAL', reason: `recent: "${name}" is no name for a list` };
     return undefined;
   },
-  // The first rule that names a list makes it, with its mask; a later one that counts more hits empties it.
+  // The first rule that names a list makes it, with its mask, which stays; a later one that counts more hits empties it.
   compile: (data, emit, { region }) => {
     const stamps = recentStamps(data.hitCount);
-    const list = region(`recent/${data.name}`, recentWords(LIST_ADDRESSES, stamps), (words) =>
-      initRecent(words, LIST_ADDRESSES, stamps, data.mask),
+    const list = region(`recent/${data.name}`, recentWords(LIST_ADDRESSES, stamps), (words, replaced) =>
+      initRecent(words, LIST_ADDRESSES, stamps, replaced === undefined ? data.mask : recentMask(replaced)),
     );
     const side = data.side === 'source' ? RecentSide.SOURCE : RecentSide.DESTINATION;
     emit.test(MatchOp.RECENT, encodeRecent(list, data.ops, data.invert, data.seconds, data.hitCount, side));

@@ -167,7 +167,7 @@ export interface CompileContext {
    * Number of the state region with this key; made zeroed with so many words, and filled by `init`, if the running ruleset
    * has none or a smaller one. Uses with one key share one region. `own` prefixes the rule's identity and index.
    */
-  region(key: string, words: number, init: (region: Int32Array) => void): number;
+  region(key: string, words: number, init: (region: Int32Array, replaced?: Int32Array) => void): number;
   /** That region's words, to see whether those who share it agree. */
   regionWords(region: number): Int32Array;
   readonly own: (key: string) => string;

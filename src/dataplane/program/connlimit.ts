@@ -3,9 +3,10 @@
  * destination). The region holds the connections counted (conntrack/count.ts); a packet for which it has no room, or
  * that has no tuple, is dropped.
  */
-import { countConnections, countRegionWords, initCountRegion } from '../conntrack/count.js';
+import { Asking, countConnections, countRegionWords, initCountRegion } from '../conntrack/count.js';
 import { packKey } from '../conntrack/key.js';
 import { Status } from '../conntrack/states.js';
+import { linkEntry } from '../conntrack/table.js';
 import { NO_TUPLE, tuplePorts } from '../conntrack/tuple.js';
 import { Dir } from '../names.js';
 import type { Packet } from '../packet.js';
@@ -51,21 +52,36 @@ export function matchConnlimit(context: Context, program: Int32Array, at: number
   const flags = program[at + Arg.FLAGS]!;
   const address = ((flags & Flag.DESTINATION) !== 0 ? p.dst : p.src) & program[at + Arg.MASK]!;
   const region = context.regions[program[at + Arg.REGION]!]!;
-  let count: number;
-  if (p.ct >= 0) {
-    const src = table.src(p.ct, Dir.ORIGINAL);
-    const dst = table.dst(p.ct, Dir.ORIGINAL);
-    const ports = table.ports(p.ct, Dir.ORIGINAL);
-    const key = table.key(p.ct, Dir.ORIGINAL);
-    const zone = table.zone(p.ct, Dir.ORIGINAL);
-    const assured = (table.status(p.ct) & Status.ASSURED) !== 0;
-    const reply = table.key(p.ct, Dir.REPLY);
-    count = countConnections(region, table, address, zone, src, dst, ports, key, reply, assured);
-  } else {
-    const ports = p.fragOffset === 0 ? tuplePorts(p.bytes, p.l4, p.end, p.protocol) : NO_TUPLE;
-    const key = packKey(p.protocol, 0);
-    count = ports === NO_TUPLE ? 0 : countConnections(region, table, address, 0, p.src, p.dst, ports, key, key, false);
+  let { ct } = p;
+  let src = p.src;
+  let dst = p.dst;
+  let ports = 0;
+  let key = 0;
+  if (ct < 0) {
+    ports = p.fragOffset === 0 ? tuplePorts(p.bytes, p.l4, p.end, p.protocol) : NO_TUPLE;
+    if (ports === NO_TUPLE) {
+      p.hotdrop = 1;
+      return false;
+    }
+    // A packet that is INVALID may still say whose it is.
+    key = packKey(p.protocol, 0);
+    const link = table.find(src, dst, ports, key, key);
+    if (link !== 0) ct = linkEntry(link);
   }
+  let reply = key;
+  let asking = Asking.JOINS;
+  if (ct >= 0) {
+    src = table.src(ct, Dir.ORIGINAL);
+    dst = table.dst(ct, Dir.ORIGINAL);
+    ports = table.ports(ct, Dir.ORIGINAL);
+    key = table.key(ct, Dir.ORIGINAL);
+    reply = table.key(ct, Dir.REPLY);
+    if ((table.status(ct) & Status.ASSURED) !== 0) {
+      asking = context.interfaces.isLoopback(p.indev) ? Asking.JOINS_LATE : Asking.LOOKS;
+    }
+  }
+  const zone = p.ct < 0 ? 0 : table.zone(ct, Dir.ORIGINAL);
+  const count = countConnections(region, table, context.ticks, asking, address, zone, src, dst, ports, key, reply);
   if (count === 0) {
     p.hotdrop = 1;
     return false;

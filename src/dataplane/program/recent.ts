@@ -94,6 +94,9 @@ export function initRecent(region: Int32Array, addresses: number, stamps: number
   clear(region);
 }
 
+/** What addresses are masked with. */
+export const recentMask = (region: Int32Array): number => region[List.MASK]!;
+
 /** Forgets everything; the caller holds the lock, or nobody else has the region. */
 function clear(r: Int32Array): void {
   r.fill(0, List.BUCKETS, List.BUCKETS + r[List.HASH_MASK]! + 1);
