@@ -129,7 +129,7 @@ const isKey = (region: Int32Array, k: number, address: number, zone: number): bo
   region[k + K.ADDRESS] === address && region[k + K.ZONE] === zone;
 
 const justChecked = (region: Int32Array, k: number, tick: number): boolean =>
-  region[k + K.CHECKED] === tick && region[k + K.COUNT]! - region[k + K.CHECKED_COUNT]! < MOST_GONE;
+  region[k + K.CHECKED] === (tick | 0) && region[k + K.COUNT]! - region[k + K.CHECKED_COUNT]! < MOST_GONE;
 
 /** Lets the gone and closed leave a key's list, up to the connection of this original tuple: true when it is there. */
 function check(
