@@ -34,8 +34,8 @@ function optionText(option) {
   return `\`${option.invert ? '[!] ' : ''}${text}\`${option.mandatory ? ' (needed)' : ''}`;
 }
 
-/** Reasons for which uses in the cases' rows are refused, by the record's words. */
-function refusals() {
+/** Why uses in the cases' rows are refused, or only warned of, by the record's words. */
+function remarks() {
   const found = new Map();
   const names = { host: () => [0x0a000001], hostName: () => undefined };
   for (const file of readdirSync(CASES)
@@ -47,47 +47,50 @@ function refusals() {
       const command = readCommand(argv, { program: 'iptables', restore: false, table, names, warn: () => undefined });
       for (const { extension, data } of [...command.rule.matches, ...(command.target ? [command.target] : [])]) {
         const reason = extension.cannot?.(data);
-        if (reason !== undefined && !found.has(words(extension))) found.set(words(extension), reason);
+        const lacking = extension.lacks?.(data);
+        if (reason === undefined && lacking === undefined) continue;
+        const remark = reason === undefined ? `warns: ${lacking}` : `refused with some arguments: ${reason}`;
+        if (!found.has(words(extension))) found.set(words(extension), remark);
       }
     }
   return found;
 }
 
-function decides(record, refused) {
+function decides(record, remarked) {
   const real =
     record.realName === undefined ? record : (record.kind === 'match' ? matchNamed : targetNamed)(record.realName);
   const prefix = real === record ? '' : `as \`${words(real)}\`: `;
   const never = real.cannot?.(real.init());
   if (never !== undefined && !real.compile) return `${prefix}refused: ${never}`;
   if (!real.compile) return `${prefix}refused: not evaluated yet`;
-  const partly = refused.get(words(real));
-  return prefix + (partly === undefined ? 'decides' : `decides; refused with some arguments: ${partly}`);
+  const partly = remarked.get(words(real));
+  return prefix + (partly === undefined ? 'decides' : `decides; ${partly}`);
 }
 
-function section(title, records, refused) {
+function section(title, records, remarked) {
   const rows = records.map((record) => {
     const options = record.options.map(optionText).join('<br>') || 'none';
     const where = [record.tables?.join(', '), record.hooks?.join(', ')].filter(Boolean).join('; ');
     const proto = record.proto === undefined ? '' : `\`-p ${record.proto}\``;
-    return `| \`${words(record)}\` | ${cell(options)} | ${[where, proto].filter(Boolean).join('; ')} | ${cell(decides(record, refused))} |\n`;
+    return `| \`${words(record)}\` | ${cell(options)} | ${[where, proto].filter(Boolean).join('; ')} | ${cell(decides(record, remarked))} |\n`;
   });
   return `\n## ${title}\n\n| | options | legal | hutter |\n|---|---|---|---|\n${rows.join('')}`;
 }
 
 const byName = (a, b) => (a.name.toLowerCase() < b.name.toLowerCase() ? -1 : 1);
 const records = [...allExtensions()].sort(byName);
-const refused = refusals();
+const remarked = remarks();
 const text =
   HEAD +
   section(
     'Matches',
     records.filter(({ kind }) => kind === 'match'),
-    refused,
+    remarked,
   ) +
   section(
     'Targets',
     records.filter(({ kind }) => kind === 'target'),
-    refused,
+    remarked,
   );
 
 if (!process.argv.includes('--check')) writeFileSync(FILE, text);

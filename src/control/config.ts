@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isMap, isNode, isPair, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
 import { z } from 'zod';
-import { HELPERS } from '../dataplane/conntrack/helpers/helpers.js';
+import { READ_HELPERS } from '../dataplane/conntrack/helpers/helpers.js';
 import { settingFault } from '../dataplane/conntrack/settings.js';
 import { MAX_WORKERS } from '../dataplane/shared.js';
 import { parseProtocol } from './protocols.js';
@@ -44,7 +44,7 @@ const keepItem = z
   .string()
   .refine((item) => parseKeep(item) !== undefined, 'is not an interface, tcp/PORT or udp/PORT (such as lo or tcp/22)');
 
-const helperNames = HELPERS.filter(({ name }) => name !== '').map(({ name }) => name);
+const helperNames = READ_HELPERS.map(({ name }) => name);
 const helperPattern = new RegExp(`^(?:${helperNames.join('|')})(?::(?:[1-9]\\d{0,4}))?$`);
 const helperMessage = `is not a connection helper (${helperNames.join(', ')}), with or without a port as in ftp:2121`;
 

@@ -13,3 +13,4 @@
 -j CLUSTERIP --new --hashmode sourceip --clustermac 01:00:5E:00:00:14 --total-nodes 2 --local-node 17 ; ; FAIL
 -j CLUSTERIP --new --hashmode sourceip --clustermac 01:00:5E:00:00:14 --total-nodes 2 --local-node 1 --hash-init x ; ; FAIL
 -j CLUSTERIP --hashmode sourceip --clustermac 01:00:5E:00:00:14 --total-nodes 2 --local-node 1 ; ; FAIL
+-j CLUSTERIP --new --hashmode sourceip --clustermac 01:00:5E:00:00:14 --total-nodes 2 --local-node 0 ; ; FAIL

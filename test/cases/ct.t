@@ -9,6 +9,12 @@
 -p udp -j CT --helper amanda ; = ; OK
 -p tcp -j CT --helper sane ; = ; OK
 -p tcp -j CT --helper pptp ; = ; OK
+-p tcp -j CT --helper sip ; = ; OK
+-p udp -j CT --helper sip ; = ; OK
+-p udp -m udp --dport 1719 -j CT --helper RAS ; = ; OK
+-p tcp -m tcp --dport 1720 -j CT --helper Q.931 ; = ; OK
+-p udp -j CT --helper H.245 ; = ; OK
+-p tcp -j CT --helper RAS ; ; FAIL
 -p 6 -j CT --helper irc ; -p tcp -j CT --helper irc ; OK
 -j CT --helper ftp ; ; FAIL
 -p udp -j CT --helper ftp ; ; FAIL

@@ -142,6 +142,21 @@ void t.test('host names: several addresses, listing by name', async (t) => {
   t.match(recent.stderr, 'pair resolves to more than one address\n');
 });
 
+void t.test('a helper that nothing reads here is given, and that it is none is said', async (t) => {
+  for (const helper of ['sip', 'RAS']) {
+    const backend = new MemoryBackend();
+    const given = await iptables(backend, `-t raw -A PREROUTING -p udp -j CT --helper ${helper}`);
+    t.same(
+      [given.code, given.stderr],
+      [0, `Warning: -j CT: nothing reads ${helper} here: what its connections agree on isn't RELATED\n`],
+    );
+    t.match((await iptables(backend, '-t raw -S PREROUTING')).stdout, `-j CT --helper ${helper}\n`);
+    t.equal((await iptables(backend, `-t raw -D PREROUTING -p udp -j CT --helper ${helper}`)).stderr, '');
+  }
+  for (const read of ['-p tcp -j CT --helper ftp', '-j CT --zone 1', '-p udp -j CT --notrack --helper sip'])
+    t.equal((await iptables(new MemoryBackend(), `-t raw -A PREROUTING ${read}`)).stderr, '', read);
+});
+
 void t.test('marks that hutter keeps for itself are refused where a rule would set them', async (t) => {
   const backend = new MemoryBackend();
   for (const option of [

@@ -51,6 +51,17 @@ t.test('every file opens with its story', (t) => {
   t.end();
 });
 
+t.test('the language’s texts are ASCII', (t) => {
+  // They are byte strings: a reason with a typographic apostrophe came out as another byte, and tools read these lines.
+  const folders = ['ext', 'text', 'commands'].map((name) => `src/control/${name}`);
+  const violations = wordViolations(
+    folders.flatMap((folder) => read(folder, ['.ts'])),
+    [{ pattern: /(?<=\n(?! *(?:\*|\/\/|\/\*))[^\n]*)[^\t\n -~]/, why: 'no byte string outside a comment has it' }],
+  );
+  t.same(violations, []);
+  t.end();
+});
+
 t.test('nothing names a registry, a mirror or somebody’s directories', (t) => {
   // A lock file with one machine's registry in it installs nowhere else; a path from one disk exists on no other.
   const violations = wordViolations(read('.', TEXT), [

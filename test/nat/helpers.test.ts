@@ -165,7 +165,9 @@ t.test('helpers by name and by port', (t) => {
   HELPERS.forEach((helper, index) => t.equal(helper.id, index));
   t.equal(helperByName('ftp', Proto.TCP), Helper.FTP);
   t.equal(helperByName('ftp', Proto.UDP), Helper.NONE);
-  t.equal(helperByName('sip', Proto.UDP), Helper.NONE);
+  t.equal(helperByName('sip', Proto.UDP), Helper.SIP);
+  t.equal(helperByName('sip', Proto.TCP), Helper.SIP_TCP);
+  t.equal(helperByName('Q.931', Proto.UDP), Helper.NONE);
   const ports = new PortHelpers(['ftp', 'tftp', 'irc:6668', 'ftp:2121']);
   t.equal(ports.any, 1);
   t.equal(ports.find(Proto.TCP, 21), Helper.FTP);
@@ -176,6 +178,7 @@ t.test('helpers by name and by port', (t) => {
   t.equal(ports.find(Proto.TCP, 6668), Helper.IRC);
   t.equal(ports.find(Proto.SCTP, 21), Helper.NONE);
   t.equal(new PortHelpers([]).any, 0);
+  t.throws(() => new PortHelpers(['sip']), /'sip': known are/, 'nobody reads it');
   t.throws(() => new PortHelpers(['gopher']), /gopher.*ftp, tftp, irc/);
   for (const entry of ['ftp:0', 'ftp:65536', 'ftp:x', 'ftp:']) t.throws(() => new PortHelpers([entry]), /no such port/);
   t.end();

@@ -3,9 +3,9 @@
  * iptables-restore, which share one table until COMMIT.
  */
 import { checkTable } from '../check.js';
-import { newId, ZERO, type Rule, type RuleSpec, type Target } from '../model.js';
+import { newId, ZERO, type Rule, type Target } from '../model.js';
 import type { Network } from '../text/address.js';
-import type { Use } from '../ext/record.js';
+import type { Extension, Use } from '../ext/record.js';
 import { Exit, TableError, ToolError } from '../text/problem.js';
 import { Do, readCommand, type Command } from '../text/read.js';
 import { changedRule, listHeader, listRule, type ListFormat } from '../text/list.js';
@@ -178,20 +178,16 @@ function targetOf(command: Command, edit: TableEdit, session: Session): Target {
   throw error;
 }
 
-function impossibleUse({ extension, data }: Use): string | undefined {
-  const reason = extension.cannot?.(data);
-  return reason === undefined
-    ? undefined
-    : `hutter can't do -${extension.kind === 'match' ? 'm' : 'j'} ${extension.name}: ${reason}`;
-}
+const nameOf = ({ kind, name }: Extension): string => `-${kind === 'match' ? 'm' : 'j'} ${name}`;
 
-/** Why hutter, other than the kernel, does not take a rule; undefined if it does. */
-export function impossible(rule: Pick<RuleSpec, 'matches' | 'target'>): string | undefined {
-  for (let i = 0; i < rule.matches.length; i++) {
-    const reason = impossibleUse(rule.matches[i]!);
-    if (reason !== undefined) return reason;
+/** Says what hutter, other than the kernel, does not do of a rule: refuses the rule, or warns. */
+function judge(matches: readonly Use[], target: Target, session: Session): void {
+  for (const { extension, data } of target.kind === 'extension' ? [...matches, target.use] : matches) {
+    const reason = extension.cannot?.(data);
+    if (reason !== undefined) session.refuse(`hutter can't do ${nameOf(extension)}: ${reason}`);
+    const lacking = extension.lacks?.(data);
+    if (lacking !== undefined) session.warn(`Warning: ${nameOf(extension)}: ${lacking}\n`);
   }
-  return rule.target.kind === 'extension' ? impossibleUse(rule.target.use) : undefined;
 }
 
 /** A rule of its own; written out, so that all rules have one shape in memory. */
@@ -222,10 +218,7 @@ function changeRules(command: Command, target: Target, edit: TableEdit, session:
   const rules: Rule[] = [];
   for (const src of command.sources)
     for (const dst of command.destinations) rules.push(newRule(command, src, dst, target));
-  if (command.command & (Do.APPEND | Do.INSERT | Do.REPLACE)) {
-    const reason = impossible({ matches: command.rule.matches, target });
-    if (reason !== undefined) session.refuse(reason);
-  }
+  if (command.command & (Do.APPEND | Do.INSERT | Do.REPLACE)) judge(command.rule.matches, target, session);
   inOrder(rules, (rule) => {
     if (command.verbose) session.print(changedRule(rule, command.jump, session.names));
     switch (command.command) {

@@ -99,5 +99,8 @@ export const CLUSTERIP = defineTarget<ClusteripData>({
   --local-node <num>		 Set the local node number
   --hash-init <num>		 Set init value of the Jenkins hash
 `,
-  cannot: () => 'answering ARP for an address that several nodes share is the kernel’s',
+  // Nodes count from 1; the kernel sees to it, not the tool.
+  check: ({ fresh, localNode }) =>
+    fresh && localNode === 0 ? { errno: 'EINVAL', reason: 'CLUSTERIP: bad local_nodes[0] 0' } : undefined,
+  cannot: () => "answering ARP for an address that several nodes share is the kernel's",
 });

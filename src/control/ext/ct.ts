@@ -2,8 +2,7 @@
  * -j CT and -j NOTRACK: how the packet's connection is to be tracked, or that it isn't. (libxt_CT.c revision 2, xt_CT.c)
  */
 import { CtFlag, encodeCT } from '../../dataplane/program/ct.js';
-import { helperByName } from '../../dataplane/conntrack/helpers/helpers.js';
-import { Proto } from '../../dataplane/names.js';
+import { helperByName, HELPERS } from '../../dataplane/conntrack/helpers/helpers.js';
 import { TargetOp } from '../../dataplane/program/ops.js';
 import { wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
@@ -75,12 +74,6 @@ function words({ flags, zone, ctevents, expevents, helper, timeout }: CtData, da
   );
 }
 
-/** Helpers of the kernel, by protocol; hutter has some of them. */
-const KERNEL_HELPERS: Readonly<Partial<Record<number, readonly string[]>>> = {
-  [Proto.TCP]: ['ftp', 'irc', 'sip', 'sane', 'pptp', 'Q.931'],
-  [Proto.UDP]: ['tftp', 'sip', 'amanda', 'snmp', 'netbios-ns', 'RAS', 'H.245'],
-};
-
 export const CT = defineTarget<CtData>({
   name: 'CT',
   revision: 2,
@@ -142,16 +135,13 @@ export const CT = defineTarget<CtData>({
   check: ({ flags, helper, timeout }, { rule }) => {
     if (flags & CtFlag.NOTRACK) return undefined;
     const proto = rule.notProto ? 0 : rule.proto;
-    if (helper !== '' && !KERNEL_HELPERS[proto]?.includes(helper))
+    if (helper !== '' && helperByName(helper, proto) === 0)
       return { errno: 'ENOENT', reason: `CT: no helper "${helper}" for the rule's protocol (-p, not inverted)` };
     return timeout === '' ? undefined : { errno: 'ENOENT', reason: `CT: no such timeout policy "${timeout}"` };
   },
-  cannot: ({ flags, helper }) =>
-    (flags & CtFlag.NOTRACK) === 0 &&
-    Object.values(KERNEL_HELPERS).some((names) => names?.includes(helper)) &&
-    helperByName(helper, Proto.TCP) === 0 &&
-    helperByName(helper, Proto.UDP) === 0
-      ? `hutter has no helper ${helper}`
+  lacks: ({ flags, helper }) =>
+    (flags & CtFlag.NOTRACK) === 0 && HELPERS.slice(1).some((each) => each.name === helper && each.maxExpected === 0)
+      ? `nothing reads ${helper} here: what its connections agree on isn't RELATED`
       : undefined,
   compile: ({ flags, zone, ctevents, expevents, helper }, emit, { rule }) =>
     emit.target(

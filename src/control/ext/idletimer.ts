@@ -54,5 +54,5 @@ export const IDLETIMER = defineTarget<IdletimerData>({
     if (timeout > MAX_TIMEOUT) return { errno: 'EINVAL', reason: 'IDLETIMER: timeout value is too big' };
     return label === '' ? { errno: 'EINVAL', reason: 'IDLETIMER: label is empty' } : undefined;
   },
-  cannot: () => 'its files of /sys are the kernel module’s',
+  cannot: () => "its files of /sys are the kernel module's",
 });

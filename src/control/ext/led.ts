@@ -59,5 +59,5 @@ export const LED = defineTarget<LedData>({
 --led-always-blink              blink on arriving packets, even if
                                 the LED is already on.
 `,
-  cannot: () => 'the triggers of LEDs are the kernel’s',
+  cannot: () => "the triggers of LEDs are the kernel's",
 });

@@ -226,6 +226,8 @@ export interface ExtensionSpec<D> {
    * warns.
    */
   cannot?(data: D): string | undefined;
+  /** What hutter leaves undone of it, nothing of which lets a packet pass: the rule is taken, and this is said on stderr. */
+  lacks?(data: D): string | undefined;
   /** What it does to a packet that would matter to the kernel if it routed it anew, or asks of its route; absent: nothing. */
   late?(data: D): Late;
 }

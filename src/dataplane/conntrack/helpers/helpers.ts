@@ -3,7 +3,7 @@
  * nf_conntrack_helper.c). A connection carries the number of its helper; it gets it from the CT target or, where the
  * configuration says `helpers: [ftp, …]`, by the port that it goes to. The files beside this one read the payload and
  * say what they found; expectations and rewriting are nat/help.ts's business. Numbers are kept with connections, so they
- * never change their meaning.
+ * never change their meaning. Of some the name is all there is (UNREAD): rules may give them, and nothing is ever expected.
  */
 import { Proto } from '../../names.js';
 
@@ -17,6 +17,11 @@ export const enum Helper {
   AMANDA = 6,
   SANE = 7,
   PPTP = 8,
+  SIP = 9,
+  SIP_TCP = 10,
+  RAS = 11,
+  Q931 = 12,
+  H245 = 13,
 }
 
 export interface HelperInfo {
@@ -31,9 +36,12 @@ export interface HelperInfo {
   readonly timeoutMs: number;
 }
 
+/** Nobody reads its payloads here. */
+const UNREAD = { port: 0, maxExpected: 0, timeoutMs: 0 };
+
 /** By number; 0 is none. */
 export const HELPERS: readonly HelperInfo[] = [
-  { id: Helper.NONE, name: '', protocol: 0 as Proto, port: 0, maxExpected: 0, timeoutMs: 0 },
+  { id: Helper.NONE, name: '', protocol: 0 as Proto, ...UNREAD },
   { id: Helper.FTP, name: 'ftp', protocol: Proto.TCP, port: 21, maxExpected: 1, timeoutMs: 300_000 },
   { id: Helper.TFTP, name: 'tftp', protocol: Proto.UDP, port: 69, maxExpected: 1, timeoutMs: 300_000 },
   { id: Helper.IRC, name: 'irc', protocol: Proto.TCP, port: 6667, maxExpected: 8, timeoutMs: 300_000 },
@@ -42,7 +50,15 @@ export const HELPERS: readonly HelperInfo[] = [
   { id: Helper.AMANDA, name: 'amanda', protocol: Proto.UDP, port: 10080, maxExpected: 3, timeoutMs: 180_000 },
   { id: Helper.SANE, name: 'sane', protocol: Proto.TCP, port: 6566, maxExpected: 1, timeoutMs: 300_000 },
   { id: Helper.PPTP, name: 'pptp', protocol: Proto.TCP, port: 1723, maxExpected: 2, timeoutMs: 300_000 },
+  { id: Helper.SIP, name: 'sip', protocol: Proto.UDP, ...UNREAD },
+  { id: Helper.SIP_TCP, name: 'sip', protocol: Proto.TCP, ...UNREAD },
+  { id: Helper.RAS, name: 'RAS', protocol: Proto.UDP, ...UNREAD },
+  { id: Helper.Q931, name: 'Q.931', protocol: Proto.TCP, ...UNREAD },
+  { id: Helper.H245, name: 'H.245', protocol: Proto.UDP, ...UNREAD },
 ];
+
+/** Those that a configuration can switch on by port. */
+export const READ_HELPERS: readonly HelperInfo[] = HELPERS.filter(({ maxExpected }) => maxExpected > 0);
 
 /** The helper of that name and protocol; NONE when there is none (the CT target then refuses its rule). */
 export function helperByName(name: string, protocol: number): Helper {
@@ -60,14 +76,10 @@ export class PortHelpers {
   constructor(entries: readonly string[]) {
     for (const entry of entries) {
       const [name, port] = entry.split(':') as [string, string?];
-      const helper = HELPERS.find((h) => h.id !== Helper.NONE && h.name === name);
+      const helper = READ_HELPERS.find((h) => h.name === name);
       const number = port === undefined ? (helper?.port ?? 0) : Number(port);
       if (helper === undefined)
-        throw new Error(
-          `helper '${entry}': known are ${HELPERS.slice(1)
-            .map((h) => h.name)
-            .join(', ')}`,
-        );
+        throw new Error(`helper '${entry}': known are ${READ_HELPERS.map((h) => h.name).join(', ')}`);
       if (!/^\d+$/.test(port ?? '1') || number < 1 || number > 65535)
         throw new Error(`helper '${entry}': no such port`);
       (helper.protocol === Proto.TCP ? this.tcp : this.udp)[number] = helper.id;
