@@ -85,6 +85,7 @@ const TTL = 8;
 const FRAGMENT = 6;
 const DONT_FRAGMENT = 0x4000;
 const UDP_HEADER = 8;
+const ICMP_HEADER = 8;
 /** RFC 791 §3.2 */
 const LEAST_MTU = 68;
 const MOST_MTU = 65_535;
@@ -363,7 +364,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (errno !== 0) return this.noRoute(p, errno);
     this.routeType = type;
     if (type === RouteType.LOCAL || toMany) {
-      if (this.kernelRoutes) return this.input(p);
+      if (this.kernelRoutes) return this.forSockets(p);
       if (type === RouteType.MULTICAST && p.dst !== ALL_HOSTS) return this.drop(DropReason.MULTICAST);
       return this.deliver(p);
     }
@@ -646,6 +647,27 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     return sent;
   }
 
+  /** In for the kernel's sockets. If nobody speaks the packet's protocol the kernel says so, and looks at what the packet was. */
+  private forSockets(p: Packet): Verdict {
+    const verdict = this.input(p);
+    if (verdict === Verdict.ACCEPT && p.ctState === CtState.UNTRACKED && !isCommon(p.protocol)) {
+      this.tracker.crossings?.keepLooped(p);
+    }
+    return verdict;
+  }
+
+  /** Whether the kernel's error is about a packet for the router that wasn't to be tracked. */
+  private isAboutUntracked(p: Packet): boolean {
+    const quote = this.pieces;
+    const start = p.l4 + ICMP_HEADER;
+    if (start > p.end || quote.parse(p.bytes, start, p.end, 1) !== ParseError.NONE) return false;
+    return (
+      this.tracker.crossings !== null &&
+      this.tracker.crossings.restoreLooped(quote) &&
+      quote.ctState === CtState.UNTRACKED
+    );
+  }
+
   // ---- the second crossing ----
 
   /**
@@ -794,7 +816,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (this.tracking !== 0 && kernels && isIcmpError(p) && isAttachedError(p)) {
       track(this.tracker, p, Hook.OUTPUT);
       if (p.ct >= 0) attached = true;
-      else p.ctState = 0;
+      // What is about nothing is no less attached to it: -j CT passes it by.
+      else p.ctState = this.isAboutUntracked(p) ? CtState.INVALID : 0;
     }
     let verdict = this.table(Table.RAW, Hook.OUTPUT, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
@@ -1198,6 +1221,10 @@ function putMarks(meta: Int32Array, m: number, p: Packet): void {
     meta[m + Meta.OUT_FLAGS]! |= OutFlag.PRIORITY;
   }
 }
+
+/** Protocols that every kernel speaks. */
+const isCommon = (protocol: number): boolean =>
+  protocol === Proto.ICMP || protocol === Proto.TCP || protocol === Proto.UDP || protocol === Proto.IGMP;
 
 /** Offset of the checksum in the transport header whose sum a device may be left to do; 0: there is none. */
 function checksumField(p: Packet): number {

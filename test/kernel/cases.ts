@@ -894,6 +894,33 @@ story(
     s.talk(FAR, WAN).tcp(0, ACK);
   },
 );
+story(
+  'too long for the way that DNAT in OUTPUT gives it',
+  {
+    raw: ['-A OUTPUT -m state --state RELATED', '-A OUTPUT -m state --state INVALID'],
+    nat: ['-A OUTPUT -d 198.51.100.10 -j DNAT --to-destination 10.2.0.2'],
+  },
+  (s) => {
+    s.talk(WAN, OUT).tcp(0, SYN, { payload: 'x'.repeat(1400) }, { df: true });
+    s.talk(WAN, OUT).udp(0, 'x'.repeat(1400), { df: true });
+    s.talk(WAN, DMZ).udp(0, 'x'.repeat(1400), { df: true });
+    s.talk(WAN, OUT).udp(0, 'x'.repeat(1400));
+  },
+);
+story(
+  'NOTRACK of what nobody speaks, and of the error about it',
+  {
+    raw: ['-A PREROUTING -s 198.51.100.10 -j CT --notrack', '-A OUTPUT -j CT --notrack'],
+    filter: ['-A OUTPUT -m state --state UNTRACKED', '-A OUTPUT -m state --state INVALID'],
+  },
+  (s) => {
+    for (const host of [OUT, FAR]) {
+      s.talk(host, WAN).raw(0, 99, 'deadbeef');
+      s.talk(host, WAN).raw(0, 51, '0604');
+      s.talk(host, WAN).udp(0);
+    }
+  },
+);
 story('to itself', { nat: ['-A OUTPUT -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.2.0.1:82'] }, (s) => {
   s.talk(LAN, LAN).udp(0);
   s.talk(WAN, LAN).tcp(0, SYN);

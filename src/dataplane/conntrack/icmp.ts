@@ -25,6 +25,7 @@ const ADDRESS_MASK = 17;
 // Codes.
 const HOST_UNREACHABLE = 1;
 const PROTOCOL_UNREACHABLE = 2;
+const FRAGMENTATION_NEEDED = 4;
 
 // IPv4 header (RFC 791).
 const IP_FRAGMENT = 6;
@@ -91,12 +92,13 @@ export function icmpPacket(t: ConntrackTable, p: Packet, entry: number, dir: num
 
 /**
  * Whether the kernel still holds the connection when it sends this error of its own: about a protocol that nobody speaks, a
- * neighbour that doesn't answer, options it can't read. About a datagram that no socket wants it has let go of it (udp_rcv), and
+ * neighbour that doesn't answer, options it can't read, a packet of the router's own that is too long for its way. About a datagram that no socket wants it has let go of it (udp_rcv), and
  * what it says of a packet that goes no further is about one without a connection: about others the pipeline speaks.
  */
 export const isAttachedError = (p: Packet): boolean =>
   p.icmpType === IcmpType.PARAMETER_PROBLEM ||
-  (p.icmpType === IcmpType.DEST_UNREACH && (p.icmpCode === HOST_UNREACHABLE || p.icmpCode === PROTOCOL_UNREACHABLE));
+  (p.icmpType === IcmpType.DEST_UNREACH &&
+    (p.icmpCode === HOST_UNREACHABLE || p.icmpCode === PROTOCOL_UNREACHABLE || p.icmpCode === FRAGMENTATION_NEEDED));
 
 /** Whether the packet is an ICMP error with its type there to read. */
 export const isIcmpError = (p: Packet): boolean => p.protocol === Proto.ICMP && p.icmpOk !== 0 && isError(p.icmpType);
