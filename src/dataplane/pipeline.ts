@@ -641,7 +641,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (this.own !== Twice.NEVER && this.ownGoesTwice(p)) return this.twice(p, this.routedMark);
     if (this.diverted && isReserved(p)) return this.twice(p, this.routedMark);
     const sent = this.postrouting(p);
-    if (p.ctState === CtState.UNTRACKED && sent === Verdict.ACCEPT && this.interfaces.isLoopback(p.outdev)) {
+    if (this.tracking !== 0 && p.ct < 0 && sent === Verdict.ACCEPT && this.interfaces.isLoopback(p.outdev)) {
       this.tracker.crossings?.keepLooped(p);
     }
     return sent;
@@ -781,10 +781,13 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     const looped = this.tracking !== 0 && this.interfaces.isLoopback(p.indev);
     const { crossings } = this.tracker;
     const known = looped && crossings !== null && crossings.restoreLooped(p);
+    // What was part of nothing there is looked at anew, whatever has ended lately.
+    const anew = known && p.ct < 0 && p.ctState === CtState.INVALID;
+    if (anew) p.ctState = 0;
     if (looped && !known) findLoopback(this.tracker, p);
     let verdict = this.table(Table.RAW, Hook.PREROUTING, p);
     if (verdict !== Verdict.ACCEPT) return verdict;
-    if (this.tracking !== 0 && p.ct < 0 && !known && !(looped && findLoopback(this.tracker, p))) {
+    if (this.tracking !== 0 && p.ct < 0 && (anew || (!known && !(looped && findLoopback(this.tracker, p))))) {
       if (track(this.tracker, p, Hook.PREROUTING) !== Verdict.ACCEPT) return this.drop(DropReason.CONNTRACK);
     }
     verdict = this.table(Table.MANGLE, Hook.PREROUTING, p);
@@ -1150,7 +1153,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     this.stats[Stat.ANSWERS]! += 1;
     if (this.kernelRoutes || toItself || answer.length <= this.routeMtu) {
       const { crossings } = this.tracker;
-      if (crossings !== null && toItself && (attached || answer.ctState === CtState.UNTRACKED)) {
+      if (crossings !== null && toItself && (attached || (this.tracking !== 0 && answer.ct < 0))) {
         if (attached && !this.tracker.table.isConfirmed(p.ct)) crossings.share(p.ct);
         crossings.keepLooped(answer);
       }

@@ -921,6 +921,17 @@ story(
     }
   },
 );
+story(
+  'a reset has ended a connection, and another of the same ends belongs to none',
+  { filter: ['-A OUTPUT -p tcp -m tcp --tcp-flags SYN,ACK SYN,ACK -j REJECT --reject-with tcp-reset'] },
+  (s) => {
+    const t = s.talk(WAN, OUT);
+    t.tcp(0, SYN);
+    t.tcp(0, RST, { seq: 1001, ack: 0 });
+    t.tcp(0, SYN | ACK, { seq: 9000, ack: 5001 });
+    t.tcp(0, SYN, { seq: 70_000, ack: 0 });
+  },
+);
 story('to itself', { nat: ['-A OUTPUT -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.2.0.1:82'] }, (s) => {
   s.talk(LAN, LAN).udp(0);
   s.talk(WAN, LAN).tcp(0, SYN);

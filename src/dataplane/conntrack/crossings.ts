@@ -10,8 +10,8 @@
  * table yet: it belongs to the packets whose records name it, and is discarded with the last of them unless one has
  * confirmed it. A later packet of the same flow finds it here, as it had found it in the table if nothing crossed twice.
  *
- * What goes by lo crosses at OUTPUT and at PREROUTING. It is kept here, too, where the table can't tell what it was: one that isn't to be
- * tracked, and an answer attached to a connection.
+ * What goes by lo crosses at OUTPUT and at PREROUTING. It is kept here, too, where the table can't tell what it was: one that isn't
+ * part of a connection, and an answer attached to one.
  *
  * Records are changed under one lock. What never comes again is forgotten after EXPIRY_MS; what a dead worker was at, by
  * `recover`.
