@@ -1,9 +1,11 @@
 /**
- * `npm run test:kernel -- --minutes N [--seed S] [--flows N] [--scenario FILE] [--case TEXT] [--out DIR] [--workers N] [--fanout cpu]`:
+ * `npm run test:kernel -- --minutes N [--seed S] [--flows N] [--scenario FILE] [--case TEXT] [--out DIR] [--workers N]
+ * [--fanout cpu] [--simulated]`:
  * the long judge. Runs what verdicts.ts says of each option, the cases with a name, then seeded scenarios until the time is over,
  * shrinks every divergence into a file of DIR, and prints how much was compared and what it had in it. With `--fanout cpu` the packets
  * of a flow go to all workers in turn. `--scenario` runs one file, `--case` the cases whose name has that text, and tells what
- * happened to each packet. `--random-only` leaves out rows and cases. Exit code 1 when anything differed.
+ * happened to each packet. `--random-only` leaves out rows and cases. With `--simulated` hutter is in this
+ * process, the whole router, on a clock of its own. Exit code 1 when anything differed.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -12,10 +14,11 @@ import { closeAllOnSignals } from '../../src/control/lab/netns.js';
 import { Arena, NEEDS_CONNECTIONS } from './arena.js';
 import { CASES } from './cases.js';
 import { Coverage } from './coverage.js';
-import { run, shrink } from './judge.js';
+import { type Court, run, shrink } from './judge.js';
 import { Random } from './random.js';
 import { covered, FORGETFUL, makeCommands, makeRules, missing } from './rules.js';
 import type { Scenario } from './scenario.js';
+import { forSimulation, SimulatedArena } from './simulated.js';
 import { makeTraffic } from './traffic.js';
 import { matchScenario, TARGET_ROWS, targetScenario } from './verdicts.js';
 
@@ -53,12 +56,15 @@ async function main(): Promise<number> {
       workers: { type: 'string', default: '1' },
       fanout: { type: 'string', default: 'hosts' },
       'random-only': { type: 'boolean', default: false },
+      simulated: { type: 'boolean', default: false },
       faults: { type: 'string', default: '10' },
     },
   });
   closeAllOnSignals();
   const fanout = values.fanout === 'cpu' ? 'cpu' : 'hosts';
-  const arena = await Arena.open({ workers: Number(values.workers), fanout });
+  const real = await Arena.open({ workers: Number(values.workers), fanout });
+  const arena: Court = values.simulated ? new SimulatedArena(real) : real;
+  const fit = (scenario: Scenario): Scenario => (values.simulated ? forSimulation(scenario) : scenario);
   try {
     if (values.scenario !== undefined)
       return await tell(arena, JSON.parse(readFileSync(values.scenario, 'utf8')) as Scenario);
@@ -77,7 +83,8 @@ async function main(): Promise<number> {
     const coverage = new Coverage();
     say(`matches and targets: ${covered().join(' ')}`);
     if (missing().length > 0) say(`not generated: ${missing().join(' ')}`);
-    const named = values['random-only'] ? [] : [matchScenario(), ...TARGET_ROWS.map(targetScenario), ...CASES];
+    const named =
+      values['random-only'] || values.simulated ? [] : [matchScenario(), ...TARGET_ROWS.map(targetScenario), ...CASES];
     for (const scenario of named) {
       let verdict = await run(arena, scenario);
       packets += verdict.packets;
@@ -88,7 +95,7 @@ async function main(): Promise<number> {
       await tell(arena, scenario);
     }
     for (; Date.now() < end && faults < Number(values.faults); seed++) {
-      const scenario = scenarioOf(seed, Number(values.flows));
+      const scenario = fit(scenarioOf(seed, Number(values.flows)));
       const verdict = await run(arena, scenario);
       packets += verdict.packets;
       if (verdict.packets > 0) rulesets++;
@@ -120,14 +127,14 @@ async function main(): Promise<number> {
     );
     return faults === 0 ? 0 : 1;
   } finally {
-    const { words } = arena;
-    await arena.close();
+    const { words } = real;
+    await real.close();
     if (/failed/.test(words)) say(words);
   }
 }
 
 /** Runs a scenario and prints its rules, what each packet became, and the verdict. */
-async function tell(arena: Arena, scenario: Scenario): Promise<number> {
+async function tell(arena: Court, scenario: Scenario): Promise<number> {
   const { divergence, packets } = await run(arena, scenario, true);
   say(scenario.rules.replace(/^:.*ACCEPT \[0:0\]\n/gm, '').replace(/^/gm, '    '));
   for (const line of divergence?.story ?? []) say(`    ${line.replaceAll('\n', '\n    ')}`);

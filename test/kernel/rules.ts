@@ -121,14 +121,15 @@ const MATCHES: Record<string, Make> = {
   // A rate times its burst has to fit the kernel's 32 bits.
   limit: (r) => `--limit ${r.pick('1/hour', '2/hour', '20/day')} --limit-burst ${r.pick(1, 2, 3, 5)}`,
   hashlimit: (r) =>
-    `--hashlimit-${r.pick('upto', 'above')} ${r.pick('1/hour --hashlimit-burst 1', '1/hour --hashlimit-burst 3', '2/hour', '1/day --hashlimit-burst 1', '16b/s --hashlimit-burst 300b')} --hashlimit-mode ${r.some(['srcip', 'dstip', 'srcport', 'dstport']).join(',')} --hashlimit-name h${r.below(1e6)}${r.pick('', '', ' --hashlimit-srcmask 24', ' --hashlimit-dstmask 16')}`,
+    `--hashlimit-${r.pick('upto', 'above')} ${r.pick('1/hour --hashlimit-burst 1', '1/hour --hashlimit-burst 3', '2/hour', '1/day --hashlimit-burst 1', '16b/s --hashlimit-burst 300b')}${r.once(5) ? '' : ` --hashlimit-mode ${r.some(['srcip', 'dstip', 'srcport', 'dstport']).join(',')}`} --hashlimit-name h${r.below(1e6)}${r.pick('', '', ' --hashlimit-srcmask 24', ' --hashlimit-dstmask 16', ' --hashlimit-srcmask 0', ' --hashlimit-htable-size 8', ' --hashlimit-htable-max 3')}`,
   recent: (r) =>
     r.pick(
       () => `${not(r)}--set`,
       () => `${not(r)}--remove`,
       () =>
-        `${not(r)}--${r.pick('rcheck', 'update')}${r.pick('', ' --seconds 1000', ' --seconds 1000 --reap')}${r.pick('', ' --hitcount 2', ' --hitcount 4')}${r.pick('', '', ' --rttl')}`,
-    )() + ` --name ${r.pick('A', 'B')}${r.pick('', '', ' --rdest', ' --mask 255.255.255.0')}`,
+        `${not(r)}--${r.pick('rcheck', 'update')}${r.pick('', ' --seconds 1000', ' --seconds 1000 --reap')}${r.pick('', ' --hitcount 2', ' --hitcount 4', ' --hitcount 33')}${r.pick('', '', ' --rttl')}`,
+    )() +
+    `${r.pick(' --name A', ' --name B', ' --name B', '')}${r.pick('', '', ' --rdest', ' --mask 255.255.255.0', ' --rdest --mask 255.255.0.0')}`,
   // Packets of assured connections: docs/DIFFERENCES.md.
   connlimit: (r) =>
     `--connlimit-${r.pick('upto', 'above')} ${r.pick(0, 1, 2, 3)} --connlimit-mask ${r.pick(32, 24, 0)} --connlimit-${r.pick('saddr', 'daddr')}`,
@@ -151,14 +152,15 @@ const MATCHES: Record<string, Make> = {
   pkttype: (r) => `${not(r)}--pkt-type ${r.pick('unicast', 'broadcast', 'multicast')}`,
   statistic: (r) => `--mode nth ${not(r)}--every ${2 + r.below(4)} --packet ${r.below(2)}`,
   string: (r) =>
-    `--algo ${r.pick('bm', 'kmp')} ${not(r)}--string "${r.pick('GET', 'PORT', 'xy', 'aaa')}"${r.pick('', ' --from 40', ' --to 60', ' --icase')}`,
+    `--algo ${r.pick('bm', 'kmp')} ${not(r)}--string "${r.pick('GET', 'PORT', 'xy', 'aaa')}"${r.pick('', ' --from 40', ' --to 60', ' --icase', ' --from 20 --to 45', ' --from 1400', ' --icase --to 41')}`,
   u32: (r) =>
-    `${not(r)}--u32 "${r.pick('6&0xFF=6', '6&0xFF=1:17', '0>>22&0x3C@0>>16=20000:20005', '4&0x3FFF=0', '8>>24=1:63')}"`,
+    `${not(r)}--u32 "${r.pick('6&0xFF=6', '6&0xFF=1:17', '0>>22&0x3C@0>>16=20000:20005', '4&0x3FFF=0', '8>>24=1:63', '0>>22&0x3C@12>>26&0x3C@0=0x47455420,0x78', '0>>22&0x3C@4=1000:9000 && 2&0xFFFF=40:1500', '60=0:0xFFFFFFFF', '3&0xFF<<2>>1=0:0x40')}"`,
   tcpmss: (r) => `${not(r)}--mss ${r.pick('536:1460', '1460', '0:1000')}`,
   connbytes: (r) =>
-    `${not(r)}--connbytes ${r.pick('0:3', '2:', '100:1000')} --connbytes-dir ${r.pick('original', 'reply', 'both')} --connbytes-mode ${r.pick('packets', 'bytes', 'avgpkt')}`,
-  helper: (r) => `${not(r)}--helper ftp`,
-  time: (r) => `${r.pick('--timestart 00:00 --timestop 23:59:59', '--datestart 2035-01-01', '--datestop 2020-01-01')}`,
+    `${not(r)}--connbytes ${r.pick('0:3', '2:', '100:1000', ':4', '3')} --connbytes-dir ${r.pick('original', 'reply', 'both')} --connbytes-mode ${r.pick('packets', 'bytes', 'avgpkt')}`,
+  helper: (r) => `${not(r)}--helper ${r.pick('ftp', 'ftp', 'tftp', 'irc', '""')}`,
+  time: (r) =>
+    `${r.pick('--timestart 00:00 --timestop 23:59:59', '--datestart 2035-01-01', '--datestop 2020-01-01', `${not(r)}--weekdays Mon,Tue,Wed,Thu,Fri,Sat,Sun`, `${not(r)}--weekdays Mon,Wed`, `${not(r)}--monthdays 1,5,28,29,30`, '--timestart 00:00 --timestop 23:59:59 --kerneltz', '--timestart 23:59:59 --timestop 00:00 --contiguous', '--datestart 2020-01-01 --datestop 2035-01-01T00:00:01')}`,
   rpfilter: (r) =>
     r.pick('', '--loose', '--invert', '--validmark', '--accept-local', '--loose --invert --accept-local'),
   quota: (r) => `${not(r)}--quota ${r.pick(100, 400, 2000)}`,
@@ -449,6 +451,13 @@ function target(r: Random, place: Place, users: string[]): string {
   return '-j ACCEPT';
 }
 
+const HELPED = [
+  ['tcp', 21, 'ftp'],
+  ['udp', 69, 'tftp'],
+  ['tcp', 6667, 'irc'],
+  ['udp', 10_080, 'amanda'],
+] as const;
+
 /** A ruleset in iptables-restore's format. */
 export function makeRules(r: Random): string {
   let text = '';
@@ -480,7 +489,10 @@ export function makeRules(r: Random): string {
       for (let n = r.below(table === 'nat' ? 3 : 4); n > 0; n--) text += rule(chain, true, users);
     }
     if (table === 'raw' && !r.once(3)) {
-      for (const chain of CHAINS[table]!) text += `-A ${chain} -p tcp -m tcp --dport 21 -j CT --helper ftp\n`;
+      const helped = r.some(HELPED);
+      for (const chain of CHAINS[table]!)
+        for (const [proto, port, name] of helped)
+          text += `-A ${chain} -p ${proto} -m ${proto} --dport ${port} -j CT --helper ${name}\n`;
     }
     // Most networks translate something.
     if (table === 'nat') {

@@ -40,6 +40,9 @@ const STRANGE: Host[] = ['224.0.0.5', '127.0.0.1', '255.255.255.255', '10.1.0.1'
   (address) => ({ port: 1, address }),
 );
 const SERVICES = [21, 22, 53, 80, 113, 443, 8080];
+const TFTP = 69;
+const IRC = 6667;
+const AMANDA = 10_080;
 
 /** How much of a packet errors quote. */
 const QUOTES = [28, 28, 36, 548, 24, 20];
@@ -102,11 +105,13 @@ class Life {
       this.tcp,
       this.tcp,
       this.oddTcp,
+      this.edges,
       this.udp,
       this.udp,
       this.echo,
       this.icmp,
       this.ftp,
+      this.helped,
       this.other,
       this.sctp,
       this.fragments,
@@ -154,7 +159,8 @@ class Life {
     if (r.once(10)) packet.tos = r.pick(0x10, 0x08, 0x02, 0xb8, 0x03, 0xff);
     if (r.once(3)) packet.df = true;
     if (r.once(60)) packet.reserved = true;
-    if (r.once(60)) packet.ipOptions = r.pick('01010100', '94040000', '83070400000000' + '00');
+    if (r.once(60))
+      packet.ipOptions = r.pick('01010100', '94040000', '83070400000000' + '00', '820b0000000000000000' + '0000');
     if (r.once(25)) packet.odd = this.oddity();
     const event: PacketEvent = { kind: 'packet', id, flow: talk.flow, way, port: from.port, packet };
     if (fragments) event.fragments = fragments;
@@ -327,6 +333,52 @@ class Life {
     }
   }
 
+  /** A connection at the edges of what its windows and numbers allow. */
+  private edges(): void {
+    const { r, seq } = this;
+    this.begin();
+    for (let way = 0; way < 2; way++) seq[way] ||= r.pick(1, 0x7fff_fff0, 0xffff_ff00);
+    for (let n = 3 + r.below(9); n > 0; n--) {
+      const way = r.pick<0 | 1>(0, 1);
+      const flags = r.pick(ACK, ACK, ACK, ACK | PSH, ACK | PSH, FIN | ACK, RST, RST | ACK, SYN, SYN | ACK, ACK | URG);
+      const off = (): number =>
+        r.pick(
+          0,
+          0,
+          0,
+          0,
+          1,
+          -1,
+          -2,
+          2,
+          999,
+          1000,
+          1001,
+          -1000,
+          -1001,
+          29_200,
+          65_535,
+          65_536,
+          -65_536,
+          66_000,
+          -66_001,
+        );
+      const before = [seq[0]!, seq[1]!];
+      seq[way] = (seq[way]! + off()) >>> 0;
+      seq[1 - way] = (seq[1 - way]! + off()) >>> 0;
+      const [mine, theirs] = [seq[way]!, seq[1 - way]!];
+      const edge = (at: number): string => ((theirs + at) >>> 0).toString(16).padStart(8, '0');
+      const options =
+        flags & SYN
+          ? this.synOptions()
+          : r.pick(undefined, undefined, `0101050a${edge(0)}${edge(r.pick(1, 1000, -5))}`, '0101080a0000000100000002');
+      this.segment(way, flags, r.pick('', '', 'xy', 'x'.repeat(1000)), options);
+      // What was taken for true by its sender stays so, at times.
+      if (r.once(2)) seq.splice(0, 2, ...before);
+      else if (mine !== before[way] && r.once(2)) seq[1 - way] = theirs;
+    }
+  }
+
   private udp(): void {
     const { r, talk } = this;
     for (let n = 1 + r.below(5); n > 0; n--) {
@@ -486,6 +538,72 @@ class Life {
       if (r.once(2)) this.segment(0, ACK);
     }
     this.end();
+  }
+
+  /** What helpers but ftp's read, and the connections that it announces. */
+  private helped(): void {
+    const { r, talk, seq } = this;
+    if (isRouter(talk.to.port) || NOWHERE.includes(talk.to)) talk.to = DMZ[0]!;
+    if (isRouter(talk.from.port) || STRANGE.includes(talk.from)) talk.from = INSIDE[0]!;
+    const port = r.pick(30_000, 20_200, 1200) + this.ids.announced++;
+    const udp = (way: 0 | 1, payload: string): number => {
+      const [sport, dport] = way === 0 ? [talk.sport, talk.dport] : [talk.dport, talk.sport];
+      return this.add(way, { proto: UDP, sport, dport, payload });
+    };
+    switch (r.below(3)) {
+      case 0: {
+        talk.dport = TFTP;
+        const about = udp(0, r.pick('\0\x01file\0octet\0', '\0\x02file\0octet\0', '\0\x01', '\0\x03\0\x01data'));
+        const flow = this.ids.flow++;
+        const l4: Transport = { proto: UDP, sport: port, dport: talk.sport, payload: '\0\x03\0\x01data' };
+        const id = this.ids.next++;
+        const packet = { src: talk.to.address, dst: talk.from.address, id: 1000 + id, l4 };
+        this.events.push({ kind: 'data', id, about, flow, port: talk.to.port, packet });
+        if (r.once(2)) udp(1, '\0\x05\0\x01no\0');
+        break;
+      }
+      case 1: {
+        talk.dport = AMANDA;
+        udp(0, 'Amanda 2.4 REQ HANDLE 1 SEQ 1\nSERVICE sendbackup\n');
+        udp(
+          1,
+          r.pick(
+            `CONNECT DATA ${port} MESG ${port} INDEX ${port}\nOPTIONS ;\n`,
+            `CONNECT DATA ${port}\n`,
+            'CONNECT DATA \n',
+            'nothing',
+          ),
+        );
+        const flow = this.ids.flow++;
+        const l4: Transport = { proto: TCP, sport: 21_500, dport: port, seq: 5, ack: 0, flags: SYN, window: 1000 };
+        const id = this.ids.next++;
+        const packet = { src: talk.from.address, dst: talk.to.address, id: 1000 + id, l4 };
+        this.events.push({ kind: 'packet', id, flow, way: 0, port: talk.from.port, packet });
+        break;
+      }
+      default: {
+        talk.dport = IRC;
+        seq[0] = 1000;
+        seq[1] = 5000;
+        this.segment(0, SYN, '', '020405b4');
+        this.segment(1, SYN | ACK, '', '020405b4');
+        this.segment(0, ACK);
+        const own = talk.from.address.split('.').reduce((sum, byte) => sum * 256 + Number(byte), 0);
+        for (let n = 1 + r.below(2); n > 0; n--) {
+          const address = r.pick(own, own, own, 1, 3_325_256_705);
+          const text = r.pick(
+            `PRIVMSG x :\x01DCC SEND file ${address} ${port} 1234\x01\r\n`,
+            `PRIVMSG x :\x01DCC CHAT chat ${address} ${port}\x01\r\n`,
+            `PRIVMSG x :\x01DCC MOVE f ${address} ${port} 9\x01\r\nQUIT\r\n`,
+            `PRIVMSG x :\x01DCC SEND file ${address} 0 1\x01\n`,
+          );
+          const about = this.segment(0, ACK | PSH, text);
+          this.segment(1, ACK);
+          if (address === own) this.transfer(about, true, talk.from.address, port);
+        }
+        this.end();
+      }
+    }
   }
 
   private transfer(about: number, active: boolean, host: string, port: number): void {
