@@ -188,6 +188,7 @@ export class TunAttachment implements Attachment {
       })),
       links: this.links,
       fib: this.fib.shared,
+      fibMemory: this.fib.memory,
       looseReversePath: this.filtered('loose'),
       local: this.ports.find(({ name }) => name === LOCAL_NAME)?.ifindex ?? 0,
       errorInterval: this.settings.icmpRatelimit,

@@ -49,6 +49,7 @@ export interface TunInit {
   links: Link[];
   /** Routing tables (route/fib.ts), changed by the main thread. */
   fib: SharedArrayBuffer;
+  fibMemory: WebAssembly.Memory | undefined;
   /** ifindexes on which a source must be reachable by some interface (rp_filter=2). */
   looseReversePath: number[];
   /** Interface to the router's own sockets; 0 = none. */

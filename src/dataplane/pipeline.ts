@@ -286,6 +286,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       this.fragmentSize = 0;
       this.cutCount = 0;
       this.optionsRead = 0;
+      this.routes.place = i;
       verdict = hook === Hook.OUTPUT ? this.fromSocket(p) : this.fromWire(p);
       if (verdict === Verdict.ACCEPT) verdict = this.transmit(batch, i, p);
     }

@@ -189,6 +189,7 @@ class Worker {
     this.busySince = count === BATCH ? now : 0;
     pipeline.setTime(now, wall);
     this.connections.edge(pipeline.now, Math.floor(wall / 1000));
+    this.world.lookAhead(batch, count);
     for (let i = 0; i < count; i++) pipeline.visit(batch, i);
     device.send(batch, count);
     this.connections.tidy(count === BATCH);
@@ -303,6 +304,8 @@ interface World {
   readonly device: Device;
   readonly routes: RouteSource;
   links(): readonly Link[];
+  /** The batch's first `count` packets are about to be routed. */
+  lookAhead(batch: Batch, count: number): void;
   /** Tells the main thread of interfaces that are gone. */
   look(): void;
   /** An interface is gone for good. */
@@ -322,6 +325,9 @@ class KernelWorld implements World {
   links(): readonly Link[] {
     return this.routes.links();
   }
+  lookAhead(): void {
+    // Each is asked for.
+  }
   look(): void {
     // The kernel's notices tell.
   }
@@ -337,7 +343,7 @@ class KernelWorld implements World {
 /** TUN interfaces and routes of hutter's own. */
 class OwnWorld implements World {
   readonly device: TunDevice;
-  readonly routes: RouteSource;
+  readonly routes: FibReader;
   private present: Link[];
   private readonly states: Int32Array;
   private readonly seen: Int32Array;
@@ -345,7 +351,7 @@ class OwnWorld implements World {
   constructor(init: TunInit, worker: number, wakeFd: number) {
     this.device = new TunDevice({ ports: init.ports, worker, wakeFd });
     this.present = init.links;
-    this.routes = new FibReader(init.fib);
+    this.routes = new FibReader(init.fib, init.fibMemory, worker);
     this.states = new Int32Array(init.states);
     this.seen = new Int32Array(init.ports.length);
     init.ports.forEach(({ ifindex }, i) => {
@@ -355,6 +361,10 @@ class OwnWorld implements World {
 
   links(): readonly Link[] {
     return this.present;
+  }
+
+  lookAhead({ bytes, meta }: Batch, count: number): void {
+    this.routes.lookAhead(bytes, meta, count);
   }
 
   look(): void {

@@ -7,6 +7,7 @@ import {
   ANY_PACKET,
   DEFAULT_RULES,
   Fib,
+  FibReader,
   type PolicyRule,
   type Route,
   RouteError,
@@ -15,6 +16,7 @@ import {
   RuleAction,
   TableId,
 } from '../../src/dataplane/route/fib.js';
+import { Batch, FULL_SLOT, Meta, META_WORDS } from '../../src/dataplane/io/batch.js';
 import { Answer, Question, RouteType } from '../../src/dataplane/route/routes.js';
 import { prefixOf } from '../../src/dataplane/route/table.js';
 import { ip, text } from '../nat/packets.js';
@@ -495,5 +497,69 @@ t.test('who made a route, and the order in which they are listed', (t) => {
     made.map(({ dst, prefixLength }) => `${text(dst)}/${prefixLength}`),
     ['0.0.0.0/0', '9.0.0.0/8', '10.0.0.0/16', '10.0.0.0/8', '200.0.0.0/8'],
   );
+  t.end();
+});
+
+t.test('in a large table the destinations of a batch are looked up ahead', (t) => {
+  const fib = new Fib({ routes: 1_000_000 });
+  fib.setLinks(LINKS);
+  const gateway = (i: number): number => ip('128.61.70.0') + 2 + (i % 40);
+  fib.change(() => {
+    for (let i = 0; i < 66_000; i++) fib.add({ dst: (20 << 24) + (i << 8), prefixLength: 24, gateway: gateway(i) });
+    for (let i = 0; i < 500; i++)
+      fib.add({ dst: (20 << 24) + (i << 8) + 7, prefixLength: 32, gateway: gateway(i + 1) });
+    fib.add(route('default', { gateway: ip('192.168.73.254') }));
+  });
+  const reader = new FibReader(fib.shared, fib.memory, 3);
+  const plain = new FibReader(fib.shared);
+  const batch = new Batch(64, FULL_SLOT);
+  const destinations = Array.from({ length: 64 }, (_, i) => {
+    if (i % 8 === 0) return ip('9.9.9.9') + i;
+    if (i % 8 === 1) return ip('192.168.73.1');
+    return (20 << 24) + (i << 8) + (i % 2 === 0 ? 7 : 9);
+  });
+  const look = (): void => {
+    destinations.forEach((dst, i) => {
+      const at = i * FULL_SLOT + 64;
+      batch.meta[i * META_WORDS + Meta.OFFSET] = at;
+      new DataView(batch.bytes.buffer).setInt32(batch.bytes.byteOffset + at + 16, dst);
+    });
+    reader.lookAhead(batch.bytes, batch.meta, destinations.length);
+  };
+  const same = (what: string): void => {
+    const other = new Int32Array(Answer.WORDS);
+    for (let i = 0; i < destinations.length; i++)
+      // Its own destination, and another that it was given meanwhile.
+      for (const dst of [destinations[i]!, destinations[(i + 9) % 64]!]) {
+        question.fill(0);
+        question.set([dst, ip('1.2.3.4'), 2]);
+        question[Question.PLACE] = -1;
+        plain.ask(question, other);
+        question[Question.PLACE] = i;
+        reader.ask(question, answer);
+        assert.deepEqual(answer, other, `${what}: ${text(dst)} at ${i}`);
+      }
+  };
+  look();
+  same('looked up');
+  // It is used: an entry that is changed behind its back is not seen before the next batch.
+  const dst = destinations[2]!;
+  const via = (): string => {
+    question.fill(0);
+    question.set([dst, ip('1.2.3.4'), 2]);
+    question[Question.PLACE] = 2;
+    reader.ask(question, answer);
+    return text(answer[Answer.GATEWAY]!);
+  };
+  const before = via();
+  fib.remove({ dst, prefixLength: 32 });
+  t.equal(via(), before, 'what was found stays until the batch ends');
+  look();
+  t.not(via(), before);
+  same('after a change');
+  fib.setRules([rule(0, { table: TableId.LOCAL }), rule(10, { table: 7 })]);
+  look();
+  t.equal(via(), '0.0.0.0', 'no rule names the table any more');
+  same('other rules');
   t.end();
 });

@@ -13,7 +13,9 @@ import {
   type RouteSet,
   RoutingTable,
   TableFull,
+  wideOf,
 } from '../../src/dataplane/route/table.js';
+import { memoryFor, together } from '../../src/dataplane/route/together.js';
 import { random } from '../nat/packets.js';
 
 /** Sets that are told apart by the first word of their only route. */
@@ -165,7 +167,26 @@ t.test('a table without room refuses, and is what it was', (t) => {
 });
 
 t.test('very many prefixes, looked at by 24 bits, and what is left of them', (t) => {
-  const { words, arena, table } = create(200_000 * 72 + 3 * (1 << 24));
+  const most = 200_000 * 72 + 3 * (1 << 24);
+  const memory = memoryFor(most + 128);
+  const words = new Int32Array(memory.buffer);
+  const arena = new Arena(words.subarray(0, most), 16);
+  const table = new RoutingTable(arena);
+  const lookTogether = together(memory);
+  /** Of the addresses how many have another node when up to 64 are looked up together. */
+  const differ = (addresses: readonly number[]): number => {
+    let count = 0;
+    for (let i = 0; i < addresses.length; i += 61) {
+      const some = addresses.slice(i, i + 61);
+      words.set(some, most);
+      lookTogether(wideOf(words, table.offset), most, most + 64, some.length);
+      some.forEach((dst, j) => {
+        const node = words[most + 64 + j]! || defaultNode(words, table.offset);
+        if (node !== lookup(words, table.offset, dst)) count++;
+      });
+    }
+    return count;
+  };
   const next = random(42);
   const twin = Array.from({ length: 33 }, () => new Map<number, number>());
   const all: [prefix: number, length: number][] = [];
@@ -197,12 +218,22 @@ t.test('very many prefixes, looked at by 24 bits, and what is left of them', (t)
   }
   table.end();
   t.equal(wrong(50_000), 0);
+  const addresses = all.map(([prefix], i) => (i % 2 === 0 ? prefix | (next() & 255) : next() | 0));
+  t.equal(differ(addresses), 0, 'together as one by one');
   for (let i = 0; i < 300; i++) {
     const [prefix, length] = all[next() % all.length]!;
     put(prefix, length, i % 3 === 0 ? undefined : next() % SETS.length);
     arena.release();
   }
   t.equal(wrong(20_000), 0, 'after changes one by one');
+  t.equal(differ(addresses), 0, 'together, too');
+  table.set(0, 0, SETS[5]);
+  t.equal(differ(addresses), 0, 'and with a default route');
+  t.ok(
+    addresses.some((dst) => lookup(words, table.offset, dst) === defaultNode(words, table.offset)),
+    'which some take',
+  );
+  table.set(0, 0, undefined);
   table.begin();
   for (const [prefix, length] of all.slice(0, -30_000)) put(prefix, length, undefined);
   table.end();

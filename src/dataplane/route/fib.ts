@@ -9,6 +9,7 @@
  * One next hop a route; nothing is chosen by neighbours' states or the way's load.
  */
 import { type Link, LinkFlag, Scope } from '../interfaces.js';
+import { Meta, META_WORDS } from '../io/batch.js';
 import {
   ALIAS_WORDS,
   Arena,
@@ -22,7 +23,9 @@ import {
   RoutingTable,
   TableFull,
   WIDE,
+  wideOf,
 } from './table.js';
+import { memoryFor, type Together, together } from './together.js';
 import { Answer, Errno, Question, type RouteSource, RouteType } from './routes.js';
 
 /** Tables that have a name (include/uapi/linux/rtnetlink.h). */
@@ -169,6 +172,10 @@ const enum Alias {
   MTU = 5,
 }
 
+/** Readers that may look up a batch's addresses together, and addresses of one. */
+export const MOST_READERS = 64;
+const TOGETHER = 64;
+
 /** Words at the shared memory's beginning. */
 const enum Head {
   MAGIC = 0,
@@ -179,6 +186,10 @@ const enum Head {
   LOOPBACK = 3,
   WORDS = 16,
 }
+/** Behind those: TOGETHER addresses of each reader, and then the nodes found for them. */
+const ADDRESSES: number = Head.WORDS;
+const NODES = ADDRESSES + MOST_READERS * TOGETHER;
+const FIRST_FREE = NODES + MOST_READERS * TOGETHER;
 const MAGIC = 0x46494231;
 
 const enum RuleWord {
@@ -213,6 +224,9 @@ const enum LinkWord {
   SOURCE = 3,
   WORDS = 4,
 }
+
+/** Of the IP header: the destination. */
+const DESTINATION = 16;
 
 /** INET_DSCP_LEGACY_TOS_MASK: the bits of TOS that routes and rules look at. */
 const TOS_MASK = 0x1c;
@@ -259,6 +273,8 @@ interface Ways extends RouteSet {
 /** The control thread's side. */
 export class Fib {
   readonly shared: SharedArrayBuffer;
+  /** What `shared` is of, where a table may become so large that a batch's lookups are better made together. */
+  readonly memory: WebAssembly.Memory | undefined;
   private readonly words: Int32Array;
   private readonly arena: Arena;
   private readonly tables = new Map<number, RoutingTable>();
@@ -277,9 +293,11 @@ export class Fib {
 
   constructor(options: FibOptions = {}) {
     const routes = Math.min(options.routes ?? 100_000, MOST_ROUTES);
-    this.shared = new SharedArrayBuffer((SMALL + routes * WORDS_A_ROUTE + (routes >= MANY ? WIDE : 0)) * 4);
+    const words = SMALL + routes * WORDS_A_ROUTE + (routes >= MANY ? WIDE : 0);
+    if (routes >= MANY) this.memory = memoryFor(words);
+    this.shared = this.memory?.buffer ?? new SharedArrayBuffer(words * 4);
     this.words = new Int32Array(this.shared);
-    this.arena = new Arena(this.words, Head.WORDS);
+    this.arena = new Arena(this.words, FIRST_FREE);
     this.words[Head.MAGIC] = MAGIC;
     this.publishLinks();
     this.publishRules();
@@ -688,15 +706,57 @@ export class FibReader implements RouteSource {
   private scope = 0;
   /** TOS of the route that answered last; 0 = it takes any. */
   routeTos = 0;
+  private readonly together: Together | undefined;
+  /** Where its addresses and their nodes are, and of which table they were last looked up; 0 = of none. */
+  private readonly addresses: number;
+  private readonly nodes: number;
+  private ahead = 0;
+  /** Of the flow that is asked about: its address's place among them, −1 = none. */
+  private place = -1;
 
-  constructor(shared: SharedArrayBuffer) {
+  /** `memory`: what `shared` is of, for a reader that looks up addresses ahead; `reader` tells it from others (0 to MOST_READERS − 1). */
+  constructor(shared: SharedArrayBuffer, memory?: WebAssembly.Memory, reader = 0) {
     this.w = new Int32Array(shared);
     if (this.w[Head.MAGIC] !== MAGIC) throw new Error('these are no routing tables');
+    if (memory !== undefined) this.together = together(memory);
+    this.addresses = ADDRESSES + reader * TOGETHER;
+    this.nodes = NODES + reader * TOGETHER;
+  }
+
+  /**
+   * Looks up the destinations of a batch's packets in the first table that is so large that lookups wait for memory: until the next
+   * call, a question whose Question.PLACE is the packet's place finds it done.
+   */
+  lookAhead(bytes: Uint8Array, meta: Int32Array, count: number): void {
+    this.ahead = 0;
+    if (this.together === undefined || count > TOGETHER) return;
+    const table = this.largeTable();
+    if (table === 0) return;
+    const { w, addresses } = this;
+    for (let i = 0; i < count; i++) {
+      const at = meta[i * META_WORDS + Meta.OFFSET]! + DESTINATION;
+      w[addresses + i] = (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+    }
+    if (count > 0) this.together(wideOf(w, table), addresses, this.nodes, count);
+    this.ahead = table;
+  }
+
+  /** Of those that rules name, the first that is looked at by 24 bits; 0 = none. */
+  private largeTable(): number {
+    const { w } = this;
+    const rules = Atomics.load(w, Head.RULES);
+    const end = rules + 1 + w[rules]! * RuleWord.WORDS;
+    for (let rule = rules + 1; rule < end; rule += RuleWord.WORDS) {
+      const table = w[rule + RuleWord.ACTION] === (RuleAction.TABLE as number) ? w[rule + RuleWord.TABLE]! : 0;
+      if (table !== 0 && wideOf(w, table) !== 0) return table;
+    }
+    return 0;
   }
 
   ask(question: Int32Array, answer: Int32Array): void {
     answer.fill(0);
     this.routeTos = 0;
+    this.place = question[Question.PLACE]!;
     this.dst = question[Question.DST]!;
     this.src = question[Question.SRC]!;
     this.oif = question[Question.OIF]!;
@@ -866,7 +926,7 @@ export class FibReader implements RouteSource {
   private find(table: number): number {
     const { w } = this;
     const last = defaultNode(w, table);
-    for (let node = lookup(w, table, this.dst); node !== 0;) {
+    for (let node = this.nodeOf(table); node !== 0;) {
       const aliases = node + Node.ALIASES;
       const end = aliases + w[node + Node.COUNT]! * ALIAS_WORDS;
       for (let alias = aliases; alias < end; alias += ALIAS_WORDS) {
@@ -884,9 +944,17 @@ export class FibReader implements RouteSource {
     return 0;
   }
 
+  private nodeOf(table: number): number {
+    const { w, dst, place } = this;
+    if (place < 0 || table !== this.ahead || w[this.addresses + place] !== dst) return lookup(w, table, dst);
+    const node = w[this.nodes + place]!;
+    return node !== 0 ? node : defaultNode(w, table);
+  }
+
   /** The interface by which a gateway is on a link, asked in `table` (0 = none) and then by all rules; 0 = none. */
   findNear(table: number, gateway: number, oif: number, scope: number): number {
     const { w } = this;
+    this.place = -1;
     this.dst = gateway;
     this.src = 0;
     this.oif = oif;
@@ -905,6 +973,7 @@ export class FibReader implements RouteSource {
   /** inet_addr_type() says LOCAL: by the table of that name. */
   isLocal(table: number, address: number): boolean {
     if (table === 0) return false;
+    this.place = -1;
     this.dst = address;
     this.oif = 0;
     this.tos = 0;

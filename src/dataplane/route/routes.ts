@@ -21,7 +21,10 @@ export const enum RouteType {
   THROW = 9,
 }
 
-/** Words of a question. Addresses host order; IIF 0 asks as for a packet of the router's own; UID −1 = none. */
+/**
+ * Words of a question. Addresses host order; IIF 0 asks as for a packet of the router's own; UID −1 = none; PLACE: that of the
+ * batch's packet to which DST belongs, −1 = none.
+ */
 export const enum Question {
   DST = 0,
   SRC = 1,
@@ -33,7 +36,8 @@ export const enum Question {
   SPORT = 7,
   DPORT = 8,
   UID = 9,
-  WORDS = 10,
+  PLACE = 10,
+  WORDS = 11,
 }
 
 /** Words of an answer. ERRNO 0 and a TYPE, or a positive ERRNO (EHOSTUNREACH, ENETUNREACH, EACCES, EINVAL, EXDEV …). */
@@ -104,6 +108,8 @@ export class Routes {
   questions = 0;
   /** Routes are chosen by protocol and ports, too, somewhere: they become part of the key. */
   policy = false;
+  /** Place in the batch of the packet at hand. */
+  place = -1;
   private epoch = 1;
   private strict = new Set<number>();
   private loose = new Set<number>();
@@ -182,7 +188,7 @@ export class Routes {
     w[o + Question.TOS] = dscp;
     w[o + Question.PROTOCOL] = transport;
     w[o + Question.SPORT] = keyPorts;
-    this.put(dst, src, iif, oif, mark, dscp, protocol, ports);
+    this.put(dst, src, iif, oif, mark, dscp, protocol, ports, this.place);
     this.source.ask(this.question, this.answer);
     this.questions++;
     for (let i = 0; i < Answer.WORDS; i++) w[o + RouteField.ERRNO + i] = this.answer[i]!;
@@ -199,7 +205,7 @@ export class Routes {
     if (!strict && !this.loose.has(iif)) return SourceCheck.OK;
     // __fib_validate_source() asks for the way back with the addresses exchanged; a packet's destination that is not
     // the router's own can't be asked for as a source, so policy by source is not seen here.
-    this.put(src, this.interfaces.isOwn(dst) ? dst : 0, 0, 0, mark, dscp, 0, 0);
+    this.put(src, this.interfaces.isOwn(dst) ? dst : 0, 0, 0, mark, dscp, 0, 0, -1);
     this.source.ask(this.question, this.reverse);
     this.questions++;
     const reverse = this.reverse;
@@ -216,6 +222,7 @@ export class Routes {
     tos: number,
     protocol: number,
     ports: number,
+    place: number,
   ): void {
     const q = this.question;
     q[Question.DST] = dst;
@@ -228,5 +235,6 @@ export class Routes {
     q[Question.SPORT] = ports >>> 16;
     q[Question.DPORT] = ports & 0xffff;
     q[Question.UID] = -1;
+    q[Question.PLACE] = place;
   }
 }

@@ -13,7 +13,8 @@
  * For a table of very many prefixes there are 64 MiB more: an entry for each 24 bits of the address, so that nearly every lookup
  * reads one word and finds the routes, as in DIR-24-8. What it names for a prefix of up to 24 bits is a flat node: one for
  * all prefixes with the same routes, without a parent, so that the nodes that lookups meet are few. For the parents one looks as
- * in a smaller table. Where there is nothing the entry names a node without routes.
+ * in a smaller table. Where there is nothing the entry names a node without routes. A batch's addresses are looked up there
+ * together (together.ts).
  *
  * A change builds new lists, blocks and nodes and stores one word where they begin. What it replaced is used again only
  * after `release`, which the caller calls when every reader has passed a batch edge.
@@ -96,6 +97,9 @@ export function lookupChain(w: Int32Array, table: number, dst: number): number {
   return e !== 0 ? e : w[table + Root.DEFAULT]!;
 }
 
+/** Offset of the table's entries by 24 bits; 0 = it has none, as it is small. */
+export const wideOf = (w: Int32Array, table: number): number => w[table + Root.WIDE]!;
+
 /** Node of the table's /0; 0 = it has none. */
 export const defaultNode = (w: Int32Array, table: number): number => w[table + Root.DEFAULT]!;
 
@@ -112,10 +116,17 @@ export class TableFull extends Error {
 
 const FULL = 'the routing tables have no room for more routes';
 
+/** Pieces of no more words lie beside each other in slabs: lists and nodes, which lookups end in, stay in the caches. */
+const SMALL_MOST = 32;
+const SLAB = 4096;
+
 /** Parts of the shared memory, taken and given back by one thread. */
 export class Arena {
   private readonly free = new Map<number, number[]>();
   private readonly retired: [offset: number, size: number][] = [];
+  /** What is left of the slab at hand. */
+  private slab = 0;
+  private slabEnd = 0;
 
   constructor(
     readonly words: Int32Array,
@@ -126,6 +137,17 @@ export class Arena {
   take(size: number): number {
     const known = this.free.get(size)?.pop();
     if (known !== undefined) return known;
+    if (size > SMALL_MOST) return this.cut(size);
+    if (this.slabEnd - this.slab < size) {
+      this.slab = this.cut(SLAB);
+      this.slabEnd = this.slab + SLAB;
+    }
+    const offset = this.slab;
+    this.slab += size;
+    return offset;
+  }
+
+  private cut(size: number): number {
     if (this.next + size > this.words.length) throw new TableFull(FULL);
     const offset = this.next;
     this.next += size;
@@ -134,7 +156,9 @@ export class Arena {
 
   /** @throws TableFull when fewer words than `size` are left. */
   need(size: number): void {
-    if (this.next + size > this.words.length) throw new TableFull(FULL);
+    // Of a slab less is left over than the largest of its pieces.
+    if (this.next + size + SLAB * (1 + Math.ceil(size / (SLAB - SMALL_MOST) / SMALL_MOST)) > this.words.length)
+      throw new TableFull(FULL);
   }
 
   /** Words that nobody ever took. */
@@ -158,7 +182,7 @@ export class Arena {
 
   /** Words taken so far, free ones included. */
   get used(): number {
-    return this.next;
+    return this.next - (this.slabEnd - this.slab);
   }
 }
 
