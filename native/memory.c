@@ -19,5 +19,5 @@ napi_value advise_huge(napi_env env, napi_callback_info info) {
   const uintptr_t to = ((uintptr_t)bytes + length) & ~(uintptr_t)(HUGE_PAGE - 1);
   /* Small pages do as well. */
   if (from < to) (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
-  return NULL;
+  return make_int(env, from - (uintptr_t)bytes < length ? (int)(from - (uintptr_t)bytes) : (int)length);
 }

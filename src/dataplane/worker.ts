@@ -20,6 +20,7 @@ import type { NfqueueInit, TunInit, WorkerInit } from './init.js';
 import { Interfaces, type Link } from './interfaces.js';
 import { Batch, FULL_SLOT } from './io/batch.js';
 import type { Device } from './io/device.js';
+import { hugeBytes } from './io/native.js';
 import { NfqueueDevice } from './io/nfqueue.js';
 import { Rtnetlink } from './io/rtnetlink.js';
 import { TunDevice } from './io/tun.js';
@@ -77,7 +78,8 @@ class Worker {
   private readonly nat: Nat;
   private readonly routes: Routes;
   private readonly pipeline: Pipeline;
-  private readonly batch = new Batch(BATCH, FULL_SLOT);
+  /** A slot begins on another page than its neighbours: with small pages each packet would cost a walk of the page tables. */
+  private readonly batch = new Batch(BATCH, FULL_SLOT, hugeBytes(BATCH * FULL_SLOT));
   private counters: Float64Array = new Float64Array(0);
   /** When the last batch began, if it was full; else 0. */
   private busySince = 0;

@@ -9,7 +9,7 @@ import { Batch, ChecksumMode, HEADROOM, InFlag, Meta, META_WORDS, OutFlag } from
 import * as batchModule from '../../src/dataplane/io/batch.js';
 import { FaultDevice, Random } from '../../src/dataplane/io/fault.js';
 import { finishChecksum, LoopbackDevice } from '../../src/dataplane/io/loopback.js';
-import { loadNative } from '../../src/dataplane/io/native.js';
+import { hugeBytes, loadNative } from '../../src/dataplane/io/native.js';
 import { TraceDevice } from '../../src/dataplane/io/trace.js';
 import { DeviceClosed } from '../../src/dataplane/io/device.js';
 import { u16, u32 } from '../../src/dataplane/wire/bytes.js';
@@ -85,9 +85,13 @@ t.test('huge pages are asked for by what is large, and nothing is lost', (t) => 
   const native = loadNative();
   for (const length of [0, 100, 5 << 20]) {
     const bytes = new Uint8Array(new SharedArrayBuffer(length)).fill(7);
-    native.adviseHuge(bytes);
+    const before = native.adviseHuge(bytes);
+    t.ok(before >= 0 && before <= Math.min(length, 2 << 20), 'the first huge page begins within two MiB, or nowhere');
     t.ok(bytes.every((byte) => byte === 7));
   }
+  const own = hugeBytes(3 << 20);
+  t.same([own.length, own.every((byte) => byte === 0)], [3 << 20, true], 'zeroed memory, as much as was asked for');
+  t.equal(native.adviseHuge(own), 0, 'which begins with a huge page');
   t.throws(() => native.adviseHuge(1 as never));
   t.end();
 });

@@ -102,14 +102,14 @@ export const HEADROOM = 128;
 
 export class Batch {
   readonly meta: Int32Array;
-  readonly bytes: Uint8Array;
 
+  /** @param bytes zeroed memory for the slots */
   constructor(
     readonly capacity: number,
     readonly slotSize: number,
+    readonly bytes: Uint8Array = new Uint8Array(capacity * slotSize),
   ) {
     this.meta = new Int32Array(capacity * META_WORDS);
-    this.bytes = new Uint8Array(capacity * slotSize);
   }
 }
 

@@ -132,8 +132,8 @@ export interface Native {
   /** The fast twin of `finishChecksum` in loopback.ts. */
   checksumFinish(bytes: Uint8Array, ip: number, end: number, mode: number, start: number, field: number): boolean;
 
-  /** Asks the kernel for huge pages below this memory, as far as it covers whole ones. */
-  adviseHuge(bytes: Uint8Array): void;
+  /** Asks the kernel for huge pages below this memory, as far as it covers whole ones. Bytes before the first of these. */
+  adviseHuge(bytes: Uint8Array): number;
 }
 
 let loaded: Native | undefined;
@@ -159,6 +159,15 @@ export function loadNative(): Native {
     throw new Error(`the native addon ${file} cannot be loaded (${reason}): run "npm rebuild" in ${folder}`, { cause });
   }
   return loaded;
+}
+
+const HUGE_PAGE = 2 << 20;
+
+/** Zeroed memory in huge pages of its own, where the kernel has them. */
+export function hugeBytes(length: number): Uint8Array {
+  const bytes = new Uint8Array(length + 2 * HUGE_PAGE);
+  const from = loadNative().adviseHuge(bytes);
+  return bytes.subarray(from, from + length);
 }
 
 /** Whether an error came from a system call in the addon. */
