@@ -82,8 +82,17 @@ export class Packet {
   macLength = 0;
   macHigh = 0;
   macLow = 0;
+  /** Bytes of payload in each segment of a GSO packet; 0: the device doesn't tell. */
+  gsoSize = 0;
 
   // What the pipeline finds out.
+  /** Kind of its route (RouteType), 0 before it has one; the next hop, 0 = not known; the way's MTU, 0 = not asked for yet. */
+  routeType = 0;
+  nextHop = 0;
+  routeMtu = 0;
+  /** It came in fragments, the longest of this many bytes; 0 = it came whole. Which reassembly's cuts it keeps. */
+  fragmentSize = 0;
+  cutCount = 0;
   /** Entry of the connection in the table, −1 = none (INVALID, UNTRACKED, or not tracked at all). */
   ct = -1;
   /** Dir within the connection. */
@@ -116,6 +125,7 @@ export class Packet {
     this.bytes = bytes;
     this.start = start;
     this.family = 4;
+    this.routeType = 0;
     this.ct = -1;
     this.ctDir = 0;
     this.ctState = 0;

@@ -156,20 +156,10 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
   private forwarded: Twice = Twice.NEVER;
   private own: Twice = Twice.NEVER;
 
-  /** Of the packet at hand: kind of its route, 0 before it has one, and the next hop. */
-  private routeType: RouteType = RouteType.NONE;
-  private nextHop = 0;
-  /** Its MTU; 0 = not asked for yet. */
-  private routeMtu = 0;
   /** The mark that a packet of the router's own was routed by last. */
   private routedMark = 0;
   /** 1: the packet at hand goes back to come again. */
   private comesAgain = 0;
-  /** It came in fragments, the longest of this many bytes; 0 = it came whole. */
-  private fragmentSize = 0;
-  private cutCount = 0;
-  /** Payload of each segment of a GSO packet; 0: the device doesn't tell. */
-  private gsoSize = 0;
   private wallMs = 0;
 
   constructor(parts: PipelineParts) {
@@ -274,8 +264,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     p.macHigh = meta[m + Meta.MAC_HIGH]!;
     p.macLow = meta[m + Meta.MAC_LOW]!;
     this.readMark(p, meta[m + Meta.MARK]!);
-    this.routeType = RouteType.NONE;
-    this.gsoSize = meta[m + Meta.GSO_SIZE]!;
+    p.gsoSize = meta[m + Meta.GSO_SIZE]!;
 
     let verdict: Verdict;
     if (this.kernelRoutes) {
@@ -283,8 +272,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       if (hook === Hook.POSTROUTING) verdict = this.again(p);
       else verdict = hook === Hook.OUTPUT ? this.fromHere(p) : this.fromNetwork(p);
     } else {
-      this.fragmentSize = 0;
-      this.cutCount = 0;
+      p.fragmentSize = 0;
       this.optionsRead = 0;
       this.routes.place = i;
       verdict = hook === Hook.OUTPUT ? this.fromSocket(p) : this.fromWire(p);
@@ -331,8 +319,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (looped && p.headerLength > IP_HEADER && this.readOptions(p, RouteType.LOCAL) !== 0) return Verdict.ACCEPT;
     // It was routed on its way out; the kernel doesn't route it again, nor would RTM_GETROUTE answer for it.
     if (looped) {
-      this.routeType = this.addressType(p.dst, 0);
-      return this.routeType === RouteType.UNICAST ? Verdict.ACCEPT : this.input(p);
+      p.routeType = this.addressType(p.dst, 0);
+      return p.routeType === RouteType.UNICAST ? Verdict.ACCEPT : this.input(p);
     }
     if (!this.kernelRoutes) {
       if (isMartianSource(p.src, p.dst)) return this.drop(DropReason.MARTIAN_SOURCE);
@@ -356,14 +344,14 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       }
       if (problem !== 0) {
         if (this.kernelAnswers(p)) return Verdict.ACCEPT;
-        this.routeType = type;
+        p.routeType = type;
         this.sendAnswer(p, IcmpType.PARAMETER_PROBLEM, 0, problem << 24);
         return this.drop(DropReason.MALFORMED);
       }
     }
     const errno = words[route + RouteField.ERRNO]!;
     if (errno !== 0) return this.noRoute(p, errno);
-    this.routeType = type;
+    p.routeType = type;
     if (type === RouteType.LOCAL || toMany) {
       if (this.kernelRoutes) return this.forSockets(p);
       if (type === RouteType.MULTICAST && p.dst !== ALL_HOSTS) return this.drop(DropReason.MULTICAST);
@@ -384,8 +372,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (this.forwarded !== Twice.NEVER && this.forwardsTwice(p, outdev, gateway)) return this.twice(p, p.mark);
     if (this.diverted && isReserved(p)) return this.twice(p, p.mark);
     p.outdev = outdev;
-    this.nextHop = gateway !== 0 ? gateway : p.dst;
-    this.routeMtu = mtu;
+    p.nextHop = gateway !== 0 ? gateway : p.dst;
+    p.routeMtu = mtu;
     // Rules see the packet with the TTL that it will leave with (those that read its bytes, by showTtl).
     p.ttl--;
     if (this.kernelRoutes === false) showTtl(p);
@@ -433,19 +421,19 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
   private exceeds(p: Packet, mtu: number): boolean {
     if ((p.flags & InFlag.GSO) !== 0) return this.segmentLength(p) > mtu;
     // What came in fragments may leave in fragments of that size, DF or not.
-    return this.fragmentSize === 0 || this.fragmentSize > mtu;
+    return p.fragmentSize === 0 || p.fragmentSize > mtu;
   }
 
   /** Length of the packets that a GSO packet becomes; 0: the device doesn't tell. */
   private segmentLength(p: Packet): number {
-    return this.gsoSize === 0 ? 0 : headersLength(p) + this.gsoSize;
+    return p.gsoSize === 0 ? 0 : headersLength(p) + p.gsoSize;
   }
 
   // ---- where hutter is the whole router ----
 
   /** ip_forward_options() */
   private passOptions(p: Packet): void {
-    this.options.forward(p.bytes, p.start, this.interfaces.selectAddress(p.outdev, this.nextHop));
+    this.options.forward(p.bytes, p.start, this.interfaces.selectAddress(p.outdev, p.nextHop));
     this.sealOptions(p);
   }
 
@@ -481,13 +469,13 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     const route = this.routes.output(p.dst, source, 0, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
     const errno = words[route + RouteField.ERRNO]!;
     if (errno !== 0) return this.noRoute(p, errno);
-    this.routeType = words[route + RouteField.TYPE]!;
-    if (this.routeType !== RouteType.UNICAST && this.routeType !== RouteType.BROADCAST) {
+    p.routeType = words[route + RouteField.TYPE]!;
+    if (p.routeType !== RouteType.UNICAST && p.routeType !== RouteType.BROADCAST) {
       return this.drop(DropReason.MULTICAST);
     }
     p.outdev = words[route + RouteField.OIF]!;
     const verdict = this.fromHere(p);
-    if (this.routeMtu === 0) this.routeMtu = this.routes.words[route + RouteField.MTU]!;
+    if (p.routeMtu === 0) p.routeMtu = this.routes.words[route + RouteField.MTU]!;
     return verdict;
   }
 
@@ -510,8 +498,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     }
     p.flags = InFlag.CSUM_NOT_VERIFIED;
     if (p.parse(p.bytes, p.start, p.bytes.length, 0) !== ParseError.NONE) return this.drop(DropReason.FRAGMENT);
-    this.fragmentSize = store.maxSize;
-    this.cutCount = store.cutCount;
+    p.fragmentSize = store.maxSize;
+    p.cutCount = store.cutCount;
     return Verdict.ACCEPT;
   }
 
@@ -529,8 +517,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       p.flags = InFlag.CSUM_NOT_VERIFIED;
       p.parse(bytes, 0, length, 1);
       p.indev = store.expiredIndev;
-      this.routeType = this.addressType(p.dst, 0);
-      if (this.routeType === RouteType.LOCAL) this.sendAnswer(p, IcmpType.TIME_EXCEEDED, REASSEMBLY, 0);
+      p.routeType = this.addressType(p.dst, 0);
+      if (p.routeType === RouteType.LOCAL) this.sendAnswer(p, IcmpType.TIME_EXCEEDED, REASSEMBLY, 0);
     }
   }
 
@@ -546,11 +534,11 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       if (this.optionsRead !== 0) this.sealOptions(p);
       // Who receives needs no cutting.
       p.outdev = this.local;
-      this.routeMtu = MOST_MTU;
-      this.fragmentSize = 0;
+      p.routeMtu = MOST_MTU;
+      p.fragmentSize = 0;
       return Verdict.ACCEPT;
     }
-    const toUs = this.routeType === RouteType.LOCAL;
+    const toUs = p.routeType === RouteType.LOCAL;
     const answers = this.stats[Stat.ANSWERS]!;
     if (p.protocol === Proto.ICMP) {
       if (toUs) this.sendAnswer(p, REPLY, 0, 0);
@@ -570,12 +558,12 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     const meta = batch.meta;
     const m = i * META_WORDS;
     const gso = (p.flags & InFlag.GSO) !== 0;
-    const mtu = this.routeMtu;
+    const mtu = p.routeMtu;
     const field = checksumField(p);
     let mode = ChecksumMode.NONE;
     if ((p.flags & InFlag.CSUM_PARTIAL) !== 0 && field !== 0) mode = ChecksumMode.PSEUDO;
     const tooLong = gso ? this.segmentLength(p) > mtu : p.length > mtu;
-    if (tooLong || this.fragmentSize !== 0) {
+    if (tooLong || p.fragmentSize !== 0) {
       // Only the router's own come so far: what it forwards was refused before FORWARD.
       if (tooLong && p.dontFragment !== 0 && this.exceeds(p, mtu)) {
         return this.answerError(p, IcmpType.DEST_UNREACH, FRAGMENTATION_NEEDED, mtu);
@@ -601,12 +589,13 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
 
   /** ip_fragment(), ip_finish_output_gso(): a packet leaves in pieces, behind those before it in the batch. */
   private cut(batch: Batch, i: number, p: Packet): Verdict {
-    const { fragmenter, fragmentSize, segmenter } = this;
-    const mtu = fragmentSize !== 0 && fragmentSize < this.routeMtu ? fragmentSize : this.routeMtu;
+    const { fragmenter, segmenter } = this;
+    const { fragmentSize } = p;
+    const mtu = fragmentSize !== 0 && fragmentSize < p.routeMtu ? fragmentSize : p.routeMtu;
     this.device.send(batch, i);
     if ((p.flags & InFlag.GSO) === 0) this.sendPieces(p, mtu, fragmenter);
     else {
-      segmenter.begin(p, headersLength(p), this.gsoSize);
+      segmenter.begin(p, headersLength(p), p.gsoSize);
       while (segmenter.next()) {
         fragmenter.begin(segmenter.out, 0, segmenter.length, mtu, false, this.reassembly!.cuts, 0);
         while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev, 0);
@@ -619,7 +608,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
 
   private sendPieces(p: Packet, mtu: number, fragmenter: Fragmenter): void {
     const cuts = this.reassembly!.cuts;
-    fragmenter.begin(p.bytes, p.start, p.end, mtu, this.fragmentSize !== 0, cuts, this.cutCount);
+    fragmenter.begin(p.bytes, p.start, p.end, mtu, p.fragmentSize !== 0, cuts, p.cutCount);
     while (fragmenter.next()) this.device.inject(fragmenter.out, 0, fragmenter.length, p.mark, p.outdev, 0);
   }
 
@@ -634,8 +623,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
   /** In by OUTPUT: OUT → route → POST. */
   private fromHere(p: Packet): Verdict {
     p.indev = 0;
-    this.nextHop = 0;
-    this.routeMtu = 0;
+    p.nextHop = 0;
+    p.routeMtu = 0;
     this.routedMark = p.mark;
     const verdict = this.output(p, false);
     if (verdict !== Verdict.ACCEPT) return verdict;
@@ -695,9 +684,9 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (crossings === null || !crossings.restore(p)) return this.drop(DropReason.SECOND_CROSSING);
     this.stats[Stat.CROSSED_AGAIN]! += 1;
     setReserved(p, crossings.reserved);
-    this.routeType = RouteType.UNICAST;
-    this.nextHop = 0;
-    this.routeMtu = 0;
+    p.routeType = RouteType.UNICAST;
+    p.nextHop = 0;
+    p.routeMtu = 0;
     if (p.hook === Hook.OUTPUT) return this.postrouting(p);
     if (p.physoutdev === 0) {
       const { words } = this.routes;
@@ -709,8 +698,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       }
       if (words[route + RouteField.OIF] === p.outdev) {
         const gateway = words[route + RouteField.GATEWAY]!;
-        this.nextHop = gateway !== 0 ? gateway : p.dst;
-        this.routeMtu = words[route + RouteField.MTU]!;
+        p.nextHop = gateway !== 0 ? gateway : p.dst;
+        p.routeMtu = words[route + RouteField.MTU]!;
       }
     }
     const forwarded = this.forward(p);
@@ -898,8 +887,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (this.routes.words[route + RouteField.ERRNO] !== 0) return false;
     this.routedMark = p.mark;
     p.outdev = this.routes.words[route + RouteField.OIF]!;
-    this.nextHop = 0;
-    this.routeMtu = this.routes.words[route + RouteField.MTU]!;
+    p.nextHop = 0;
+    p.routeMtu = this.routes.words[route + RouteField.MTU]!;
     return true;
   }
 
@@ -912,7 +901,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
   /** TCPMSS: the route's MTU and that of the way back; a source that can't be reached sets no limit. */
   pathMtu(p: Packet): number {
     const { routes } = this;
-    let mtu = this.routeMtu;
+    let mtu = p.routeMtu;
     if (mtu === 0) {
       const ports = (p.sport << 16) | p.dport;
       mtu = routes.words[routes.output(p.dst, p.src, p.outdev, p.mark, p.tos, p.protocol, ports) + RouteField.MTU]!;
@@ -951,7 +940,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
 
   /** MASQUERADE's source: inet_select_addr() of the way out, towards the next hop. */
   masqueradeAddress(p: Packet): number {
-    let nextHop = this.nextHop;
+    let nextHop = p.nextHop;
     if (nextHop === 0) {
       const route = this.routes.output(p.dst, 0, p.outdev, p.mark, p.tos, p.protocol, (p.sport << 16) | p.dport);
       const gateway = this.routes.words[route + RouteField.GATEWAY]!;
@@ -985,9 +974,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
   reject(p: Packet, context: Context, kind: RejectWith): void {
     // A copy may be made of an answer that is on its way.
     if (p === this.copy) return;
-    if (this.routeType === RouteType.BROADCAST || this.routeType === RouteType.MULTICAST) return;
+    if (p.routeType === RouteType.BROADCAST || p.routeType === RouteType.MULTICAST) return;
     const { hook, in: indev, out: outdev } = context;
-    const { routeType, nextHop, routeMtu } = this;
     // The kernel's own replies to queries leave under the lock that its errors need: they are never answered.
     const { protocol, icmpType } = p;
     const isReply = icmpType === IcmpType.ECHO_REPLY || icmpType === IcmpType.TIMESTAMP_REPLY;
@@ -995,9 +983,6 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (kind === RejectWith.TCP_RESET) this.sendAnswer(p, RESET, 0, 0);
     else if (mayRefuse(p)) this.sendAnswer(p, IcmpType.DEST_UNREACH, REJECT_CODES[kind]!, 0);
     context.enter(hook, indev, outdev);
-    this.routeType = routeType;
-    this.nextHop = nextHop;
-    this.routeMtu = routeMtu;
   }
 
   /**
@@ -1011,7 +996,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     const route = this.routes.output(gateway, 0, oif, 0, p.tos, 0, 0);
     if (words[route + RouteField.ERRNO] !== 0) return;
     const { hook, in: indev, out: outdev } = context;
-    const { routeType, nextHop, routeMtu, copy } = this;
+    const { copy } = this;
     showTtl(p);
     const bytes = this.copyBytes;
     const length = p.end - p.start;
@@ -1028,26 +1013,26 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     copy.macLength = 0;
     copy.ct = -1;
     copy.ctState = CtState.UNTRACKED;
-    this.nextHop = gateway;
-    this.routeMtu = words[route + RouteField.MTU]!;
+    copy.routeType = p.routeType;
+    copy.nextHop = gateway;
+    copy.routeMtu = words[route + RouteField.MTU]!;
+    copy.gsoSize = p.gsoSize;
     this.copying = true;
     let verdict = this.output(copy, true);
     if (verdict === Verdict.ACCEPT) verdict = this.postrouting(copy);
     // What changed in OUTPUT is routed anew, by its destination.
-    const rerouted = this.nextHop === 0;
+    const rerouted = copy.nextHop === 0;
     if (verdict === Verdict.ACCEPT) {
       const outdev = this.kernelRoutes ? (rerouted ? 0 : oif) : copy.outdev;
       this.sendCopy(copy, rerouted ? 0 : gateway, outdev);
     }
     this.copying = false;
     context.enter(hook, indev, outdev);
-    this.routeType = routeType;
-    this.nextHop = nextHop;
-    this.routeMtu = routeMtu;
   }
 
   private sendCopy(copy: Packet, gateway: number, outdev: number): void {
-    const { device, segmenter, routeMtu } = this;
+    const { device, segmenter } = this;
+    const { routeMtu } = copy;
     if ((copy.flags & InFlag.GSO) === 0) {
       if (!this.kernelRoutes && copy.length > routeMtu) return;
       const field = checksumField(copy);
@@ -1058,7 +1043,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       return;
     }
     const headers = headersLength(copy);
-    segmenter.begin(copy, headers, this.gsoSize !== 0 ? this.gsoSize : routeMtu - headers);
+    segmenter.begin(copy, headers, copy.gsoSize !== 0 ? copy.gsoSize : routeMtu - headers);
     while (segmenter.next()) device.inject(segmenter.out, 0, segmenter.length, 0, outdev, gateway);
   }
 
@@ -1088,7 +1073,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     const back = this.routes.output(p.src, 0, 0, 0, 0, 0, 0);
     if (words[back + RouteField.ERRNO] !== 0) return;
     const isError = type >= 0;
-    const toUs = this.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
+    const toUs = p.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
     const source = toUs || !isError ? p.dst : words[back + RouteField.PREFSRC]!;
     const options = this.answerOptions;
     options.length = 0;
@@ -1128,8 +1113,11 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     answer.outdev = words[back + RouteField.OIF]!;
     answer.mark = 0;
     answer.macLength = 0;
-    this.nextHop = 0;
-    this.routeMtu = words[back + RouteField.MTU]!;
+    // What is refused on its way is answered as about the packet that it answers.
+    answer.routeType = p.routeType;
+    answer.nextHop = 0;
+    answer.routeMtu = words[back + RouteField.MTU]!;
+    answer.fragmentSize = 0;
     // TCP's own resets and answers to queries meet conntrack as any packet does.
     const attached = p.ct >= 0 && type !== OWN_RESET && type !== REPLY;
     if (attached) {
@@ -1152,7 +1140,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       return;
     }
     this.stats[Stat.ANSWERS]! += 1;
-    if (this.kernelRoutes || toItself || answer.length <= this.routeMtu) {
+    if (this.kernelRoutes || toItself || answer.length <= answer.routeMtu) {
       const { crossings } = this.tracker;
       if (crossings !== null && toItself && (attached || (this.tracking !== 0 && answer.ct < 0))) {
         if (attached && !this.tracker.table.isConfirmed(p.ct)) crossings.share(p.ct);
@@ -1162,12 +1150,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
       this.device.inject(answer.bytes, answer.start, answer.end, answer.mark, outdev, 0);
       return;
     }
-    const { fragmentSize, cutCount } = this;
-    this.fragmentSize = 0;
-    this.cutCount = 0;
-    this.sendPieces(answer, this.routeMtu, this.fragmenter);
-    this.fragmentSize = fragmentSize;
-    this.cutCount = cutCount;
+    this.sendPieces(answer, answer.routeMtu, this.fragmenter);
   }
 
   /** Writes what goes back to the device: the mark if it changed, the bytes if they did, and how to finish their sum. */
@@ -1187,8 +1170,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     if (field === 0) return;
     // The kernel takes a changed packet for one with no checksum done. One to be cut up needs the pseudo-header's sum
     // only, and anything else corrupts every UDP segment; one for a local socket is not cut up, and needs it whole.
-    const leaves =
-      p.hook === Hook.OUTPUT ? !this.interfaces.isLoopback(p.outdev) : this.routeType === RouteType.UNICAST;
+    const leaves = p.hook === Hook.OUTPUT ? !this.interfaces.isLoopback(p.outdev) : p.routeType === RouteType.UNICAST;
     const cutUp = (p.flags & InFlag.GSO) !== 0 && leaves;
     meta[m + Meta.CHECKSUM_MODE] = cutUp ? ChecksumMode.PSEUDO : ChecksumMode.FULL;
     meta[m + Meta.CHECKSUM_START] = p.l4;
