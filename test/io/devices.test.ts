@@ -83,7 +83,7 @@ t.test(`checksums: C and its slow twin agree (SEED=${seed})`, (t) => {
 
 t.test('huge pages are asked for by what is large, and nothing is lost', (t) => {
   const native = loadNative();
-  for (const length of [0, 100, 5 << 20]) {
+  for (const length of [1, 100, 5 << 20]) {
     const bytes = new Uint8Array(new SharedArrayBuffer(length)).fill(7);
     const before = native.adviseHuge(bytes);
     t.ok(before >= 0 && before <= Math.min(length, 2 << 20), 'the first huge page begins within two MiB, or nowhere');

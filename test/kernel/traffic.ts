@@ -375,7 +375,9 @@ class Life {
       this.segment(way, flags, r.pick('', '', 'xy', 'x'.repeat(1000)), options);
       // What was taken for true by its sender stays so, at times.
       if (r.once(2)) seq.splice(0, 2, ...before);
-      else if (mine !== before[way] && r.once(2)) seq[1 - way] = theirs;
+      else if (mine !== before[way]) {
+        if (r.once(2)) seq[1 - way] = theirs;
+      }
     }
   }
 
