@@ -15,6 +15,7 @@ import { type Counters, type Ruleset, ZERO } from './model.js';
 import type { Built } from './compile/tree/build.js';
 import type { Router } from './router.js';
 import { looseAddress } from './text/address.js';
+import { NO_SUCH_HOST } from './text/write.js';
 import { ruleFinder } from './trace.js';
 
 /** A chain's tree is grown anew when more rules lie beside it. */
@@ -183,7 +184,7 @@ export class Keeper implements Backend {
     return this.finder.find(counter);
   }
 
-  host(name: string): Promise<readonly number[]> {
+  host(name: string): Promise<readonly number[] | string> {
     return hostAddresses(name);
   }
 
@@ -196,14 +197,24 @@ export class Keeper implements Backend {
   }
 }
 
-/** IPv4 addresses of a host by the system's resolver, in its order; none when there is no such host. */
-export async function hostAddresses(name: string): Promise<number[]> {
+/** gai_strerror(3) of glibc, by libuv's numbers. */
+const RESOLVER_ERRORS: Readonly<Record<number, string>> = {
+  [-3000]: 'Address family for hostname not supported',
+  [-3001]: 'Temporary failure in name resolution',
+  [-3004]: 'Non-recoverable failure in name resolution',
+  [-3006]: 'Memory allocation failure',
+  [-3007]: 'No address associated with hostname',
+};
+
+/** IPv4 addresses of a host by the system's resolver, in its order; or why there are none, in the resolver's words. */
+export async function hostAddresses(name: string): Promise<number[] | string> {
   try {
     const found = await lookup(name, { all: true, family: 4, verbatim: true });
     // An IPv6 address is "found" as itself, whatever family is asked for.
-    return found.flatMap(({ address }) => looseAddress(address) ?? []);
-  } catch {
-    return [];
+    const addresses = found.flatMap(({ address }) => looseAddress(address) ?? []);
+    return addresses.length > 0 ? addresses : RESOLVER_ERRORS[-3000]!;
+  } catch (error) {
+    return RESOLVER_ERRORS[(error as NodeJS.ErrnoException).errno ?? 0] ?? NO_SUCH_HOST;
   }
 }
 

@@ -22,7 +22,7 @@ export class RulesRefused extends Error {
 
 /** In memory, but with the system's host names. */
 class FileBackend extends MemoryBackend {
-  override host(name: string): Promise<readonly number[]> {
+  override host(name: string): Promise<readonly number[] | string> {
     return hostAddresses(name);
   }
   override hostName(address: number): Promise<string | undefined> {

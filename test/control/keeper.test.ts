@@ -1,4 +1,5 @@
 /** Large chains get a decision tree behind the command, in another thread and by another swap; appends don't wait for one. */
+import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { Keeper } from '../../src/control/keeper.js';
 import type { Compiled } from '../../src/control/compile/index.js';
@@ -53,4 +54,20 @@ t.test('a tree is grown in the background, and appends lie beside it', async (t)
   const at = chain(last);
   t.not(tree(last), 0, 'an append keeps the tree');
   t.equal(last.words[at + Chain.NEXT]! - last.words[at + Chain.NEW]!, 1, 'and lies beside it');
+});
+
+t.test('why a name has no address is said in the resolver’s own words', (t) => {
+  // In a namespace without a network nobody can be asked: the real tool says what that is.
+  const keeper = new URL('../../src/control/keeper.js', import.meta.url).href;
+  for (const name of ['nosuch.invalid', '::1']) {
+    const script = `(await import(${JSON.stringify(keeper)})).hostAddresses(${JSON.stringify(name)}).then(console.log)`;
+    const ours = spawnSync('unshare', ['-n', process.execPath, '--input-type=module', '-e', script], {
+      encoding: 'utf8',
+    });
+    const rule = ['-A', 'INPUT', '-m', 'recent', '--rcheck', '--mask', name];
+    const real = spawnSync('unshare', ['-n', 'iptables-legacy', ...rule], { encoding: 'utf8' });
+    t.equal(ours.stderr, '');
+    t.match(real.stderr, `getaddrinfo: ${ours.stdout}`);
+  }
+  t.end();
 });

@@ -88,7 +88,7 @@ export class Lookups implements Names {
     this.missed.set(
       name,
       this.backend.host(name).then((found) => {
-        this.addresses.set(name, found.length === 0 ? NO_SUCH_HOST : found);
+        this.addresses.set(name, found);
       }),
     );
     throw new Unresolved(name);

@@ -89,6 +89,10 @@ export async function checkFile(text: string, options: FileOptions = {}): Promis
       continue;
     }
     if (!(await take(session, reader, line)) && line.startsWith('*') && !edit) skipping = true;
+    if (reader.ended) {
+      session.add('error', 1, 'ends iptables-restore: nothing below is read');
+      reader.ended = false;
+    }
     for (const id of (reader.edit ?? edit)?.added.splice(0) ?? []) lineOfRule.set(id, session.line);
     const policy = line.startsWith(':') ? reader.edit?.policy(line.slice(1).split(/\s/)[0]!) : undefined;
     if (policy !== undefined) lineOfRule.set(policy.id, session.line);

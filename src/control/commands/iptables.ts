@@ -220,7 +220,7 @@ function changeRules(command: Command, target: Target, edit: TableEdit, session:
     for (const dst of command.destinations) rules.push(newRule(command, src, dst, target));
   if (command.command & (Do.APPEND | Do.INSERT | Do.REPLACE)) judge(command.rule.matches, target, session);
   inOrder(rules, (rule) => {
-    if (command.verbose) session.print(changedRule(rule, command.jump, session.names));
+    if (command.verbose) session.print(changedRule(rule, session.names));
     switch (command.command) {
       case Do.APPEND:
         edit.append(chain, rule);

@@ -66,8 +66,9 @@ export async function restore(session: Session, argv: readonly string[], input: 
           await session.names.resolve();
         }
       }
+      if (reader.ended) break;
     }
-    reader.end();
+    if (!reader.ended) reader.end();
     if (!options.test) await session.commit();
     return session.result(Exit.OK);
   } catch (error) {
@@ -160,6 +161,8 @@ const lineFailed = (line: number): ToolError =>
 export class RestoreReader {
   /** The table that is open, between `*NAME` and COMMIT. */
   edit: TableEdit | undefined;
+  /** -h or -V ended the program, as they do in the tool: what was committed before stands. */
+  ended = false;
   /** The command that was read last, its offset in the line, and the place of its words in argv. */
   private text = '';
   private textFrom = 0;
@@ -307,10 +310,10 @@ export class RestoreReader {
     const argv = given.concat(words);
     const command = readCommand(argv, this.context);
     if (command.output !== undefined) {
-      // -h and -V end the program, as they do in the tool; a line for ip6tables is passed over.
-      if (command.output === '') return;
       session.print(command.output);
-      throw new ToolError(Exit.OK, '', true);
+      // A line for ip6tables is passed over.
+      this.ended = command.output !== '';
+      return;
     }
     try {
       execute(command, edit, session);

@@ -109,11 +109,11 @@ export function listRule(rule: RuleSpec, line: number, counters: Counters, forma
   return `${text}${extensions(rule, context)}\n`;
 }
 
-/** The line that -v prints for a rule that is added, deleted or checked. `name` is what -j was given. */
-export function changedRule(rule: RuleSpec, name: string, names: Names): string {
+/** The line that -v prints for a rule that is added, deleted or checked. */
+export function changedRule(rule: RuleSpec, names: Names): string {
   const context: PrintContext = { rule, numeric: true, names };
   const protocol = protocolName(rule.proto, true) ?? String(rule.proto);
-  let text = `${name} ${not(rule.notProto)}${protocol} `;
+  let text = `${targetColumn(rule.target)} ${not(rule.notProto)}${protocol} `;
   text += `opt ${rule.notFragment ? '!' : '-'}${rule.fragment ? 'f' : '-'} `;
   text += `in ${interfaceColumn(rule.in, rule.notIn, '*')} out ${interfaceColumn(rule.out, rule.notOut, '*')} `;
   text += `${not(rule.notSrc)}${network(rule.src, context)} ${not(rule.notDst)}-> ${network(rule.dst, context)}  `;
