@@ -9,7 +9,7 @@ import { MemoryBackend } from '../../src/control/commands/backend.js';
 import { runIptables } from '../../src/control/commands/run.js';
 import { noJudge, runReal, timeless, type Outcome, type Step } from './real.js';
 
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 const BEFORE = `*nat
 :PREROUTING ACCEPT [0:0]
