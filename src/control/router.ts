@@ -15,9 +15,11 @@ import { Crossings } from '../dataplane/conntrack/crossings.js';
 import { EventRing, EventType, RECORD_WORDS } from '../dataplane/conntrack/events.js';
 import { forget } from '../dataplane/conntrack/expect.js';
 import { ConntrackTable } from '../dataplane/conntrack/table.js';
+import { forgetWindows } from '../dataplane/conntrack/tcp.js';
 import { loadNative } from '../dataplane/io/native.js';
 import { Waker } from '../dataplane/io/waker.js';
 import type { DeviceInit, WorkerInit } from '../dataplane/init.js';
+import { Header, ProgramFlag } from '../dataplane/program/format.js';
 import { mendRegions } from '../dataplane/program/mend.js';
 import {
   Control,
@@ -40,6 +42,8 @@ export interface Program {
   /** Counter slots that it uses. */
   readonly counters: number;
 }
+
+const tracks = ({ words }: Program): boolean => (words[Header.FLAGS]! & ProgramFlag.CONNECTIONS) !== 0;
 
 export interface RouterOptions {
   workers: number;
@@ -263,6 +267,7 @@ export class Router {
    * with an older program and take this one up before its first packet. Calls must not overlap.
    */
   async publish(program: Program): Promise<boolean> {
+    if (tracks(program) && !tracks(this.program)) forgetWindows(this.table);
     this.program = program;
     const size = slabSize(program.counters);
     const grown = this.members.map((member) => {

@@ -1130,6 +1130,8 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     const backToUs = words[back + RouteField.TYPE] === RouteType.LOCAL;
     let verdict = this.output(answer, attached);
     if (verdict === Verdict.ACCEPT) verdict = this.postrouting(answer);
+    // What the table can't tell of it, should it come by lo.
+    const keeps = this.tracking !== 0 && (attached || answer.ct < 0);
     if (!attached && answer.ct >= 0) release(this.tracker, answer);
     if (verdict !== Verdict.ACCEPT) return;
     if (type === RESET) finishReset(answer);
@@ -1142,7 +1144,7 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
     this.stats[Stat.ANSWERS]! += 1;
     if (this.kernelRoutes || toItself || answer.length <= answer.routeMtu) {
       const { crossings } = this.tracker;
-      if (crossings !== null && toItself && (attached || (this.tracking !== 0 && answer.ct < 0))) {
+      if (crossings !== null && toItself && keeps) {
         if (attached && !this.tracker.table.isConfirmed(p.ct)) crossings.share(p.ct);
         crossings.keepLooped(answer);
       }

@@ -70,6 +70,8 @@ export class Arena {
     private readonly control: Control,
     readonly wire: Wire,
     private readonly said: () => string,
+    private readonly told: readonly [Told, Told],
+    private readonly followed: Control,
   ) {}
 
   static async open(options: ArenaOptions = {}): Promise<Arena> {
@@ -99,7 +101,13 @@ export class Arena {
       const control = await Control.open(socket);
       const places = sides.flatMap(({ router, far }) => [router, far].map(({ name }) => `/run/netns/${name}`));
       const wire = Wire.start(network.dir, places, PORTS, options.fanout === 'cpu');
-      return new Arena(network, kernel, hutter, control, wire, () => words);
+      const told: [Told, Told] = [new Told(), new Told()];
+      const follow = kernel.spawn('conntrack', ['-E'], { stdio: ['ignore', 'pipe', 'ignore'] });
+      follow.stdout!.on('data', (chunk: Buffer) => told[0].hear(chunk.toString('latin1')));
+      const followed = await Control.open(socket, (text) => told[1].hear(text));
+      // It ends with the arena.
+      followed.ask({ program: 'conntrack', argv: ['-E'] }).catch(() => undefined);
+      return new Arena(network, kernel, hutter, control, wire, () => words, told, followed);
     } catch (error) {
       await network.close();
       throw error;
@@ -109,6 +117,7 @@ export class Arena {
   async close(): Promise<void> {
     this.wire.close();
     this.control.close();
+    this.followed.close();
     await this.network.close();
   }
 
@@ -134,6 +143,7 @@ export class Arena {
 
   /** Loads rules on both; what each said if it refused. */
   async load(rules: string): Promise<[Refusal | undefined, Refusal | undefined]> {
+    for (const told of this.told) told.forget();
     const refusals = await Promise.all([this.restoreKernel(rules), this.restoreHutter(rules)]);
     if (this.onlyKernel !== '') await this.inKernel('iptables-legacy-restore', ['--noflush'], this.onlyKernel);
     return refusals;
@@ -165,6 +175,11 @@ export class Arena {
       this.control.ask({ program: 'conntrack', argv: ['-L'] }),
     ]);
     return [kernel.stdout, hutter.stdout];
+  }
+
+  /** What `conntrack -E` has told on both since the rules were loaded. */
+  events(): [string[], string[]] {
+    return [this.told[0].lines, this.told[1].lines];
   }
 
   private async restoreKernel(rules: string): Promise<Refusal | undefined> {
@@ -279,27 +294,45 @@ interface Answer {
   stderr: string;
 }
 
+/** Lines that come as they like. */
+class Told {
+  lines: string[] = [];
+  private rest = '';
+
+  hear(text: string): void {
+    const lines = (this.rest + text).split('\n');
+    this.rest = lines.pop()!;
+    this.lines.push(...lines);
+  }
+  forget(): void {
+    this.lines = [];
+  }
+}
+
 /** One connection to hutter's control socket, kept. */
 class Control {
   private text = '';
   private current: { answer: Answer; done: (answer: Answer) => void; failed: (error: Error) => void } | undefined;
 
-  private constructor(private readonly socket: Socket) {
+  private constructor(
+    private readonly socket: Socket,
+    private readonly hear: ((stdout: string) => void) | undefined,
+  ) {
     socket.setEncoding('utf8');
     socket.on('data', (chunk: string) => this.take(chunk));
     socket.on('error', () => undefined);
     socket.on('close', () => this.current?.failed(new Error('hutter has closed its control socket')));
   }
 
-  /** The file is there a moment before somebody listens. */
-  static async open(file: string): Promise<Control> {
+  /** The file is there a moment before somebody listens. `hear`: of an answer that doesn't end. */
+  static async open(file: string, hear?: (stdout: string) => void): Promise<Control> {
     let control: Control | undefined;
     const attempt = (): Promise<boolean> =>
       new Promise((resolve) => {
         const socket = connect(file);
         socket.once('error', () => resolve(false));
         socket.once('connect', () => {
-          control = new Control(socket);
+          control = new Control(socket, hear);
           resolve(true);
         });
       });
@@ -325,7 +358,8 @@ class Control {
       this.text = this.text.slice(end + 1);
       const { current } = this;
       if (!current) continue;
-      current.answer.stdout += line.stdout ?? '';
+      if (this.hear) this.hear(line.stdout ?? '');
+      else current.answer.stdout += line.stdout ?? '';
       current.answer.stderr += line.stderr ?? '';
       if (line.code !== undefined) {
         this.current = undefined;

@@ -205,6 +205,12 @@ function story(name: string, tables: Record<string, string[]>, tell: (s: Story) 
   const { mangle = [], ...rest } = tables;
   cases.push({ seed: 0, name, rules: rulesOf({ ...rest, mangle: [...SEEN, ...mangle] }), events: s.events });
 }
+/** Without rules that count. */
+function plainly(name: string, tables: Record<string, string[]>, tell: (s: Story) => void): void {
+  const s = new Story();
+  tell(s);
+  cases.push({ seed: 0, name, rules: rulesOf(tables), events: s.events });
+}
 /** The same story without translation, behind MASQUERADE, and to a server behind DNAT. */
 function everywhere(name: string, tell: (talk: (sport?: number) => Talk, s: Story) => void): void {
   story(name, {}, (s) => tell((sport) => s.talk(IN, OUT, sport), s));
@@ -922,6 +928,21 @@ story(
   },
 );
 story(
+  'an error about what belongs to nothing, which NAT turns to the router',
+  {
+    nat: ['-A PREROUTING -p tcp -j DNAT --to-destination 198.51.100.2'],
+    filter: [
+      '-A FORWARD -d 10.1.0.0/24 -j REJECT',
+      '-A INPUT -m connbytes --connbytes 0:3 --connbytes-dir reply --connbytes-mode bytes',
+    ],
+  },
+  (s) => {
+    const t = s.talk('10.1.0.4', IN, 20_001, 21);
+    t.tcp(0, SYN);
+    s.talk(IN, '10.1.0.4', 21, 20_001).tcp(0, SYN | ACK, { seq: 5000, ack: 1001 });
+  },
+);
+story(
   'a reset has ended a connection, and another of the same ends belongs to none',
   { filter: ['-A OUTPUT -p tcp -m tcp --tcp-flags SYN,ACK SYN,ACK -j REJECT --reject-with tcp-reset'] },
   (s) => {
@@ -1246,6 +1267,15 @@ story('rules exchanged under live connections', { nat: [MASQUERADE] }, (s) => {
   );
   s.talk(IN, OUT, 1003).open().close();
   t.close();
+});
+plainly('connections that no rule asked for in between', { nat: [MASQUERADE] }, (s) => {
+  const t = s.talk(IN, DMZ).open();
+  s.iptables('-t nat -F');
+  s.iptables(`-t nat ${MASQUERADE}`);
+  // Numbers far from those that were seen.
+  t.tcp(1, ACK | PSH, { seq: 900_000, ack: 500_000, payload: 'unseen' });
+  t.tcp(0, ACK, { seq: 500_000, ack: 900_006 });
+  t.tcp(0, ACK, { seq: 100, ack: 900_006 });
 });
 story('connections deleted under their packets', { nat: [MASQUERADE] }, (s) => {
   const t = s.talk(IN, OUT).open();

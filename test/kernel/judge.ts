@@ -40,6 +40,7 @@ export interface Court {
   command(event: CommandEvent): Promise<[Refusal | undefined, Refusal | undefined]>;
   counts(): Promise<[Count[], Count[]]>;
   connections(): Promise<[string, string]>;
+  events(): [string[], string[]];
   /** The second router has no connections to tell of. */
   readonly simulated: boolean;
 }
@@ -127,7 +128,7 @@ class Run {
         if (what !== undefined) return this.verdict(`event ${event.id}: ${what}`);
       }
     }
-    return this.verdict((await this.atRest()) ?? (await this.connectionsApart()));
+    return this.verdict((await this.atRest()) ?? (await this.connectionsApart()) ?? (await this.eventsApart()));
   }
 
   /** How the connections that `conntrack -L` shows differ; where ports were free choices they can't be told apart. */
@@ -141,6 +142,30 @@ class Run {
       hutter.splice(at, 1);
     }
     return hutter.length === 0 ? undefined : `connections: only hutter: ${hutter[0]!.text}, ${hutter[0]!.seconds} s`;
+  }
+
+  /** How what `conntrack -E` tells differs, line by line. */
+  private async eventsApart(): Promise<string | undefined> {
+    const { rules, events } = this.scenario;
+    // conntrack deletes in the order of its table, and says so.
+    const deletes = events.some((event) => event.kind === 'command' && event.program === 'conntrack');
+    if (this.collisions > 0 || /--random/.test(rules) || deletes || this.arena.simulated) return undefined;
+    for (let tries = 0; ; tries++) {
+      const [kernel, hutter] = this.arena.events().map(eventsOf) as [Connection[], Connection[]];
+      let at = 0;
+      while (
+        kernel[at] !== undefined &&
+        kernel[at]!.text === hutter[at]?.text &&
+        Math.abs(kernel[at]!.seconds - hutter[at]!.seconds) <= TIMEOUTS_APART_S
+      )
+        at++;
+      if (at === kernel.length && at === hutter.length) return undefined;
+      if (tries === LAST_TRIES) {
+        const text = (event?: Connection): string => (event ? `${event.text}, ${event.seconds} s` : 'nothing');
+        return `events: kernel ${text(kernel[at])}; hutter ${text(hutter[at])}`;
+      }
+      await sleep(LAST_PACKETS_MS);
+    }
   }
 
   /** When nothing is on its way any more: what differs in what came out and was counted so far. */
@@ -387,16 +412,38 @@ function connectionsOf(list: string): Connection[] {
   const lines = list.split('\n').filter((line) => line.includes('src='));
   return lines.map((line) => {
     const words = line.split(/ +/);
-    const value = (at: number): string | undefined => words[at]?.split('=')[1];
-    const own = words.findIndex((word) => /^(sport|id)=/.test(word));
-    const answers = words.findLastIndex((word) => /^(dport|id)=/.test(word));
-    if (value(own) !== value(answers)) words[answers] = 'chosen';
+    hideChoice(words);
     const text = words.filter((word, i) => i !== SECONDS && !word.startsWith('use=')).join(' ');
     return { text, seconds: Number(words[SECONDS]) };
   });
 }
+/** A port or identifier that NAT chose. */
+function hideChoice(words: string[]): void {
+  const value = (at: number): string | undefined => words[at]?.split('=')[1];
+  const own = words.findIndex((word) => /^(sport|id)=/.test(word));
+  const answers = words.findLastIndex((word) => /^(dport|id)=/.test(word));
+  if (value(own) !== value(answers)) words[answers] = 'chosen';
+}
+
 /** Which word of a line is the timeout. */
 const SECONDS = 2;
+
+/** Events of connections that began before the first of them are those of the scenario before. */
+function eventsOf(lines: string[]): Connection[] {
+  const begun = new Set<string>();
+  return lines.flatMap((line) => {
+    const [, kind, rest] = /^ *\[(\w+)\] (.*)/.exec(line) ?? [];
+    const words = rest?.trim().split(/ +/) ?? [];
+    const tuple = words.filter((word) => /^(src|dst|sport|dport|type|code|id|zone)/.test(word)).join(' ') + words[0];
+    if (kind === 'NEW') begun.add(tuple);
+    else if (!begun.has(tuple)) return [];
+    hideChoice(words);
+    const timed = /^\d+$/.test(words[SECONDS] ?? '');
+    const seconds = timed ? Number(words[SECONDS]) : 0;
+    if (timed) words.splice(SECONDS, 1);
+    return [{ text: `${kind} ${words.join(' ')}`, seconds }];
+  });
+}
 
 const tupleName = (proto: number, { src, dst, sport, dport }: Ends): string =>
   `${proto} ${src} ${sport} ${dst} ${dport}`;

@@ -180,6 +180,10 @@ export class SimulatedArena implements Court {
     const [kernel] = await this.arena.connections();
     return [kernel, ''];
   }
+
+  events(): [string[], string[]] {
+    return [[], []];
+  }
 }
 
 /** Before the judge in the kernel's place: a simulated router with one worker; beside it one with several. */
@@ -217,5 +221,9 @@ export class WorkersCourt implements Court {
 
   connections(): Promise<[string, string]> {
     return Promise.resolve(['', '']);
+  }
+
+  events(): [string[], string[]] {
+    return [[], []];
   }
 }

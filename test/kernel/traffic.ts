@@ -374,10 +374,9 @@ class Life {
           : r.pick(undefined, undefined, `0101050a${edge(0)}${edge(r.pick(1, 1000, -5))}`, '0101080a0000000100000002');
       this.segment(way, flags, r.pick('', '', 'xy', 'x'.repeat(1000)), options);
       // What was taken for true by its sender stays so, at times.
-      if (r.once(2)) seq.splice(0, 2, ...before);
-      else if (mine !== before[way]) {
-        if (r.once(2)) seq[1 - way] = theirs;
-      }
+      const stays = r.below(4);
+      if (stays < 2) seq.splice(0, 2, ...before);
+      else if (stays === 2 && mine !== before[way]) seq[1 - way] = theirs;
     }
   }
 

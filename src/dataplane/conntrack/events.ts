@@ -7,7 +7,8 @@
  *     ring     HEAD (written, counts records) TAIL (read) LOST RECORDS, then records of RECORD_WORDS
  *     record   type, changes, the entry's words
  */
-import { ENTRY_WORDS, type ConntrackTable, type EventSink } from './table.js';
+import { Status } from './states.js';
+import { Ct, ENTRY_WORDS, type ConntrackTable, type EventSink } from './table.js';
 
 /** Types, as bits for `ConntrackTable.listen`. */
 export const enum EventType {
@@ -94,17 +95,26 @@ export class EventRing implements EventSink {
   }
 }
 
-/** Events that the CT target lets through for this connection (`--ctevents`), as Change bits; all unless it was set. */
+/** Events of this connection for which the CT target has listeners told (`--ctevents`), as Change bits; all unless it was set. */
 function wanted(table: ConntrackTable, entry: number): number {
   const mask = table.eventFilter(entry);
   return mask === 0 ? ~0 : mask;
 }
 
-/** Tells the listeners, in one record, what has happened to the connection since the last call. */
+/** Tells the listeners, in one record, what has happened to the connection since the last call; nothing more of one that is dying. */
 export function deliverEvents(table: ConntrackTable, entry: number): void {
-  const changes = table.pendingEvents & wanted(table, entry);
+  const untold = table.at(entry) + Ct.UNTOLD;
+  const changes = table.pendingEvents | table.words[untold]!;
   table.pendingEvents = 0;
-  if (table.eventMask === 0 || table.events === null || changes === 0) return;
+  table.words[untold] = 0;
+  if (table.eventMask === 0 || table.events === null || (changes & wanted(table, entry)) === 0) return;
+  if ((table.status(entry) & Status.DYING) !== 0) return;
   const type = (changes & (Change.NEW | Change.RELATED)) !== 0 ? EventType.NEW : EventType.UPDATE;
   table.events.record(type, entry, changes, table);
+}
+
+/** Keeps what has happened to the connection for the next call of `deliverEvents`. */
+export function keepEvents(table: ConntrackTable, entry: number): void {
+  if (table.eventMask !== 0) table.words[table.at(entry) + Ct.UNTOLD]! |= table.pendingEvents;
+  table.pendingEvents = 0;
 }

@@ -3,7 +3,7 @@
  * (ConntrackTable.snapshot, or an event's record). The control thread's business, not the packets'.
  */
 import { Proto } from '../names.js';
-import { EVENT_ENTRY, EventType } from './events.js';
+import { Change, EVENT_ENTRY, EventType } from './events.js';
 import { HELPERS } from './helpers/helpers.js';
 import { keyProtocol, keyZone } from './key.js';
 import { SCTP_STATE_NAMES, Status, TCP_STATE_NAMES } from './states.js';
@@ -31,6 +31,9 @@ export interface PrintOptions {
   readonly seconds?: number;
   /** As in an event: no mark unless there is one, no use count. */
   readonly event?: boolean;
+  /** Without the state; without the helper. */
+  readonly stateless?: boolean;
+  readonly helpless?: boolean;
 }
 
 const dotted = (address: number): string =>
@@ -72,8 +75,8 @@ export function printConnection(words: Int32Array, options: PrintOptions = {}): 
   line += `${(PROTOCOL_NAMES[protocol] ?? 'unknown').padEnd(8)} ${protocol} `;
   if (options.seconds !== undefined) line += `${options.seconds} `;
   const state = words[Ct.PROTO]! & 0xff;
-  if (protocol === Proto.TCP) line += `${TCP_STATE_NAMES[state] ?? 'NONE'} `;
-  else if (protocol === Proto.SCTP) line += `${SCTP_STATE_NAMES[state] ?? 'NONE'} `;
+  const names = protocol === Proto.TCP ? TCP_STATE_NAMES : protocol === Proto.SCTP ? SCTP_STATE_NAMES : undefined;
+  if (names !== undefined && options.stateless !== true) line += `${names[state] ?? 'NONE'} `;
   for (const dir of [0, 1]) {
     line += tuple(words, dir);
     const its = dir === 0 ? zone : zoneReply;
@@ -89,7 +92,7 @@ export function printConnection(words: Int32Array, options: PrintOptions = {}): 
   if (options.event !== true || mark !== 0) line += `mark=${mark} `;
   if (zone === zoneReply && zone !== 0) line += `zone=${zone} `;
   const helper = words[Ct.HELPER]! & 0xff;
-  if (helper !== 0) line += `helper=${HELPERS[helper]!.name} `;
+  if (helper !== 0 && options.helpless !== true) line += `helper=${HELPERS[helper]!.name} `;
   if (options.event !== true) line += 'use=1 ';
   if (options.id !== undefined) line += `id=${options.id >>> 0} `;
   return line.trimEnd();
@@ -114,6 +117,8 @@ export function printEvent(record: Int32Array, now: number, extended = false): s
       event: true,
       extended,
       counters: destroyed,
+      helpless: destroyed,
+      stateless: !destroyed && (record[1]! & Change.PROTOINFO) === 0,
       ...(destroyed && seconds <= 0 ? {} : { seconds: Math.max(seconds, 0) }),
     })
   );

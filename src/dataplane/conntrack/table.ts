@@ -31,6 +31,8 @@ export const enum Ct {
   /** Before this in the list of connections by translated source, entry + 1, 0 = first: a word that an IPv4 address leaves free. */
   PREV_SOURCE = 2,
   DST = 5,
+  /** Changes that listeners are yet to be told of: packets that were dropped left them. Likewise such a word. */
+  UNTOLD = 6,
   PORTS = 9,
   KEY = 10,
 

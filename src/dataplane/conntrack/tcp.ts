@@ -5,7 +5,7 @@
  * that no end would accept; a packet that only the ends can judge is let through and remembered, and the answer to it
  * tells whether they or we were out of step.
  */
-import { Hook, TcpFlag } from '../names.js';
+import { Hook, Proto, TcpFlag } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u16, u32, u8 } from '../wire/bytes.js';
 import { transportChecksumOk } from '../wire/checksum.js';
@@ -735,6 +735,17 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
   t.refresh(entry, timeout);
   t.account(entry, dir, 1, p.length);
   return Outcome.ACCEPT;
+}
+
+/**
+ * Connections have gone on unseen (nf_ct_tcp_fixup): their windows are what the next segments say. Called by the control thread while
+ * no worker tracks.
+ */
+export function forgetWindows(t: ConntrackTable): void {
+  for (let entry = t.next(-1); entry >= 0; entry = t.next(entry)) {
+    if (t.protocol(entry) !== Proto.TCP) continue;
+    for (let dir = 0; dir < 2; dir++) t.words[seenAt(t.at(entry), dir) + Seen.MAXWIN] = 0;
+  }
 }
 
 /**

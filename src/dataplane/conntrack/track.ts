@@ -9,7 +9,7 @@ import { CtState, Dir, Hook, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
 import type { Crossings } from './crossings.js';
 import type { PortHelpers } from './helpers/helpers.js';
-import { Change, deliverEvents } from './events.js';
+import { Change, deliverEvents, keepEvents } from './events.js';
 import { Expectation, forget, fulfil, withSourceKey } from './expect.js';
 import { icmpPacket, isIcmpError, Quote, quoted, quotedLink } from './icmp.js';
 import { invertible, invertPorts, keyProtocol, packKey } from './key.js';
@@ -262,7 +262,7 @@ export function confirm(tracker: Tracker, p: Packet): Verdict {
   if (p.ct < 0) return Verdict.ACCEPT;
   const status = t.words[t.at(p.ct) + Ct.STATUS]!;
   if ((status & Status.CONFIRMED) !== 0) {
-    if (t.pendingEvents !== 0) deliverEvents(t, p.ct);
+    if (t.pendingEvents !== 0 || t.words[t.at(p.ct) + Ct.UNTOLD] !== 0) deliverEvents(t, p.ct);
     return Verdict.ACCEPT;
   }
   if (p.ctDir !== Dir.ORIGINAL) return Verdict.ACCEPT;
@@ -321,12 +321,12 @@ function merge(tracker: Tracker, p: Packet, winner: number): boolean {
   return true;
 }
 
-/** The packet was dropped: an unconfirmed connection goes with it. */
+/** The packet was dropped: an unconfirmed connection goes with it; what it changed in another is told with the next that passes. */
 export function release(tracker: Tracker, p: Packet): void {
   const t = tracker.table;
   if (p.ct < 0) return;
   if ((t.words[t.at(p.ct) + Ct.STATUS]! & Status.CONFIRMED) !== 0) {
-    if (t.pendingEvents !== 0) deliverEvents(t, p.ct);
+    if (t.pendingEvents !== 0) keepEvents(t, p.ct);
   } else if (p.ctDir === Dir.ORIGINAL) discard(tracker, p.ct);
   p.ct = -1;
 }

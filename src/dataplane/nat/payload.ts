@@ -6,7 +6,7 @@
 import { ackOffset, adjustSequence, seqOffset } from '../conntrack/seqadj.js';
 import type { ConntrackTable } from '../conntrack/table.js';
 import { HEADROOM, InFlag } from '../io/batch.js';
-import { Proto } from '../names.js';
+import { Proto, TcpFlag } from '../names.js';
 import type { Packet } from '../packet.js';
 import { setU16, u16, u32, u8 } from '../wire/bytes.js';
 import { headerChecksum, pseudoSum, sum } from '../wire/checksum.js';
@@ -85,7 +85,7 @@ export function replaceTcpPayload(
 }
 
 /**
- * Renumbers a segment of a connection with Status.SEQ_ADJUST: sequence number, acknowledgement and SACK blocks. False
+ * Renumbers a segment of a connection with Status.SEQ_ADJUST: sequence number, and where it acknowledges that and SACK blocks. False
  * when its header or an option is cut: then it is to be dropped.
  */
 export function renumber(table: ConntrackTable, p: Packet): boolean {
@@ -97,6 +97,10 @@ export function renumber(table: ConntrackTable, p: Packet): boolean {
   const seq = u32(bytes, l4 + TCP_SEQ);
   const ack = u32(bytes, l4 + TCP_ACK);
   setTcpU32(p, l4 + TCP_SEQ, (seq + seqOffset(table, entry, p.ctDir, seq)) | 0);
+  if ((p.tcpFlags & TcpFlag.ACK) === 0) {
+    table.unlockEntry(entry);
+    return true;
+  }
   setTcpU32(p, l4 + TCP_ACK, (ack - ackOffset(table, entry, other, ack)) | 0);
   const done = adjustSack(table, p, other);
   table.unlockEntry(entry);

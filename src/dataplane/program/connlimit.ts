@@ -52,35 +52,33 @@ export function matchConnlimit(context: Context, program: Int32Array, at: number
   const flags = program[at + Arg.FLAGS]!;
   const address = ((flags & Flag.DESTINATION) !== 0 ? p.dst : p.src) & program[at + Arg.MASK]!;
   const region = context.regions[program[at + Arg.REGION]!]!;
-  let { ct } = p;
-  let src = p.src;
-  let dst = p.dst;
+  const { ct } = p;
+  let { src, dst } = p;
   let ports = 0;
   let key = 0;
-  if (ct < 0) {
-    ports = p.fragOffset === 0 ? tuplePorts(p.bytes, p.l4, p.end, p.protocol) : NO_TUPLE;
-    if (ports === NO_TUPLE) {
-      p.hotdrop = 1;
-      return false;
-    }
-    // A packet that is INVALID may still say whose it is.
-    key = packKey(p.protocol, 0);
-    const link = table.find(src, dst, ports, key, key);
-    if (link !== 0) ct = linkEntry(link);
-  }
-  let reply = key;
-  let asking = Asking.JOINS;
+  let reply = 0;
+  let assured = false;
   if (ct >= 0) {
     src = table.src(ct, Dir.ORIGINAL);
     dst = table.dst(ct, Dir.ORIGINAL);
     ports = table.ports(ct, Dir.ORIGINAL);
     key = table.key(ct, Dir.ORIGINAL);
     reply = table.key(ct, Dir.REPLY);
-    if ((table.status(ct) & Status.ASSURED) !== 0) {
-      asking = context.interfaces.isLoopback(p.indev) ? Asking.JOINS_LATE : Asking.LOOKS;
+    assured = (table.status(ct) & Status.ASSURED) !== 0;
+  } else {
+    ports = p.fragOffset === 0 ? tuplePorts(p.bytes, p.l4, p.end, p.protocol) : NO_TUPLE;
+    if (ports === NO_TUPLE) {
+      p.hotdrop = 1;
+      return false;
     }
+    // Of none, not yet in one, or INVALID: it may say all the same whose it is, and counts by its own tuple.
+    key = reply = packKey(p.protocol, 0);
+    const link = table.find(src, dst, ports, key, key);
+    assured = link !== 0 && (table.status(linkEntry(link)) & Status.ASSURED) !== 0;
   }
-  const zone = p.ct < 0 ? 0 : table.zone(ct, Dir.ORIGINAL);
+  let asking = Asking.JOINS;
+  if (assured) asking = context.interfaces.isLoopback(p.indev) ? Asking.JOINS_LATE : Asking.LOOKS;
+  const zone = ct < 0 ? 0 : table.zone(ct, Dir.ORIGINAL);
   const count = countConnections(region, table, context.ticks, asking, address, zone, src, dst, ports, key, reply);
   if (count === 0) {
     p.hotdrop = 1;
