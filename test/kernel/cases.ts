@@ -1071,6 +1071,14 @@ for (const [name, nat] of [
   });
 }
 
+story('a reset without ACK after lengths have changed', { raw: FTP, nat: [MASQUERADE] }, (s) => {
+  const t = s.talk(IN, OUT, 1030, 21).open();
+  t.data(0, 'PORT 10,1,0,2,117,48\r\n');
+  t.tcp(1, ACK);
+  t.tcp(1, ACK | PSH, { payload: 'x', options: '0101050a000003e9000003ed' });
+  t.tcp(1, RST, { ack: 0 });
+});
+
 // ---- what rules remember ----
 story(
   'knocking',
