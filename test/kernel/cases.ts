@@ -1238,6 +1238,15 @@ story(
 );
 
 // ---- the administrator ----
+story(
+  'marks that are set and taken back',
+  { mangle: ['-A PREROUTING -p tcp -j CONNMARK --xor-mark 3', '-A FORWARD -p udp -j CONNMARK --set-mark 1'] },
+  (s) => {
+    s.talk(IN, OUT).open().close();
+    const t = s.talk(IN, OUT);
+    for (let n = 0; n < 3; n++) t.udp(0);
+  },
+);
 story('counters zeroed meanwhile', { filter: ['-A FORWARD -p udp', '-A FORWARD -p tcp -j ACCEPT'] }, (s) => {
   const t = s.talk(IN, OUT);
   t.udp(0);

@@ -29,8 +29,9 @@ export interface PrintOptions {
   readonly counters?: boolean;
   /** Seconds left; none are printed when it isn't given. */
   readonly seconds?: number;
-  /** As in an event: no mark unless there is one, no use count. */
+  /** As in an event: no mark unless there is one or it was changed, no use count. */
   readonly event?: boolean;
+  readonly markChanged?: boolean;
   /** Without the state; without the helper. */
   readonly stateless?: boolean;
   readonly helpless?: boolean;
@@ -89,7 +90,7 @@ export function printConnection(words: Int32Array, options: PrintOptions = {}): 
   }
   if ((status & Status.ASSURED) !== 0) line += '[ASSURED] ';
   const mark = words[Ct.MARK]! >>> 0;
-  if (options.event !== true || mark !== 0) line += `mark=${mark} `;
+  if (options.event !== true || mark !== 0 || options.markChanged === true) line += `mark=${mark} `;
   if (zone === zoneReply && zone !== 0) line += `zone=${zone} `;
   const helper = words[Ct.HELPER]! & 0xff;
   if (helper !== 0 && options.helpless !== true) line += `helper=${HELPERS[helper]!.name} `;
@@ -118,6 +119,7 @@ export function printEvent(record: Int32Array, now: number, extended = false): s
       extended,
       counters: destroyed,
       helpless: destroyed,
+      markChanged: !destroyed && (record[1]! & Change.MARK) !== 0,
       stateless: !destroyed && (record[1]! & Change.PROTOINFO) === 0,
       ...(destroyed && seconds <= 0 ? {} : { seconds: Math.max(seconds, 0) }),
     })
