@@ -16,62 +16,97 @@ import time
 
 IP_MTU_DISCOVER, IP_MTU = 10, 14
 DONT, DO, PROBE = 0, 2, 3
+SO_RCVBUFFORCE = 33
 MOST = 65507
 IDENT = 0x6875
 EDGES = (0, 8, 16, 1252, 1256, 1472, 1480, 2 * 1256, 2 * 1480, 65496, MOST)
 PATTERN = bytes((i * 7 + (i >> 8)) & 255 for i in range(MOST))
 
 
-def checksum(data):
+# Bytes and packets under way at most: fewer than a device queues, even in fragments.
+WINDOW = 192 << 10
+MOST_WAITING = 32
+
+
+def words_sum(data):
+    """Of 16-bit words, the last one padded, folded."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return sum(struct.unpack("!%dH" % (len(data) // 2), data)) % 0xFFFF
+
+
+def prefix_sums():
+    """words_sum of the pattern's first bytes, for every even number of them."""
+    sums = [0]
+    for high, low in zip(PATTERN[::2], PATTERN[1::2]):
+        sums.append(sums[-1] + (high << 8 | low))
+    return sums
+
+
+SUMS = prefix_sums()
 
 
 def echo(size):
     head = struct.pack("!BBHHH", 8, 0, 0, IDENT, size)
-    payload = PATTERN[:size]
-    return struct.pack("!BBHHH", 8, 0, checksum(head + payload), IDENT, size) + payload
+    odd = PATTERN[size - 1] << 8 if size % 2 else 0
+    checksum = 0xFFFF - (words_sum(head) + SUMS[size // 2] + odd) % 0xFFFF
+    return struct.pack("!BBHHH", 8, 0, checksum, IDENT, size) + PATTERN[:size]
 
 
-def outcome(sock, address, size):
-    try:
-        sock.sendto(echo(size), (address, 0))
-    except OSError as error:
-        return "errno %d" % error.errno
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
-        if not select.select([sock], [], [], 0.5)[0]:
-            continue
-        packet = sock.recv(65536)
-        icmp = packet[(packet[0] & 15) * 4 :]
-        kind, code, _, ident, sequence = struct.unpack("!BBHHH", icmp[:8])
-        if kind == 0 and ident == IDENT and sequence == size:
-            return "answered" if icmp[8:] == PATTERN[:size] else "answered wrongly"
-        if kind in (3, 11, 12):
-            quoted = icmp[8:]
-            about = quoted[(quoted[0] & 15) * 4 :]
-            if struct.unpack("!HH", about[4:8]) == (IDENT, size):
-                return "ICMP %d/%d, MTU %d" % (kind, code, sequence)
-    return "nothing"
+def reading(packet):
+    """The size that a packet answers, and what it says; a size of -1: it answers none."""
+    icmp = packet[(packet[0] & 15) * 4 :]
+    kind, code, _, ident, sequence = struct.unpack("!BBHHH", icmp[:8])
+    if kind == 0 and ident == IDENT:
+        return sequence, "answered" if icmp[8:] == PATTERN[:sequence] else "answered wrongly"
+    if kind in (3, 11, 12):
+        quoted = icmp[8:]
+        about = quoted[(quoted[0] & 15) * 4 :]
+        ident, size = struct.unpack("!HH", about[4:8])
+        if ident == IDENT:
+            return size, "ICMP %d/%d, MTU %d" % (kind, code, sequence)
+    return -1, ""
+
+
+def outcomes(sock, address, sizes):
+    """What is heard of each size, several under way at a time."""
+    found = {}
+    waiting = {}
+    left = iter(sizes)
+    size = next(left, None)
+    while size is not None or waiting:
+        while size is not None and (not waiting or (len(waiting) < MOST_WAITING and sum(waiting) + size <= WINDOW)):
+            try:
+                sock.sendto(echo(size), (address, 0))
+                waiting[size] = time.monotonic() + 5
+            except OSError as error:
+                found[size] = "errno %d" % error.errno
+            size = next(left, None)
+        if select.select([sock], [], [], 0.5)[0]:
+            about, what = reading(sock.recv(65536))
+            if waiting.pop(about, None) is not None:
+                found[about] = what
+        else:
+            for late in [late for late, end in waiting.items() if end < time.monotonic()]:
+                del waiting[late]
+                found[late] = "nothing"
+    return found
 
 
 def ping(address, how, step):
     sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     sock.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PROBE if how == "do" else DONT)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
     near = {size for edge in EDGES for size in range(max(0, edge - 3), min(MOST, edge + 3) + 1)}
+    sizes = sorted(near | set(range(0, MOST + 1, step)))
+    found = outcomes(sock, address, sizes)
     first = last = None
     seen = ""
-    for size in sorted(near | set(range(0, MOST + 1, step))):
-        now = outcome(sock, address, size)
-        if now != seen:
+    for size in sizes:
+        if found[size] != seen:
             if seen:
                 print("%d to %d: %s" % (first, last, seen))
-            first, seen = size, now
+            first, seen = size, found[size]
         last = size
     print("%d to %d: %s" % (first, last, seen))
 
