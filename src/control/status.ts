@@ -55,6 +55,12 @@ export interface InterfaceStatus {
   /** Of its other side; '' = the router's own. */
   namespace: string;
   state: 'up' | 'gone';
+  /** Packets that hutter took from it, and those that it wrote to it. */
+  received: number;
+  sent: number;
+  /** Lost on the way to hutter, as `queue-length` packets were waiting; and lost behind it, as the other side took none. */
+  overflows: number;
+  refused: number;
   /** Bits a second on the way out; 0 = no limit, and its bands are idle. */
   rate: number;
   bands: BandStatus[];
@@ -265,11 +271,17 @@ function diversionLines(status: Status): string[] {
   ];
 }
 
-function interfaceLine({ name, namespace, state, rate, bands }: InterfaceStatus): string {
+function interfaceLine(status: InterfaceStatus): string {
+  const { name, namespace, state, received, sent, overflows, refused, rate, bands } = status;
   const where = namespace === '' ? 'here' : `in ${namespace}`;
   const counts = bands.map(({ waiting, sent, dropped }) => `${waiting} waiting, ${sent} sent, ${dropped} dropped`);
   const egress = rate === 0 ? 'no rate, so its bands are idle' : `${rate} bit/s; bands: ${counts.join('; ')}`;
-  return `tun        ${name} ${where}, ${state}; ${egress}`;
+  const lost = [
+    ...(overflows === 0 ? [] : [`${overflows} lost before it, its queue was full`]),
+    ...(refused === 0 ? [] : [`${refused} refused by the other side`]),
+  ];
+  const traffic = [`received ${received}`, `sent ${sent}`, ...lost].join(', ');
+  return `tun        ${name} ${where}, ${state}; ${state === 'gone' ? '' : `${traffic}; `}${egress}`;
 }
 
 function duration(seconds: number): string {

@@ -43,6 +43,8 @@ interface Port {
   /** hutter's own number. */
   ifindex: number;
   name: string;
+  /** Its name on the other side. */
+  peer: string;
   /** As configured; '' = hutter's own. */
   namespace: string;
   handle: TunHandle;
@@ -107,7 +109,7 @@ export class TunAttachment implements Attachment {
       const kernel = new Rtnetlink(file);
       try {
         const ifindex = kernel.links().find((link) => link.name === peer)!.index;
-        kernel.bringUp(ifindex, mtu);
+        kernel.bringUp(ifindex, mtu, this.settings.queueLength);
         for (const text of config.peer?.addresses ?? []) {
           const { address, prefixLength } = readPrefix(text);
           kernel.addAddress(ifindex, address, prefixLength);
@@ -139,7 +141,7 @@ export class TunAttachment implements Attachment {
       ] as const)
         writeFileSync(`/proc/sys/net/ipv4/conf/${LOCAL_NAME}/${key}`, value);
       const ifindex = kernel.links().find((link) => link.name === LOCAL_NAME)!.index;
-      kernel.bringUp(ifindex, mtu);
+      kernel.bringUp(ifindex, mtu, this.settings.queueLength);
       for (const { local, scope } of links.flatMap(({ addresses }) => addresses))
         if (scope !== (Scope.HOST as number)) kernel.addAddress(ifindex, local, 32);
       const local = new LocalRoutes(kernel, ifindex, this.say);
@@ -173,7 +175,7 @@ export class TunAttachment implements Attachment {
     const { workers } = this.settings;
     const bands = rate === 0 ? undefined : sharedBands(workers);
     const counters = rate === 0 ? undefined : countersOfBands(workers);
-    return { ifindex, name, namespace, handle, file, inode, rate, bands, counters, gone: false };
+    return { ifindex, name, peer, namespace, handle, file, inode, rate, bands, counters, gone: false };
   }
 
   deviceOf(number: number): DeviceInit {
@@ -253,12 +255,13 @@ export class TunAttachment implements Attachment {
   status(): Pick<Status, 'flavour' | 'interfaces' | 'routing' | 'unhandled'> {
     return {
       flavour: '',
-      interfaces: this.ports.map(({ name, namespace, gone, rate, bands, counters }): InterfaceStatus => ({
-        name,
-        namespace,
-        state: gone ? 'gone' : 'up',
-        rate,
-        bands: bandsStatus(bands, counters),
+      interfaces: this.ports.map((port): InterfaceStatus => ({
+        name: port.name,
+        namespace: port.namespace,
+        state: port.gone ? 'gone' : 'up',
+        ...countersOf(port),
+        rate: port.rate,
+        bands: bandsStatus(port.bands, port.counters),
       })),
       routing: [],
       unhandled: ['IPv6: dropped and counted (not-ipv4)'],
@@ -276,6 +279,24 @@ export class TunAttachment implements Attachment {
     this.ports.length = 0;
   }
 }
+
+/** What the kernel of the other side has counted: it sends what hutter receives. */
+function countersOf({ file, peer, gone }: Port): Pick<InterfaceStatus, 'received' | 'sent' | 'overflows' | 'refused'> {
+  let kernel: Rtnetlink | undefined;
+  try {
+    kernel = gone ? undefined : new Rtnetlink(file);
+    const counters = kernel?.counters(peer);
+    if (counters === undefined) return NOT_COUNTED;
+    const { received, sent, receiveDropped, sendDropped } = counters;
+    return { received: sent, sent: received, overflows: sendDropped, refused: receiveDropped };
+  } catch {
+    // It goes just now; who looks after it (lookAfter) will say so.
+    return NOT_COUNTED;
+  } finally {
+    kernel?.close();
+  }
+}
+const NOT_COUNTED = { received: 0, sent: 0, overflows: 0, refused: 0 };
 
 /** All workers together; empty without a rate. */
 function bandsStatus(bands: SharedArrayBuffer | undefined, counters: SharedArrayBuffer | undefined): BandStatus[] {

@@ -70,7 +70,10 @@ for (const how of ['deleted', 'its namespace gone'] as const)
 
 t.test('an interface with a rate: minimise-delay overtakes what waits, minimise-cost comes last', async (t) => {
   const { fw, orlock, knock } = await topology(t, 'hutter-tun', { rate: 400_000, local: false });
-  t.match(await fw.ok(`${process.execPath} ${HUTTER} status`), /if0 in \S+, up; no rate, so its bands are idle/);
+  t.match(
+    await fw.ok(`${process.execPath} ${HUTTER} status`),
+    /if0 in \S+, up; received \d+, sent \d+; no rate, so its bands are idle/,
+  );
   await knock.udpListen({ port: 4000 });
   // 60 echo requests of 1,000 bytes: a second and more at this rate.
   const send = (tos: number, ident: number): Promise<void> =>
@@ -98,6 +101,36 @@ t.test('an interface with a rate: minimise-delay overtakes what waits, minimise-
       [60, 0],
     ],
   );
+});
+
+t.test('what is lost because hutter does not come to it is counted', async (t) => {
+  const { fw, orlock, knock } = await topology(t, 'hutter-tun', { up: { args: ['--queue-length', '20'] } });
+  await knock.udpListen({ port: 4000 });
+  const { stdout } = await orlock.ns.run('ip', ['-o', 'link', 'show', 'eth0']);
+  t.match(stdout, /qlen 20\b/);
+  const before = (await status(fw)).interfaces.find(({ name }) => name === 'if0')!;
+  const { pid } = await status(fw);
+  process.kill(pid, 'SIGSTOP');
+  try {
+    for (let i = 0; i < 50; i++)
+      await orlock.sendRaw({
+        packet: echoPacket({ src: ORLOCK, dst: KNOCK, ident: 9, data: Buffer.alloc(8) }),
+        to: KNOCK,
+      });
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  const after = await until('hutter goes on', async () => {
+    const now = (await status(fw)).interfaces.find(({ name }) => name === 'if0')!;
+    return now.received >= before.received + 20 && now;
+  });
+  t.equal(after.received + after.overflows, before.received + 50, 'none is missing');
+  t.ok(after.overflows >= 20, `${after.overflows} lost`);
+  t.match(
+    await fw.ok(`${process.execPath} ${HUTTER} status`),
+    /if0 in \S+, up; .*, \d+ lost before it, its queue was full/,
+  );
+  t.equal((await status(fw)).interfaces.find(({ name }) => name === 'if1')!.refused, 0);
 });
 
 t.test('what cannot be made is refused by name, and nothing is left', async (t) => {

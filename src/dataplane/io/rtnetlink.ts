@@ -30,6 +30,8 @@ const IFA_F_SECONDARY = 0x01;
 const NLM_F_CREATE = 0x400;
 const IFF_UP = 1;
 const IFLA_MTU = 4;
+const IFLA_TXQLEN = 13;
+const IFLA_STATS64 = 23;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const RTA_DST = 1;
@@ -59,6 +61,14 @@ export interface KernelAddress extends InterfaceAddress {
   broadcast: number;
   /** IFA_F_*. */
   flags: number;
+}
+
+/** Of struct rtnl_link_stats64, as of the kernel: it sends what a TUN's reader reads. */
+export interface LinkCounters {
+  received: number;
+  sent: number;
+  receiveDropped: number;
+  sendDropped: number;
 }
 
 export interface KernelRoute {
@@ -162,6 +172,16 @@ export class Rtnetlink {
     return [...links.values()];
   }
 
+  /** What the link of this name has counted; undefined: there is none. */
+  counters(name: string): LinkCounters | undefined {
+    const link = this.dump(Rtm.GETLINK, Rtm.NEWLINK, AF_UNSPEC, 16).find((m) => m.text(3) === name);
+    if (link === undefined) return undefined;
+    const stats = link.bytes(IFLA_STATS64);
+    const view = new DataView(stats.buffer, stats.byteOffset, stats.byteLength);
+    const word = (i: number): number => Number(view.getBigUint64(i * 8, LITTLE));
+    return { received: word(0), sent: word(1), receiveDropped: word(6), sendDropped: word(7) };
+  }
+
   /** The IPv4 routes of all tables. */
   routes(): KernelRoute[] {
     return this.dump(Rtm.GETROUTE, Rtm.NEWROUTE, AF_INET, 12)
@@ -223,14 +243,17 @@ export class Rtnetlink {
     this.native.rtnetlinkRouteGet(this.handle, question, answer);
   }
 
-  /** Brings a link up with this MTU. @throws RequestError */
-  bringUp(ifindex: number, mtu: number): void {
+  /** Brings a link up with this MTU; `queueLength`: packets that may wait to be sent. @throws RequestError */
+  bringUp(ifindex: number, mtu: number, queueLength: number): void {
     const header = new Uint8Array(16);
     const view = new DataView(header.buffer);
     view.setInt32(4, ifindex, LITTLE);
     view.setUint32(8, IFF_UP, LITTLE);
     view.setUint32(12, IFF_UP, LITTLE);
-    this.request('setting the link up', Rtm.NEWLINK, 0, header, [[IFLA_MTU, word(mtu, LITTLE)]]);
+    this.request('setting the link up', Rtm.NEWLINK, 0, header, [
+      [IFLA_MTU, word(mtu, LITTLE)],
+      [IFLA_TXQLEN, word(queueLength, LITTLE)],
+    ]);
   }
 
   /** Gives a link an address; the subnet's route comes with it. @throws RequestError */
