@@ -2,6 +2,7 @@
  * `hutter route` and `hutter rule` beside iproute2 on the kernel's tables: the same commands on a router with the same
  * addresses, the same output, error texts and exit codes; and what the tables then do to packets.
  */
+import path from 'node:path';
 import t from 'tap';
 import type { EngineName } from './engine.js';
 import { KNOCK, onEachEngine, ORLOCK, ROUTER_INSIDE, ROUTER_OUTSIDE, topology, type Topology, agree } from './netns.js';
@@ -315,9 +316,23 @@ onEachEngine(
     t.same([more.code, more.stderr], [1, "hutter: route: `realms' is nothing that hutter's routes can have\n"]);
     const lines = `# a comment\nroute add 10.1.0.0/16 dev if1\n\nadd 10.2.0.0/16 via 10.1.0.1\nadd 10.3.0.0/16 via 9.9.9.9\nadd 10.4.0.0/16 dev if1\n`;
     t.same(await fw.ip(['route -batch'], lines), [
-      { code: 2, stdout: '', stderr: 'Error: Nexthop has invalid gateway.\nCommand failed -:5\n' },
+      { code: 1, stdout: '', stderr: 'Error: Nexthop has invalid gateway.\nCommand failed -:5\n' },
     ]);
     t.match((await fw.ip(['route show root 10.0.0.0/8']))[0]!.stdout, /^10\.1\.0\.0\/16 .*\n10\.2\.0\.0\/16 .*\n$/);
+    // From a file, as `ip -batch` reads one.
+    const file = path.join(t.testdir({ routes: 'add 10.5.0.0/16 dev if1\nadd 10.5.0.0/16 dev if1\n' }), 'routes');
+    const answers = [];
+    for (const argv of [[file], ['/no/such/file'], ['-', 'more']]) {
+      const { code, stdout, stderr } = await refused('route', ['-batch', ...argv]);
+      answers.push({ code, stdout, stderr });
+    }
+    t.same(answers, [
+      { code: 1, stdout: '', stderr: `RTNETLINK answers: File exists\nCommand failed ${file}:2\n` },
+      { code: 1, stdout: '', stderr: 'Cannot open file "/no/such/file" for reading: No such file or directory\n' },
+      { code: 255, stdout: '', stderr: 'Command "-batch" is unknown, try "hutter route help".\n' },
+    ]);
+    await fw.ok(`echo add 10.6.0.0/16 dev if1 | ${process.execPath} ${fw.hutterFile} route -batch -`);
+    t.match((await fw.ip(['route show 10.6.0.0/16']))[0]!.stdout, /^10\.6\.0\.0\/16 /);
   },
   ['hutter', 'hutter-tun'],
 );

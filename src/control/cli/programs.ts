@@ -78,8 +78,18 @@ export function status(argv: readonly string[]): void {
 
 export function route(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
-  const batch = rest.length === 1 && (rest[0] === '-batch' || rest[0] === '-b');
-  run(path, { program: 'route', argv: rest, ...(batch && { stdin: readStdin() }) });
+  const request: Request = { program: 'route', argv: rest };
+  if (rest[0] === '-batch' || rest[0] === '-b') {
+    const file = rest[1] ?? '-';
+    try {
+      request.stdin = file === '-' ? readStdin() : readFileSync(Buffer.from(file, 'latin1'), 'latin1');
+    } catch (error) {
+      write(2, `Cannot open file "${file}" for reading: ${strerror(error)}\n`);
+      process.exitCode = 1;
+      return;
+    }
+  }
+  run(path, request);
 }
 
 export function rule(argv: readonly string[]): void {

@@ -3,7 +3,7 @@
  * `ip route`. One next hop a route.
  *
  *     route [list [SELECTOR]] | flush SELECTOR | get ADDRESS … | add|del|change|replace|append|prepend ROUTE
- *     route -batch                        the commands come from stdin, one a line
+ *     route -batch [FILE]                 the commands come from a file or (also as -) from stdin, one a line
  */
 import { type AddHow, type Route, RouteError, type RouteSpec, TableId } from '../../dataplane/route/fib.js';
 import { Answer, Errno, Question, RouteType } from '../../dataplane/route/routes.js';
@@ -30,7 +30,7 @@ const HELP = `Usage: hutter route [ list [ SELECTOR ] ]
        hutter route get ADDRESS [ from ADDRESS ] [ iif DEV ] [ oif DEV ] [ tos TOS ] [ mark NUMBER ]
                                 [ ipproto PROTOCOL ] [ sport NUMBER ] [ dport NUMBER ]
        hutter route { add | del | change | replace | append | prepend } ROUTE
-       hutter route -batch < COMMANDS
+       hutter route -batch [ FILE ]
 SELECTOR := [ root PREFIX ] [ match PREFIX ] [ exact PREFIX ] [ table TABLE | table all ] [ dev DEV ] [ via ADDRESS ]
             [ src ADDRESS ] [ proto PROTO ] [ type TYPE ] [ scope SCOPE ] [ tos TOS ] [ metric NUMBER ]
 ROUTE := [ TYPE ] PREFIX [ via ADDRESS ] [ dev DEV ] [ onlink ] [ table TABLE ] [ metric NUMBER ] [ tos TOS ]
@@ -83,8 +83,9 @@ const LACKING = [
   'window',
 ];
 
-/** Whether the commands come from stdin: `runBatch`. */
-export const isBatch = (argv: readonly string[]): boolean => argv[0] === '-batch' || argv[0] === '-b';
+/** Whether the commands are what the client read from a file or its stdin: `runBatch`. */
+export const isBatch = (argv: readonly string[]): boolean =>
+  argv.length <= 2 && (argv[0] === '-batch' || argv[0] === '-b');
 
 /** Runs one command. */
 export function runRoute(argv: readonly string[], view: RoutingView): Printed {
@@ -107,9 +108,9 @@ function command(argv: readonly string[], view: RoutingView, print: (text: strin
 
 /**
  * Each line is a command; the first that fails ends it, and what went before stays, as with `ip -batch`. In steps of some lines, between
- * which other things can be done.
+ * which other things can be done. `file`: what errors call it.
  */
-export function* runBatch(stdin: string, view: RoutingView): Generator<void, Printed> {
+export function* runBatch(stdin: string, view: RoutingView, file = '-'): Generator<void, Printed> {
   const lines = stdin.split('\n');
   let stdout = '';
   for (let at = 0; at < lines.length;) {
@@ -129,7 +130,7 @@ export function* runBatch(stdin: string, view: RoutingView): Generator<void, Pri
     yield* view.fib.changing(run());
     // A gateway that only a new route reaches is found when that is built: the line is tried once more.
     if (failure === undefined || at > first) continue;
-    return { code: failure.code, stdout, stderr: `${failure.stderr}Command failed -:${at + 1}\n` };
+    return { code: 1, stdout, stderr: `${failure.stderr}Command failed ${file}:${at + 1}\n` };
   }
   return { code: 0, stdout, stderr: '' };
 }
