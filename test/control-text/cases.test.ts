@@ -21,8 +21,13 @@ const casesOf = (file: string): Case[] => parseCases(readFileSync(`${FOLDER}/${f
 
 const append = ({ table, chain, rule }: Case): Step => ({
   program: 'iptables',
-  argv: ['-t', table, '-A', chain, ...splitWords(rule)],
+  argv: ['-t', table, '-v', '-A', chain, ...splitWords(rule)],
 });
+/** As administrators look at rules: with counters, and with names for ports and protocols. */
+const look = (table: string, chain: string): Step[] =>
+  [['-n', '-v'], []].map((how) => ({ program: 'iptables', argv: ['-t', table, ...how, '-L', chain] }));
+/** Of a longer name -v prints more than the rule then has. */
+const CUT = 'CT --timeout short';
 const list = (table: string, chain: string): Step => ({ program: 'iptables', argv: ['-t', table, '-S', chain] });
 const rulesOf = ({ stdout }: Outcome): string[] =>
   stdout
@@ -50,18 +55,18 @@ for (const file of files) {
       t.equal(check.code, 0, `${name(file, each)}: -C ${each.saved}: ${check.stderr}`);
     }
   });
-  void t.test(`${file}: the real tool`, (t) => {
+  void t.test(`${file}: the real tool`, async (t) => {
     const reason = noJudge();
     if (reason !== undefined) {
       t.fail(reason);
-      t.end();
       return;
     }
     const cases = casesOf(file).filter(({ unjudged }) => !unjudged);
     // One chain takes all of its rows; what was accepted is then listed in their order.
     const places = [...new Set(cases.map(({ table, chain }) => `${table} ${chain}`))];
     const lists = places.map((place) => list(place.split(' ')[0]!, place.split(' ')[1]!));
-    const outcomes = runReal([[...cases.map(append), ...lists]])[0]!;
+    const looks = places.flatMap((place) => look(place.split(' ')[0]!, place.split(' ')[1]!));
+    const outcomes = runReal([[...cases.map(append), ...lists, ...looks]])[0]!;
     const listed = new Map(places.map((place, i) => [place, rulesOf(outcomes[cases.length + i]!)]));
     cases.forEach((each, i) => {
       const { code, stderr } = outcomes[i]!;
@@ -69,7 +74,18 @@ for (const file of files) {
       t.equal(saved, each.saved, `${name(file, each)}: ${stderr}`);
     });
     t.same([...listed.values()].flat(), [], 'every listed rule belongs to a row');
-    t.end();
+    // The same rows, one after another, in hutter: what -v says of each, and how they are listed.
+    const backend = new MemoryBackend(undefined, { localhost: '127.0.0.1' });
+    for (const [i, each] of cases.entries()) {
+      if (each.saved === undefined) continue;
+      const { program, argv } = append(each);
+      const { stdout } = await runIptables(program, argv, '', backend);
+      if (!each.rule.includes(CUT)) t.equal(stdout, outcomes[i]!.stdout, `${name(file, each)}: -v`);
+    }
+    for (const [i, { program, argv }] of looks.entries()) {
+      const { stdout } = await runIptables(program, argv, '', backend);
+      t.equal(stdout, outcomes[cases.length + lists.length + i]!.stdout, argv.join(' '));
+    }
   });
 }
 

@@ -243,7 +243,7 @@ export const NETMAP = defineTarget<NatData>({
     }),
   ],
   save: (data) => ` --to ${networkText(data)}`,
-  print: (data) => `to:${networkText(data)}`,
+  print: (data) => ` to:${networkText(data)}`,
   help: `NETMAP target options:
   --to address[/mask]
 				Network address to map to.

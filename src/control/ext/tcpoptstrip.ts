@@ -20,6 +20,7 @@ const KINDS: ReadonlyMap<string, number> = new Map([
   ['timestamp', 8],
   ['md5', 19],
 ]);
+const kindName = (kind: number): string => [...KINDS].find(([, each]) => each === kind)?.[0] ?? String(kind);
 
 export const TCPOPTSTRIP = defineTarget<TcpoptstripData>({
   name: 'TCPOPTSTRIP',
@@ -42,7 +43,8 @@ export const TCPOPTSTRIP = defineTarget<TcpoptstripData>({
     }),
   ],
   save: ({ kinds }) => (kinds.length === 0 ? '' : ` --strip-options ${kinds.join(',')}`),
-  print: ({ kinds }) => (kinds.length === 0 ? '' : ` TCPOPTSTRIP options ${kinds.join(',')}`),
+  print: ({ kinds }, { numeric }) =>
+    kinds.length === 0 ? '' : ` TCPOPTSTRIP options ${(numeric ? kinds : kinds.map(kindName)).join(',')}`,
   help: `TCPOPTSTRIP target options:
   --strip-options value     strip specified TCP options denoted by value
                             (separated by comma) from TCP header
