@@ -440,6 +440,8 @@ function eventsOf(lines: string[]): Connection[] {
     hideChoice(words);
     const timed = /^\d+$/.test(words[SECONDS] ?? '');
     const seconds = timed ? Number(words[SECONDS]) : 0;
+    // When what is over is found, is each side's own business.
+    if (kind === 'DESTROY' && !timed) return [];
     if (timed) words.splice(SECONDS, 1);
     return [{ text: `${kind} ${words.join(' ')}`, seconds }];
   });
