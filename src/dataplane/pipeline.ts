@@ -497,7 +497,10 @@ export class Pipeline implements Answers, AddressQuestions, Addresses {
         return this.drop(DropReason.FRAGMENT);
     }
     p.flags = InFlag.CSUM_NOT_VERIFIED;
+    // Before INPUT it has been routed already.
+    const { routeType } = p;
     if (p.parse(p.bytes, p.start, p.bytes.length, 0) !== ParseError.NONE) return this.drop(DropReason.FRAGMENT);
+    p.routeType = routeType;
     p.fragmentSize = store.maxSize;
     p.cutCount = store.cutCount;
     return Verdict.ACCEPT;
