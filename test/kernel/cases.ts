@@ -1287,12 +1287,15 @@ story('rules exchanged under live connections', { nat: [MASQUERADE] }, (s) => {
 });
 plainly('connections that no rule asked for in between', { nat: [MASQUERADE] }, (s) => {
   const t = s.talk(IN, DMZ).open();
+  const opening = s.talk(IN, DMZ, 1001);
+  opening.tcp(0, SYN);
   s.iptables('-t nat -F');
   s.iptables(`-t nat ${MASQUERADE}`);
   // Numbers far from those that were seen.
   t.tcp(1, ACK | PSH, { seq: 900_000, ack: 500_000, payload: 'unseen' });
   t.tcp(0, ACK, { seq: 500_000, ack: 900_006 });
   t.tcp(0, ACK, { seq: 100, ack: 900_006 });
+  opening.tcp(1, RST | ACK, { seq: 5001, ack: 1051 });
 });
 story('connections deleted under their packets', { nat: [MASQUERADE] }, (s) => {
   const t = s.talk(IN, OUT).open();

@@ -738,12 +738,12 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
 }
 
 /**
- * Connections have gone on unseen (nf_ct_tcp_fixup): their windows are what the next segments say. Called by the control thread while
+ * Open connections have gone on unseen (nf_ct_tcp_fixup): their windows are what the next segments say. Called by the control thread while
  * no worker tracks.
  */
 export function forgetWindows(t: ConntrackTable): void {
   for (let entry = t.next(-1); entry >= 0; entry = t.next(entry)) {
-    if (t.protocol(entry) !== Proto.TCP) continue;
+    if (t.protocol(entry) !== Proto.TCP || tcpState(t, entry) !== TcpState.ESTABLISHED) continue;
     for (let dir = 0; dir < 2; dir++) t.words[seenAt(t.at(entry), dir) + Seen.MAXWIN] = 0;
   }
 }
