@@ -8,6 +8,7 @@
  * Rewrites (NAT, TOS, TTL) change the bytes and the fields together, through nat/rewrite.ts and its like, and set
  * `changed`; transport checksums are kept by incremental update where the packet carries a whole one.
  */
+import { Meta, OutFlag } from './io/batch.js';
 import { Proto } from './names.js';
 import { u16, u32, u8 } from './wire/bytes.js';
 
@@ -93,6 +94,8 @@ export class Packet {
   /** It came in fragments, the longest of this many bytes; 0 = it came whole. Which reassembly's cuts it keeps. */
   fragmentSize = 0;
   cutCount = 0;
+  /** 1: its IP options have been read, and written into (hutter being the whole router). */
+  optionsRead = 0;
   /** Entry of the connection in the table, −1 = none (INVALID, UNTRACKED, or not tracked at all). */
   ct = -1;
   /** Dir within the connection. */
@@ -125,7 +128,6 @@ export class Packet {
     this.bytes = bytes;
     this.start = start;
     this.family = 4;
-    this.routeType = 0;
     this.ct = -1;
     this.ctDir = 0;
     this.ctState = 0;
@@ -201,5 +203,17 @@ export class Packet {
     this.hasPorts = 1;
     this.sport = u16(bytes, l4);
     this.dport = u16(bytes, l4 + 2);
+  }
+}
+
+/** Writes into a packet's record, which begins at `m`, its mark if that changed, and its class if a rule gave it one. */
+export function putMarks(meta: Int32Array, m: number, p: Packet): void {
+  if (p.mark !== meta[m + Meta.MARK]) {
+    meta[m + Meta.NEW_MARK] = p.mark;
+    meta[m + Meta.OUT_FLAGS]! |= OutFlag.MARK;
+  }
+  if (p.classified !== 0) {
+    meta[m + Meta.NEW_PRIORITY] = p.priority;
+    meta[m + Meta.OUT_FLAGS]! |= OutFlag.PRIORITY;
   }
 }

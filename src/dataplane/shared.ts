@@ -7,6 +7,7 @@
  * (receiveMessageOnPort) when EPOCH has moved. The main thread posts first, then moves EPOCH, then wakes the worker
  * through its eventfd; so a worker that sees the new epoch finds the message.
  */
+import { Verdict } from './names.js';
 
 /** Words of the control block, an Int32Array. */
 export const enum Control {
@@ -263,3 +264,13 @@ export const enum LogRecord {
 }
 /** Bytes of the packet that a LOG record keeps: the longest IP header, the longest TCP header, an ICMP error's quote. */
 export const LOG_SNAP = 192;
+
+/** Counts a packet that is dropped, in a worker's totals. */
+export function countDrop(stats: Float64Array, reason: DropReason): void {
+  stats[Stat.DROPS + reason]! += 1;
+}
+
+export function drop(stats: Float64Array, reason: DropReason): Verdict {
+  countDrop(stats, reason);
+  return Verdict.DROP;
+}

@@ -68,7 +68,8 @@ export class Context {
   /** The same in whole kernel ticks, a double that never wraps, and its low 32 bits. */
   ticks = 0;
   jiffies = 0;
-  /** Wall clock, whole seconds since 1970. */
+  /** Wall clock, milliseconds and whole seconds since 1970. */
+  wallMs = 0;
   wallSeconds = 0;
   /** The kernel's time zone (sys_tz), minutes west of Greenwich: 0 unless somebody set it. */
   minutesWest = 0;
@@ -133,6 +134,7 @@ export class Context {
     this.now = Math.floor(monotonicMs) | 0;
     this.ticks = Math.floor((monotonicMs * this.hz) / 1000);
     this.jiffies = this.ticks | 0;
+    this.wallMs = wallMs;
     this.wallSeconds = Math.floor(wallMs / 1000);
   }
 

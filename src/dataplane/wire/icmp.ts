@@ -16,6 +16,15 @@ export const enum IcmpType {
   ADDRESS_MASK = 17,
   ADDRESS_MASK_REPLY = 18,
 }
+/** Codes of "destination unreachable" that the router sends (RFC 792, RFC 1812 §5.2.7.1). */
+export const enum DestUnreach {
+  NET = 0,
+  HOST = 1,
+  PROTOCOL = 2,
+  PORT = 3,
+  FRAGMENTATION_NEEDED = 4,
+  FILTERED = 13,
+}
 /** NR_ICMP_TYPES: the last type the kernel knows. */
 const LAST_TYPE = 18;
 export const HEADER_LENGTH = 8;
