@@ -15,8 +15,8 @@
  * From the kernel's queue a packet crosses once, at PREROUTING or OUTPUT, and every later hook of its way runs in that
  * visit; the kernel then really routes what comes back. Where what the later hooks do could turn it to another way, it goes
  * back as it was routed, and comes a second time in POSTROUTING, where they run (`twice`, `again`). From a TUN it comes raw, and hutter is the kernel, too: it checks,
- * puts fragments together, routes, answers and cuts (`kernelRoutes` false; ip/). What can go no further (no route, TTL at its end, too long) is answered
- * here when it has a connection (see answerError); else it goes back as PREROUTING left it, and the kernel answers.
+ * puts fragments together, routes, answers and cuts (`kernelRoutes` false; stack.ts). What can go no further (no route, TTL at its end, too long) is answered
+ * here when it has a connection (responder.ts, `answerError`); else it goes back as PREROUTING left it, and the kernel answers.
  */
 import type { ErrorLimit } from './answer.js';
 import { isReserved } from './conntrack/crossings.js';
