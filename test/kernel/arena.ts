@@ -72,6 +72,7 @@ export class Arena {
     private readonly said: () => string,
     private readonly told: readonly [Told, Told],
     private readonly followed: Control,
+    private readonly workers: number,
   ) {}
 
   static async open(options: ArenaOptions = {}): Promise<Arena> {
@@ -83,8 +84,8 @@ export class Arena {
       const rules = path.join(network.dir, 'rules');
       const socket = path.join(network.dir, 'control');
       writeFileSync(rules, EMPTY);
-      const workers = String(options.workers ?? 1);
-      const args = ['up', '--rules', rules, '--control', socket, '--workers', workers];
+      const { workers = 1 } = options;
+      const args = ['up', '--rules', rules, '--control', socket, '--workers', `${workers}`];
       args.push('--fanout', options.fanout ?? 'hosts');
       const child = hutter.spawn(process.execPath, [HUTTER, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
       let words = '';
@@ -107,7 +108,7 @@ export class Arena {
       const followed = await Control.open(socket, (text) => told[1].hear(text));
       // It ends with the arena.
       followed.ask({ program: 'conntrack', argv: ['-E'] }).catch(() => undefined);
-      return new Arena(network, kernel, hutter, control, wire, () => words, told, followed);
+      return new Arena(network, kernel, hutter, control, wire, () => words, told, followed, workers);
     } catch (error) {
       await network.close();
       throw error;
@@ -178,7 +179,8 @@ export class Arena {
   }
 
   /** What `conntrack -E` has told on both since the rules were loaded. */
-  events(): [string[], string[]] {
+  events(): [string[], string[]] | undefined {
+    if (this.workers > 1) return undefined;
     return [this.told[0].lines, this.told[1].lines];
   }
 
