@@ -7,8 +7,8 @@
 enum { HUGE_PAGE = 2 << 20 };
 
 /*
- * (bytes): asks for huge pages, where the kernel gives them to those that ask (transparent_hugepage/enabled). Tables that are read
- * here and there otherwise cost a walk of the page tables for most reads.
+ * (bytes) → how many of them lie before the first whole huge page. Asks for huge pages, where the kernel gives them to those that
+ * ask (transparent_hugepage/enabled). What is read here and there otherwise costs a walk of the page tables for most reads.
  */
 napi_value advise_huge(napi_env env, napi_callback_info info) {
   napi_value args[1];

@@ -266,9 +266,10 @@ static size_t read_all(struct tun_ports *all, uint8_t *bytes, int32_t *meta, siz
 static void wait_for_packets(struct tun_ports *all, double timeout) {
   struct timespec limit = {.tv_sec = (time_t)(timeout / 1e3)};
   limit.tv_nsec = (long)((timeout - (double)limit.tv_sec * 1e3) * 1e6);
-  for (size_t i = 0; i < all->count; i++)
+  for (size_t i = 0; i < all->count; i++) {
     all->poll[i] = (struct pollfd){.fd = all->ports[i].dead ? -1 : all->ports[i].fd, .events = POLLIN};
-  for (size_t i = 0; i < all->count; i++) all->ports[i].ready = false;
+    all->ports[i].ready = false;
+  }
   all->poll[all->count] = (struct pollfd){.fd = all->wake_fd, .events = POLLIN};
   if (ppoll(all->poll, all->count + 1, timeout < 0 ? NULL : &limit, NULL) <= 0) return;
   if (all->poll[all->count].revents & POLLIN) {

@@ -13,7 +13,7 @@ import { type RouteSource, RouteType } from '../dataplane/route/routes.js';
 import { Stat } from '../dataplane/shared.js';
 import { type Outcome, Simulation } from '../dataplane/simulate.js';
 import { setU16, setU32, u32 } from '../dataplane/wire/bytes.js';
-import { headerChecksum, pseudoSum, sum } from '../dataplane/wire/checksum.js';
+import { pseudoSum, sealHeader, sum } from '../dataplane/wire/checksum.js';
 import { CompileError, Compiler } from './compile/index.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Chain, type Ruleset, type TableModel, tableOf } from './model.js';
@@ -114,7 +114,7 @@ function readPacket(description: readonly string[]): Described {
   bytes[9] = protocol;
   setU32(bytes, 12, src);
   setU32(bytes, 16, dst);
-  setU16(bytes, 10, headerChecksum(bytes, 0, 20));
+  sealHeader(bytes, 0, 20);
   bytes.set(l4, 20);
   finish(bytes, protocol);
   return {

@@ -110,8 +110,8 @@ export function withTable(ruleset: Ruleset, table: TableModel): Ruleset {
 /** Two values of one rule: they say the same and have one identity, and differ in counters at most. */
 const isSame = (a: Rule, b: Rule): boolean => a.id === b.id && a.target === b.target;
 
-/** How many rules two lists have in common at their beginning (`head`) and, behind those, at their end (`tail`). */
-export interface Ends {
+/** How many rules two lists have in common at their beginning and, behind those, at their end. */
+interface Ends {
   readonly head: number;
   readonly tail: number;
 }

@@ -34,7 +34,7 @@ export class QueueAttachment implements Attachment {
   /** @throws DivertError */
   constructor(
     private readonly settings: Settings,
-    { words, connections }: Pick<Program, 'words'> & { connections: boolean },
+    { words, connections }: Program,
     private readonly say: (text: string) => void,
   ) {
     this.program = words;

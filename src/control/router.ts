@@ -19,7 +19,6 @@ import { forgetWindows } from '../dataplane/conntrack/tcp.js';
 import { loadNative } from '../dataplane/io/native.js';
 import { Waker } from '../dataplane/io/waker.js';
 import type { DeviceInit, WorkerInit } from '../dataplane/init.js';
-import { Header, ProgramFlag } from '../dataplane/program/format.js';
 import { mendRegions } from '../dataplane/program/mend.js';
 import {
   Control,
@@ -41,9 +40,9 @@ export interface Program {
   readonly regions: Int32Array[];
   /** Counter slots that it uses. */
   readonly counters: number;
+  /** Some rule needs connections. */
+  readonly connections: boolean;
 }
-
-const tracks = ({ words }: Program): boolean => (words[Header.FLAGS]! & ProgramFlag.CONNECTIONS) !== 0;
 
 export interface RouterOptions {
   workers: number;
@@ -267,7 +266,7 @@ export class Router {
    * with an older program and take this one up before its first packet. Calls must not overlap.
    */
   async publish(program: Program): Promise<boolean> {
-    if (tracks(program) && !tracks(this.program)) forgetWindows(this.table);
+    if (program.connections && !this.program.connections) forgetWindows(this.table);
     this.program = program;
     const size = slabSize(program.counters);
     const grown = this.members.map((member) => {

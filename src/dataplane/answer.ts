@@ -9,7 +9,7 @@ import { InFlag } from './io/batch.js';
 import { Hook, Proto, TcpFlag } from './names.js';
 import type { Packet } from './packet.js';
 import { setU16, setU32, setU8, u16, u32, u8 } from './wire/bytes.js';
-import { headerChecksum, pseudoSum, sum, sumOk, transportChecksumOk } from './wire/checksum.js';
+import { pseudoSum, sealHeader, sum, sumOk, transportChecksumOk } from './wire/checksum.js';
 import { answersForbidden, HEADER_LENGTH as ICMP_HEADER, IcmpType } from './wire/icmp.js';
 import { timeOfDay } from './wire/options.js';
 
@@ -57,7 +57,7 @@ function putIpHeader(
   setU32(out, start + 12, src);
   setU32(out, start + 16, dst);
   for (let i = 0; i < options.length; i++) setU8(out, start + IP_HEADER + i, options.bytes[i]!);
-  setU16(out, start + 10, headerChecksum(out, start, header));
+  sealHeader(out, start, header);
 }
 
 /** Whether the packet's checksum may be believed, being nobody's to verify, verified, or right now (nf_ip_checksum). */
@@ -185,7 +185,7 @@ export function buildError(
   // In FORWARD the record's TTL is already one less than the bytes', which the kernel will lower itself later.
   if (u8(out, quote + 8) !== p.ttl) {
     setU8(out, quote + 8, p.ttl);
-    setU16(out, quote + 10, headerChecksum(out, quote, p.headerLength));
+    sealHeader(out, quote, p.headerLength);
   }
   setU16(out, icmp + 2, ~sum(out, icmp, start + length) & 0xffff);
   return length;

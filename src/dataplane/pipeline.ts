@@ -28,7 +28,6 @@ import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './i
 import type { Device } from './io/device.js';
 import type { Sets } from './io/ipset.js';
 import { isMartianDestination, isMartianSource } from './ip/martian.js';
-import { IpStack } from './stack.js';
 import { CtState, Hook, Ipsec, LinkMark, PrivateMark, Proto, Table, Verdict } from './names.js';
 import type { Nat } from './nat/bind.js';
 import { followExpected, help, Helpers } from './nat/help.js';
@@ -41,10 +40,11 @@ import { Chain, entry, Header, ProgramFlag } from './program/format.js';
 import { forwardedTwice, ownTwice, RoutedBy, Twice } from './program/late.js';
 import { PacketType } from './program/pkttype.js';
 import { policy, run } from './program/run.js';
-import { type Hooks, Responder } from './responder.js';
 import { RouteQuestions } from './questions.js';
+import { type Hooks, Responder } from './responder.js';
 import { RouteField, type Routes, RouteType, SourceCheck } from './route/routes.js';
 import { countDrop, drop, DropReason, Stat } from './shared.js';
+import { IpStack } from './stack.js';
 import { u16 } from './wire/bytes.js';
 import { headerChecksum } from './wire/checksum.js';
 import { DestUnreach, HEADER_LENGTH as ICMP_HEADER, IcmpType } from './wire/icmp.js';
@@ -116,10 +116,9 @@ export class Pipeline implements Hooks {
   private comesAgain = 0;
 
   constructor(parts: PipelineParts) {
-    const { device, interfaces, local = 0, routes, stats, tracker } = parts;
+    const { device, errorLimit, interfaces, local = 0, routes, stats, tracker } = parts;
     const { options } = this;
     const questions = new RouteQuestions(routes, interfaces);
-    const { errorLimit } = parts;
     const responder = new Responder({
       hooks: this,
       tracker,
@@ -218,7 +217,7 @@ export class Pipeline implements Hooks {
     meta[m + Meta.CHECKSUM_MODE] = ChecksumMode.NONE;
     const malformed = p.parse(batch.bytes, offset, offset + meta[m + Meta.LENGTH]!, flags & InFlag.CUT);
     if (malformed !== ParseError.NONE) {
-      countDrop(this.stats, this.kernelRoutes ? DropReason.MALFORMED : MALFORMED_REASONS[malformed]);
+      countDrop(stats, this.kernelRoutes ? DropReason.MALFORMED : MALFORMED_REASONS[malformed]);
       stats[Stat.DROPPED]! += 1;
       meta[m + Meta.VERDICT] = Verdict.DROP;
       return;

@@ -29,7 +29,7 @@ import type { RouteQuestions } from './questions.js';
 import { Errno, RouteField, type Routes, RouteType } from './route/routes.js';
 import { countDrop, drop, DropReason, Stat } from './shared.js';
 import { setU16, setU8, u16, u8 } from './wire/bytes.js';
-import { headerChecksum } from './wire/checksum.js';
+import { sealHeader } from './wire/checksum.js';
 import { DestUnreach, IcmpType } from './wire/icmp.js';
 import type { Options } from './wire/options.js';
 
@@ -41,7 +41,6 @@ export const REPLY = -3;
 const TTL = 8;
 const FRAGMENT = 6;
 const DONT_FRAGMENT = 0x4000;
-const HEADER_CHECKSUM = 10;
 const MOST_MTU = 65_535;
 
 /** The hooks that an answer crosses. */
@@ -163,7 +162,7 @@ export class Responder implements Answers {
     for (let i = 0; i < length; i++) bytes[i] = p.bytes[p.start + i]!;
     if (hook === Hook.PREROUTING || hook === Hook.INPUT) setU8(bytes, TTL, u8(bytes, TTL) - 1);
     setU16(bytes, FRAGMENT, u16(bytes, FRAGMENT) | DONT_FRAGMENT);
-    setU16(bytes, HEADER_CHECKSUM, headerChecksum(bytes, 0, p.headerLength));
+    sealHeader(bytes, 0, p.headerLength);
     copy.flags = p.flags & (InFlag.GSO | InFlag.CSUM_PARTIAL);
     copy.parse(bytes, 0, length, 0);
     copy.hook = Hook.OUTPUT;

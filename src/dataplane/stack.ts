@@ -17,8 +17,7 @@ import { type Cutter, OWN_RESET, REPLY, type Responder } from './responder.js';
 import type { RouteQuestions } from './questions.js';
 import { RouteType } from './route/routes.js';
 import { countDrop, drop, DropReason, Stat } from './shared.js';
-import { setU16 } from './wire/bytes.js';
-import { headerChecksum } from './wire/checksum.js';
+import { sealHeader } from './wire/checksum.js';
 import { DestUnreach, IcmpType } from './wire/icmp.js';
 import type { Options } from './wire/options.js';
 import { Fragmenter } from './ip/fragment.js';
@@ -27,7 +26,6 @@ import { Segmenter } from './ip/segment.js';
 
 /** Code of "time exceeded" for fragments whose rest didn't come. */
 const REASSEMBLY = 1;
-const HEADER_CHECKSUM = 10;
 /** RFC 791 §3.2 */
 const LEAST_MTU = 68;
 const MOST_MTU = 65_535;
@@ -84,7 +82,7 @@ export class IpStack implements Cutter {
   /** The header's sum is right again. */
   private sealOptions(p: Packet): void {
     if (!this.options.changed) return;
-    setU16(p.bytes, p.start + HEADER_CHECKSUM, headerChecksum(p.bytes, p.start, p.headerLength));
+    sealHeader(p.bytes, p.start, p.headerLength);
     p.changed = 1;
   }
 

@@ -8,7 +8,7 @@
  */
 import { Hook, Verdict } from '../names.js';
 import { setU16, u16, u32, u8 } from '../wire/bytes.js';
-import { headerChecksum } from '../wire/checksum.js';
+import { sealHeader } from '../wire/checksum.js';
 import type { Batch } from './batch.js';
 import { ChecksumMode, HEADROOM, InFlag, Meta } from './batch.js';
 import type { Device, DeviceCapabilities, DeviceStats } from './device.js';
@@ -218,7 +218,7 @@ export class CaptureDevice implements Device {
     // A machine that cuts segments itself has captured a packet of more than 65,535 bytes, or one without a length yet.
     if (total === 0 && captured >= 20 && onWire === captured && onWire <= 0xffff) {
       setU16(bytes, HEADROOM + 2, onWire);
-      setU16(bytes, HEADROOM + 10, headerChecksum(bytes, HEADROOM, (u8(bytes, HEADROOM) & 15) << 2));
+      sealHeader(bytes, HEADROOM, (u8(bytes, HEADROOM) & 15) << 2);
       total = onWire;
     }
     const cut = captured < total && end - start < length;

@@ -4,7 +4,7 @@
  * and are no-operations in the others (RFC 791 §3.1; ip_options_fragment). One object a worker.
  */
 import { setU16, setU8, u16, u8 } from '../wire/bytes.js';
-import { headerChecksum } from '../wire/checksum.js';
+import { sealHeader } from '../wire/checksum.js';
 
 const FIRST_OPTION = 20;
 const END_OF_OPTIONS = 0;
@@ -74,7 +74,7 @@ export class Fragmenter {
     const more = at + size < total ? MORE_FRAGMENTS : this.more;
     setU16(out, 2, header + size);
     setU16(out, 6, (this.flags & DONT_FRAGMENT) | more | ((this.flags & OFFSET) + (at >> 3)));
-    setU16(out, 10, headerChecksum(out, 0, header));
+    sealHeader(out, 0, header);
     this.length = header + size;
     this.at = at + size;
     return true;

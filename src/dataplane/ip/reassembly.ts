@@ -9,7 +9,7 @@
  */
 import type { Packet } from '../packet.js';
 import { setU16, u16, u8 } from '../wire/bytes.js';
-import { headerChecksum } from '../wire/checksum.js';
+import { sealHeader } from '../wire/checksum.js';
 import { Blocks } from '../io/blocks.js';
 
 /** ipfrag_high_thresh, ipfrag_time. */
@@ -298,8 +298,7 @@ export class Reassembly {
     bytes[p.start + 1] = u8(bytes, p.start + 1) | ecn;
     setU16(bytes, p.start + 2, length);
     setU16(bytes, p.start + 6, this.dontFragment ? DONT_FRAGMENT : 0);
-    setU16(bytes, p.start + 10, 0);
-    setU16(bytes, p.start + 10, headerChecksum(bytes, p.start, header));
+    sealHeader(bytes, p.start, header);
     return Fate.WHOLE;
   }
 

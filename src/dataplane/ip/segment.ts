@@ -5,7 +5,7 @@
 import { Proto, TcpFlag } from '../names.js';
 import type { Packet } from '../packet.js';
 import { setU16, setU32, setU8, u16, u32, u8 } from '../wire/bytes.js';
-import { headerChecksum, pseudoSum, sum } from '../wire/checksum.js';
+import { pseudoSum, sealHeader, sum } from '../wire/checksum.js';
 
 const TCP_SEQUENCE = 4;
 const TCP_FLAGS = 13;
@@ -49,7 +49,7 @@ export class Segmenter {
     this.length = headers + part;
     setU16(out, 2, this.length);
     setU16(out, 4, (u16(out, 4) + this.count) & 0xffff);
-    setU16(out, 10, headerChecksum(out, 0, p.headerLength));
+    sealHeader(out, 0, p.headerLength);
     const l4 = p.headerLength;
     let field = l4 + UDP_CHECKSUM;
     if (p.protocol === Proto.TCP) {

@@ -9,11 +9,10 @@ import { HEADROOM, InFlag } from '../io/batch.js';
 import { Proto, TcpFlag } from '../names.js';
 import type { Packet } from '../packet.js';
 import { setU16, u16, u32, u8 } from '../wire/bytes.js';
-import { headerChecksum, pseudoSum, sum } from '../wire/checksum.js';
+import { pseudoSum, sealHeader, sum } from '../wire/checksum.js';
 import { setTcpU32 } from './rewrite.js';
 
 const TOTAL_LENGTH = 2;
-const HEADER_CHECKSUM = 10;
 const MAX_LENGTH = 65535;
 /** A packet grows once or twice on its way; half of the headroom stays. */
 const MAX_GROWTH = HEADROOM / 4;
@@ -54,7 +53,7 @@ export function replacePayload(p: Packet, at: number, length: number, text: Uint
     p.l4Length += growth;
     at -= growth;
     setU16(bytes, p.start + TOTAL_LENGTH, p.length);
-    setU16(bytes, p.start + HEADER_CHECKSUM, headerChecksum(bytes, p.start, p.headerLength));
+    sealHeader(bytes, p.start, p.headerLength);
     if (p.protocol === Proto.UDP) setU16(bytes, p.l4 + UDP_LENGTH, p.l4Length);
   }
   for (let i = 0; i < newLength; i++) bytes[at + i] = text[i]!;

@@ -173,7 +173,7 @@ const enum Alias {
 }
 
 /** Readers that may look up a batch's addresses together, and addresses of one. */
-export const MOST_READERS = 64;
+const MOST_READERS = 64;
 const TOGETHER = 64;
 
 /** Words at the shared memory's beginning. */

@@ -2,7 +2,7 @@
  * The Internet checksum (RFC 1071) and its incremental update (RFC 1624, eqn. 3). Sums are 16-bit numbers in host order
  * of the big-endian words; a "sum" is folded and not complemented, a "checksum" is complemented as it stands in headers.
  */
-import { u16, u32 } from './bytes.js';
+import { setU16, u16, u32 } from './bytes.js';
 
 /** Folds to 16 bits a sum of at most 2^32 − 1. */
 export function fold(sum: number): number {
@@ -28,6 +28,11 @@ export function pseudoSum(src: number, dst: number, protocol: number, length: nu
 export function headerChecksum(bytes: Uint8Array, start: number, headerLength: number): number {
   const whole = sum(bytes, start, start + headerLength);
   return ~fold(whole + (~u16(bytes, start + 10) & 0xffff)) & 0xffff;
+}
+
+/** Writes that checksum into the header. */
+export function sealHeader(bytes: Uint8Array, start: number, headerLength: number): void {
+  setU16(bytes, start + 10, headerChecksum(bytes, start, headerLength));
 }
 
 /** The checksum after one 16-bit word it covers changes from `from` to `to`. */
