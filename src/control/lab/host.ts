@@ -99,6 +99,11 @@ const servers = new Map<number, http.Server>();
 const datagrams = new Map<number, { socket: dgram.Socket; received: Datagram[] }>();
 const connections = new Map<number, net.Socket>();
 const captures = new Map<number, { frames: Uint8Array[]; close: () => void }>();
+/**
+ * Every capture ever opened. cap 0.2.1 never closes its libuv handle, which lies inside its object: were the object
+ * collected, the loop's list of handles would lead through freed memory, and the next change of the list write there.
+ */
+const everOpened: InstanceType<CapModule['Cap']>[] = [];
 const webVisitors: Peer[] = [];
 const require = createRequire(import.meta.url);
 let nextId = 1;
@@ -339,6 +344,7 @@ export const calls = {
   capture(o: { device: string; filter?: string }): number {
     const { Cap } = require('cap') as CapModule;
     const cap = new Cap();
+    everOpened.push(cap);
     const buffer = Buffer.alloc(65_600);
     const frames: Uint8Array[] = [];
     // A TUN has no link header: it gets one that says IPv4.
