@@ -1,12 +1,13 @@
 /**
- * `hutter conntrack`: lists, deletes, counts and follows the router's connections with conntrack-tools' options, texts
- * and exit codes (1.4.7), so that scripts which read them need not notice. Counters are always printed, as the kernel
- * does with nf_conntrack_acct=1. A CPU in -S is a worker here.
+ * `hutter conntrack`: lists, deletes, counts and follows the router's connections, and lists what is expected, with the options,
+ * texts and exit codes of conntrack-tools 1.4.7, so that scripts which read them need not notice. Counters are always printed,
+ * as the kernel does with nf_conntrack_acct=1. A CPU in -S is a worker here.
  */
 import { EVENT_ENTRY, EventType } from '../dataplane/conntrack/events.js';
+import { Expectation, flushExpectations, nextExpectation } from '../dataplane/conntrack/expect.js';
 import { keyProtocol } from '../dataplane/conntrack/key.js';
-import { printConnection, printEvent } from '../dataplane/conntrack/print.js';
-import { Ct, type ConntrackTable, ENTRY_WORDS, STAT_NAMES, STATUS_MASK } from '../dataplane/conntrack/table.js';
+import { printConnection, printEvent, printExpectation } from '../dataplane/conntrack/print.js';
+import { Ct, type ConntrackTable, ENTRY_WORDS, Stat, STAT_NAMES, STATUS_MASK } from '../dataplane/conntrack/table.js';
 import { SCTP_STATE_NAMES, Status, TCP_STATE_NAMES } from '../dataplane/conntrack/states.js';
 import { Proto } from '../dataplane/names.js';
 
@@ -16,7 +17,7 @@ const TRY = "Try `conntrack -h' or 'conntrack --help' for more information.\n";
 /** Wrong usage; the tool's text and exit code 2. */
 class UsageError extends Error {}
 
-export interface ConntrackOutput {
+export interface CommandOutput {
   stdout: (text: string) => void;
   stderr: (text: string) => void;
 }
@@ -48,6 +49,10 @@ interface Net {
 }
 interface Query {
   command: Command;
+  /** Of expectations, not of connections. */
+  expect: boolean;
+  /** Connections there are none of. */
+  ipv6: boolean;
   protocol?: number;
   origSrc?: Net;
   origDst?: Net;
@@ -89,7 +94,7 @@ export async function runConntrack(
   table: ConntrackTable,
   slots: number,
   argv: readonly string[],
-  out: ConntrackOutput,
+  out: CommandOutput,
   follow: Follow,
 ): Promise<number> {
   let query: Query;
@@ -108,6 +113,42 @@ export async function runConntrack(
     out.stderr(`${TOOL}: ${error.message}\n${TRY}`);
     return 2;
   }
+  return query.expect ? runExpect(table, slots, query.command, out) : runFlows(table, slots, query, out, follow);
+}
+
+/** One command about expectations. */
+function runExpect(table: ConntrackTable, slots: number, command: Command, out: CommandOutput): number {
+  if (command === 'L') {
+    let count = 0;
+    const e = new Expectation();
+    for (let n = nextExpectation(table, -1, e); n >= 0; n = nextExpectation(table, n, e)) {
+      out.stdout(`${printExpectation(table, n, e)}\n`);
+      count++;
+    }
+    out.stderr(`${TOOL}: ${count} expectations have been shown.\n`);
+  } else if (command === 'F') {
+    flushExpectations(table);
+    out.stderr(`${TOOL}: expectation table has been emptied.\n`);
+  } else if (command === 'C') out.stdout(`${table.expectations()}\n`);
+  else showStats(table, slots, Stat.EXPECT_NEW, STAT_NAMES.length, out);
+  return 0;
+}
+
+/** What each worker has counted, from a figure up to another; each is a CPU of conntrack's. */
+function showStats(table: ConntrackTable, slots: number, from: number, to: number, out: CommandOutput): void {
+  for (let slot = 0; slot < slots; slot++) {
+    const counts = STAT_NAMES.slice(from, to).map((name, i) => `${name}=${table.stat(slot, from + i)} `);
+    out.stdout(`cpu=${String(slot).padEnd(4)}\t${counts.join('')}\n`);
+  }
+}
+
+async function runFlows(
+  table: ConntrackTable,
+  slots: number,
+  query: Query,
+  out: CommandOutput,
+  follow: Follow,
+): Promise<number> {
   switch (query.command) {
     case 'L': {
       let count = 0;
@@ -145,12 +186,7 @@ export async function runConntrack(
       out.stdout(`${table.total()}\n`);
       return 0;
     case 'S':
-      for (let slot = 0; slot < slots; slot++)
-        out.stdout(
-          `cpu=${String(slot).padEnd(4)}\t${STAT_NAMES.slice(0, 10)
-            .map((name, i) => `${name}=${table.stat(slot, i)} `)
-            .join('')}\n`,
-        );
+      showStats(table, slots, Stat.FOUND, Stat.EXPECT_NEW, out);
       return 0;
     case 'E': {
       let count = 0;
@@ -202,6 +238,7 @@ function wanted(words: Int32Array, query: Query): boolean {
   const translated = (net: Net | undefined, bit: Status, at: number): boolean =>
     net === undefined || ((has & bit) !== 0 && within(net, at));
   return (
+    !query.ipv6 &&
     is(query.protocol, protocolOf(words)) &&
     within(query.origSrc, Ct.SRC) &&
     within(query.origDst, Ct.DST) &&
@@ -262,18 +299,37 @@ const ICMP_OPTIONS: Readonly<Record<string, 'icmpType' | 'icmpCode' | 'icmpId'>>
   'icmp-code': 'icmpCode',
   'icmp-id': 'icmpId',
 };
+/** What those are called that have no place with some commands: all but t and b choose among connections. */
+const NAMES: Readonly<Record<string, string>> = {
+  s: 'src',
+  d: 'dst',
+  r: 'reply-src',
+  q: 'reply-dst',
+  p: 'protonum',
+  u: 'status',
+  w: 'zone',
+  m: 'mark',
+  n: 'src-nat',
+  g: 'dst-nat',
+  j: 'any-nat',
+  t: 'timeout',
+  b: 'buffer-size',
+};
 const VALUED = 'sdrqpfuwmeotb';
 const OPTIONAL = 'ngj';
 
 function parse(argv: readonly string[]): Query {
   const query: Query = {
     command: 'L',
+    expect: false,
+    ipv6: false,
     status: 0,
     unreplied: false,
     events: new Set(['NEW', 'UPDATE', 'DESTROY']),
     outputs: new Set(),
   };
   let command: Command | undefined;
+  const given: string[] = [];
   const words = [...argv];
   const take = (option: string, joined: string | undefined): string => {
     const value = joined ?? words.shift();
@@ -300,14 +356,17 @@ function parse(argv: readonly string[]): Query {
       joined = short[2] === '' ? undefined : short[2];
     } else throw new UsageError(`unknown argument \`${word}'`);
 
+    given.push(letter);
     if ('LDFSCE'.includes(letter)) {
       if (command !== undefined) throw new UsageError('Invalid commands combination');
       command = letter as Command;
       const [next] = words;
       if (next !== undefined && !next.startsWith('-')) {
-        if (!['conntrack', 'expect', 'dying', 'unconfirmed'].includes(next))
-          throw new UsageError(`unknown type \`${next}'`);
-        if (next !== 'conntrack') throw new UsageError(`hutter has no table \`${next}' to show`);
+        const table = ['conntrack', 'expect', 'dying', 'unconfirmed'].find((name) => name.startsWith(next));
+        if (table === undefined) throw new UsageError(`unknown type \`${next}'`);
+        if (table === 'dying' || table === 'unconfirmed')
+          throw new UsageError(`hutter has no table \`${table}' to show`);
+        query.expect = table === 'expect';
         words.shift();
       }
     } else if (letter === 'z') throw new UsageError("hutter doesn't zero connections' counters");
@@ -320,6 +379,11 @@ function parse(argv: readonly string[]): Query {
   }
   if (command === undefined) throw new UsageError('You need to supply parameters');
   query.command = command;
+  if (query.expect && (command === 'D' || command === 'E'))
+    throw new UsageError(`hutter can't ${command === 'D' ? 'delete' : 'follow'} expectations`);
+  const choosable = !query.expect && (command === 'L' || command === 'D' || command === 'E');
+  const illegal = given.find((letter) => (command === 'L' && 'tb'.includes(letter)) || (!choosable && NAMES[letter]));
+  if (illegal !== undefined) throw new UsageError(`Illegal option \`--${NAMES[illegal]}' with this command`);
   return query;
 }
 
@@ -365,7 +429,8 @@ function setOption(query: Query, letter: string, value: string): void {
       return;
     }
     case 'f':
-      if (value !== 'ipv4') throw new UsageError(`\`${value}' unsupported protocol`);
+      if (value !== 'ipv4' && value !== 'ipv6') throw new UsageError(`\`${value}' unsupported protocol`);
+      query.ipv6 = value === 'ipv6';
       return;
     case 'm': {
       const parts = /^(0x[0-9a-f]+|\d+)(?:\/(0x[0-9a-f]+|\d+))?$/i.exec(value);
@@ -377,7 +442,7 @@ function setOption(query: Query, letter: string, value: string): void {
       for (const name of value.split(',')) {
         const bit = STATUS_BITS[name];
         if (bit === undefined && name !== 'UNREPLIED' && name !== 'UNSET')
-          throw new UsageError(`Invalid parameter \`${name}'`);
+          throw new UsageError(`Bad parameter \`${name}'`);
         if (bit === undefined) query.unreplied = true;
         else query.status |= bit;
       }
@@ -391,13 +456,13 @@ function setOption(query: Query, letter: string, value: string): void {
         if (name === 'ALL') query.events = new Set(['NEW', 'UPDATE', 'DESTROY']);
         else if (name === 'NEW' || name === 'DESTROY') query.events.add(name);
         else if (name === 'UPDATE' || name === 'UPDATES') query.events.add('UPDATE');
-        else throw new UsageError(`Invalid parameter \`${name}'`);
+        else throw new UsageError(`Bad parameter \`${name}'`);
       }
       return;
     case 'o':
       for (const name of value.split(',')) {
         if (!['extended', 'id', 'timestamp', 'ktimestamp', 'labels', 'userspace'].includes(name))
-          throw new UsageError(`Invalid parameter \`${name}'`);
+          throw new UsageError(`Bad parameter \`${name}'`);
         query.outputs.add(name);
       }
       return;
@@ -428,8 +493,8 @@ function parseNet(text: string): Net {
   const [host = '', length] = text.split('/');
   const bytes = host.split('.').map((part) => (/^\d{1,3}$/.test(part) ? Number(part) : 256));
   const bits = length === undefined ? 32 : /^\d{1,2}$/.test(length) ? Number(length) : 33;
-  if (bytes.length !== 4 || bytes.some((byte) => byte > 255) || bits > 32)
-    throw new UsageError(`Invalid IP address \`${text}'`);
+  if (bytes.length !== 4 || bytes.some((byte) => byte > 255)) throw new UsageError(`Invalid IP address \`${text}'`);
+  if (bits > 32) throw new UsageError('Invalid netmask');
   const mask = bits === 0 ? 0 : -1 << (32 - bits);
   const address = (bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!;
   return { address: address & mask, mask };
@@ -440,6 +505,7 @@ Commands:
   -L [options]   list connections           -D [options]   delete those that match
   -E [options]   follow events              -F             forget all connections
   -C             how many there are         -S             statistics of each worker
+  -L, -F, -C and -S take the word expect: of what helpers have read to be coming
 
 Options:
   -s, -d, --orig-src, --orig-dst ADDRESS[/LENGTH]   the original direction's addresses

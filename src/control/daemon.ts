@@ -7,8 +7,9 @@ import { LogKind } from '../dataplane/shared.js';
 import type { Attachment } from './attachment.js';
 import { runIptables } from './commands/run.js';
 import type { Program } from './commands/session.js';
-import { runConntrack } from './conntrack.js';
+import { type CommandOutput, runConntrack } from './conntrack.js';
 import { runRecent } from './recent.js';
+import { runSysctl } from './sysctl.js';
 import { runningRouter } from './divert.js';
 import { examineHost, examineOwnHost, type Finding, kernelHz } from './host.js';
 import { Keeper } from './keeper.js';
@@ -122,6 +123,8 @@ export class Daemon {
         return this.conntrack(request.argv, reply);
       case 'recent':
         return this.recent(request.argv, reply);
+      case 'sysctl':
+        return runSysctl(this.router.table, this.settings.device === 'tun', request.argv, outputOf(reply));
       case 'status':
         return this.status(request.argv, reply);
       case 'route':
@@ -200,12 +203,8 @@ export class Daemon {
 
   private conntrack(argv: readonly string[], reply: Reply): Promise<number> {
     this.router.setTime();
-    return runConntrack(
-      this.router.table,
-      this.settings.workers,
-      argv,
-      { stdout: (stdout) => reply.write({ stdout }), stderr: (stderr) => reply.write({ stderr }) },
-      (onEvent) => this.router.followEvents(onEvent, reply.signal),
+    return runConntrack(this.router.table, this.settings.workers, argv, outputOf(reply), (onEvent) =>
+      this.router.followEvents(onEvent, reply.signal),
     );
   }
 
@@ -213,10 +212,7 @@ export class Daemon {
     const [seconds, nanoseconds] = process.hrtime();
     const now = Math.floor(((seconds * 1e3 + nanoseconds / 1e6) * this.keeper.compiler.hz) / 1000);
     const { router, keeper } = this;
-    return runRecent(keeper.compiler.regions, argv, now, router.table.owner, {
-      stdout: (stdout) => reply.write({ stdout }),
-      stderr: (stderr) => reply.write({ stderr }),
-    });
+    return runRecent(keeper.compiler.regions, argv, now, router.table.owner, outputOf(reply));
   }
 
   /** Ends it all, in the order of up.ts; the exit code. */
@@ -241,6 +237,11 @@ export class Daemon {
     return code;
   }
 }
+
+const outputOf = (reply: Reply): CommandOutput => ({
+  stdout: (stdout) => reply.write({ stdout }),
+  stderr: (stderr) => reply.write({ stderr }),
+});
 
 /** One router diverts a network namespace. */
 function otherRouter(): Finding[] {

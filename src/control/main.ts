@@ -22,6 +22,7 @@ const CLIENTS: Readonly<Record<string, keyof typeof Programs>> = {
   'iptables-restore': 'iptablesRestore',
   conntrack: 'conntrack',
   recent: 'recent',
+  sysctl: 'sysctl',
   status: 'status',
   route: 'route',
   rule: 'rule',
@@ -187,6 +188,7 @@ async function main(): Promise<void> {
   asks('iptables [args...]', "iptables' commands on the running router; also iptables-save and iptables-restore");
   asks('conntrack [args...]', "conntrack's commands on the running router");
   asks('recent [LIST] [+address|-address|/]', 'the lists of -m recent, as /proc/net/xt_recent has them');
+  asks('sysctl [args...]', "sysctl's commands on the running router's connection tracking");
   asks('route [args...]', "ip route's commands on a running router's own routes (--device tun); also rule, as ip rule");
 
   try {

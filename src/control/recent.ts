@@ -4,7 +4,7 @@
  */
 import { isRecentChange, readRecent, writeRecent } from '../dataplane/program/recent.js';
 import type { RegionStore } from './compile/regions.js';
-import type { ConntrackOutput } from './conntrack.js';
+import type { CommandOutput } from './conntrack.js';
 
 /** Lists lie in regions under these keys (ext/recent.ts). */
 const KEY = 'recent/';
@@ -20,7 +20,7 @@ export function runRecent(
   argv: readonly string[],
   now: number,
   owner: number,
-  out: ConntrackOutput,
+  out: CommandOutput,
 ): number {
   const refuse = (code: number, text: string): number => {
     out.stderr(`hutter: recent: ${text}\n`);

@@ -600,6 +600,17 @@ t.test('conntrack -E shows what happens, -D and -F end connections', async (t) =
   t.match(await g.hutter('conntrack', '-F'), { code: 0, stderr: /connection tracking table has been emptied/ });
   t.match(await g.hutter('conntrack', '-S'), { stdout: /^cpu=0 +\tfound=\d+ invalid=0 insert=\d+ / });
   follower.kill('SIGTERM');
+
+  const timeout = 'net.netfilter.nf_conntrack_icmp_timeout';
+  t.match(await g.hutter('sysctl', timeout), { code: 0, stdout: `${timeout} = 77\n` });
+  t.match(await g.hutter('sysctl', '-w', `${timeout}=55`), { code: 0, stdout: `${timeout} = 55\n` });
+  t.ok(await g.ping());
+  t.match(await g.hutter('conntrack', '-L'), { stdout: /^icmp +1 5[345] / }, 'holds for the next packet');
+  t.match(await g.hutter('conntrack', '-L', 'expect'), {
+    code: 0,
+    stdout: '',
+    stderr: / 0 expectations have been shown/,
+  });
 });
 
 t.test('LOG lines go to the file', async (t) => {

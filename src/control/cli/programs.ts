@@ -61,20 +61,19 @@ const strerror = (error: unknown): string => {
   return texts[code ?? ''] ?? message;
 };
 
-export function conntrack(argv: readonly string[]): void {
-  const { path, rest } = takeControl(argv);
-  run(path, { program: 'conntrack', argv: rest });
-}
+/** A command whose answer is all in the router. */
+const asks =
+  (program: string) =>
+  (argv: readonly string[]): void => {
+    const { path, rest } = takeControl(argv);
+    run(path, { program, argv: rest });
+  };
 
-export function recent(argv: readonly string[]): void {
-  const { path, rest } = takeControl(argv);
-  run(path, { program: 'recent', argv: rest });
-}
-
-export function status(argv: readonly string[]): void {
-  const { path, rest } = takeControl(argv);
-  run(path, { program: 'status', argv: rest });
-}
+export const conntrack = asks('conntrack');
+export const recent = asks('recent');
+export const sysctl = asks('sysctl');
+export const status = asks('status');
+export const rule = asks('rule');
 
 export function route(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
@@ -90,9 +89,4 @@ export function route(argv: readonly string[]): void {
     }
   }
   run(path, request);
-}
-
-export function rule(argv: readonly string[]): void {
-  const { path, rest } = takeControl(argv);
-  run(path, { program: 'rule', argv: rest });
 }

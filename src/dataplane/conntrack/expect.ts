@@ -322,6 +322,14 @@ function unexpect(t: ConntrackTable, entry: number): void {
   }
 }
 
+/** Drops all expectations; connections keep their helpers. */
+export function flushExpectations(t: ConntrackTable): void {
+  t.lockExpectations();
+  for (let number = 0; number < t.expectCapacity; number++)
+    if (t.words[record(t, number) + X.USED] !== 0) unlink(t, number);
+  t.unlockExpectations();
+}
+
 /** For listing: the next expectation after record `after` (−1 begins), copied to `out`; −1 at the end. */
 export function nextExpectation(t: ConntrackTable, after: number, out: Expectation): number {
   for (let number = after + 1; number < t.expectCapacity; number++) {

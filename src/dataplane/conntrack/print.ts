@@ -1,13 +1,14 @@
 /**
- * One connection as `conntrack -L`, `-E` and `-D` of conntrack-tools 1.4.7 print it, from a copy of its words
+ * One connection, or what is expected, as `conntrack -L`, `-E` and `-D` of conntrack-tools 1.4.7 print it, from a copy of its words
  * (ConntrackTable.snapshot, or an event's record). The control thread's business, not the packets'.
  */
 import { Proto } from '../names.js';
 import { Change, EVENT_ENTRY, EventType } from './events.js';
+import { ExpectFlag, type Expectation, expectationMaster } from './expect.js';
 import { HELPERS } from './helpers/helpers.js';
 import { keyProtocol, keyZone } from './key.js';
 import { SCTP_STATE_NAMES, Status, TCP_STATE_NAMES } from './states.js';
-import { Ct } from './table.js';
+import { Ct, type ConntrackTable } from './table.js';
 
 /** As libnetfilter_conntrack names them. */
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = {
@@ -44,13 +45,12 @@ const hex = (value: number): string => `0x${value.toString(16)}`;
 
 const counter = (words: Int32Array, at: number): number => (words[at + 1]! >>> 0) * 0x1_0000_0000 + (words[at]! >>> 0);
 
-function tuple(words: Int32Array, dir: number): string {
-  const o = dir * Ct.TUPLE_WORDS;
-  const ports = words[o + Ct.PORTS]!;
+/** Addresses and ports (key.ts); `prefix` stands before the addresses' names. */
+function tuple(protocol: number, src: number, dst: number, ports: number, prefix = ''): string {
   const source = ports >>> 16;
   const destination = ports & 0xffff;
-  const addresses = `src=${dotted(words[o + Ct.SRC]!)} dst=${dotted(words[o + Ct.DST]!)} `;
-  switch (keyProtocol(words[o + Ct.KEY]!)) {
+  const addresses = `${prefix}src=${dotted(src)} ${prefix}dst=${dotted(dst)} `;
+  switch (protocol) {
     case Proto.ICMP:
       return `${addresses}type=${destination >> 8} code=${destination & 255} id=${source} `;
     case Proto.GRE:
@@ -79,7 +79,8 @@ export function printConnection(words: Int32Array, options: PrintOptions = {}): 
   const names = protocol === Proto.TCP ? TCP_STATE_NAMES : protocol === Proto.SCTP ? SCTP_STATE_NAMES : undefined;
   if (names !== undefined && options.stateless !== true) line += `${names[state] ?? 'NONE'} `;
   for (const dir of [0, 1]) {
-    line += tuple(words, dir);
+    const o = dir * Ct.TUPLE_WORDS;
+    line += tuple(protocol, words[o + Ct.SRC]!, words[o + Ct.DST]!, words[o + Ct.PORTS]!);
     const its = dir === 0 ? zone : zoneReply;
     if (zone !== zoneReply && its !== 0) line += `${dir === 0 ? 'zone-orig' : 'zone-reply'}=${its} `;
     if (options.counters === true) {
@@ -123,5 +124,22 @@ export function printEvent(record: Int32Array, now: number, extended = false): s
       stateless: !destroyed && (record[1]! & Change.PROTOINFO) === 0,
       ...(destroyed && seconds <= 0 ? {} : { seconds: Math.max(seconds, 0) }),
     })
+  );
+}
+
+/** An expectation as `conntrack -L expect` prints it; `number` is its record's, `e` what that holds (nextExpectation). */
+export function printExpectation(t: ConntrackTable, number: number, e: Expectation): string {
+  const master = expectationMaster(t, number);
+  const anyPort = e.sport < 0;
+  const { protocol } = e;
+  const flags = (e.flags & ExpectFlag.PERMANENT) !== 0 ? ['PERMANENT'] : [];
+  if ((e.flags & ExpectFlag.INACTIVE) !== 0) flags.push('INACTIVE');
+  return (
+    `${Math.floor(e.timeoutMs / 1000)} proto=${protocol} ` +
+    tuple(protocol, e.src, e.dst, ((anyPort ? 0 : e.sport) << 16) | e.dport) +
+    tuple(protocol, e.srcMask, -1, anyPort ? 0xffff : -1, 'mask-') +
+    tuple(t.protocol(master), t.src(master, 0), t.dst(master, 0), t.ports(master, 0), 'master-') +
+    (flags.length > 0 ? `${flags.join(',')} ` : '') +
+    `class=${e.class} helper=${HELPERS[t.helper(master)]!.name}`
   );
 }

@@ -45,18 +45,25 @@ if (Setting.SCTP_TIMEOUT + SCTP_STATE_COUNT > (Setting.ICMP_MSGS_PER_SEC as numb
 interface Description {
   readonly word: number;
   readonly initial: number;
+  readonly most: number;
   /** Word = value × scale. */
   readonly scale: 1 | 1000;
 }
-const plain = (word: number, initial: number): Description => ({ word, initial, scale: 1 });
-const seconds = (word: number, initial: number): Description => ({ word, initial, scale: 1000 });
+const plain = (word: number, initial: number, most = 0x7fff_ffff): Description => ({ word, initial, most, scale: 1 });
+const toggle = (word: number, initial: number): Description => plain(word, initial, 1);
+const seconds = (word: number, initial: number): Description => ({
+  word,
+  initial,
+  most: Math.floor(MAX_TIMEOUT_MS / 1000),
+  scale: 1000,
+});
 const tcp = (state: number, initial: number): Description => seconds(Setting.TCP_TIMEOUT + state, initial);
 const sctp = (state: number, initial: number): Description => seconds(Setting.SCTP_TIMEOUT + state, initial);
 
 /** Every setting by its sysctl name below net.netfilter or net.ipv4. */
 export const SETTINGS: Readonly<Record<string, Description>> = {
   nf_conntrack_max: plain(Setting.MAX, 262_144),
-  nf_conntrack_checksum: plain(Setting.CHECKSUM, 1),
+  nf_conntrack_checksum: toggle(Setting.CHECKSUM, 1),
   nf_conntrack_expect_max: plain(Setting.EXPECT_MAX, 4096),
   nf_conntrack_generic_timeout: seconds(Setting.GENERIC_TIMEOUT, 600),
   nf_conntrack_gre_timeout: seconds(Setting.GRE_TIMEOUT, 30),
@@ -70,10 +77,10 @@ export const SETTINGS: Readonly<Record<string, Description>> = {
   nf_conntrack_sctp_timeout_shutdown_recd: sctp(6, 3),
   nf_conntrack_sctp_timeout_shutdown_ack_sent: sctp(7, 3),
   nf_conntrack_sctp_timeout_heartbeat_sent: sctp(8, 30),
-  nf_conntrack_tcp_be_liberal: plain(Setting.TCP_BE_LIBERAL, 0),
-  nf_conntrack_tcp_ignore_invalid_rst: plain(Setting.TCP_IGNORE_INVALID_RST, 0),
-  nf_conntrack_tcp_loose: plain(Setting.TCP_LOOSE, 1),
-  nf_conntrack_tcp_max_retrans: plain(Setting.TCP_MAX_RETRANS, 3),
+  nf_conntrack_tcp_be_liberal: toggle(Setting.TCP_BE_LIBERAL, 0),
+  nf_conntrack_tcp_ignore_invalid_rst: toggle(Setting.TCP_IGNORE_INVALID_RST, 0),
+  nf_conntrack_tcp_loose: toggle(Setting.TCP_LOOSE, 1),
+  nf_conntrack_tcp_max_retrans: plain(Setting.TCP_MAX_RETRANS, 3, 255),
   nf_conntrack_tcp_timeout_syn_sent: tcp(1, 120),
   nf_conntrack_tcp_timeout_syn_recv: tcp(2, 60),
   nf_conntrack_tcp_timeout_established: tcp(3, 432_000),
@@ -104,10 +111,9 @@ export function initSettings(words: Int32Array, base: number): void {
 export function settingFault(name: string, value: number): string | undefined {
   const setting = Object.hasOwn(SETTINGS, name) ? SETTINGS[name] : undefined;
   if (setting === undefined) return 'no such setting';
-  const limit = setting.scale === 1 ? 0x7fff_ffff : Math.floor(MAX_TIMEOUT_MS / 1000);
-  return Number.isInteger(value) && value >= 0 && value <= limit
+  return Number.isInteger(value) && value >= 0 && value <= setting.most
     ? undefined
-    : `${value} is no integer between 0 and ${limit}`;
+    : `${value} is no integer between 0 and ${setting.most}`;
 }
 
 /** @throws RangeError when there is no such setting or the value is no integer within its range. */
