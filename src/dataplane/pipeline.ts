@@ -614,7 +614,7 @@ export class Pipeline implements Hooks {
     this.enter(Hook.OUTPUT, 0, p.outdev, p);
     // An error of the kernel's own is attached to what it is about before its first hook (icmp.c, nf_ct_attach).
     const kernels = p === this.packet && (p.flags & InFlag.UID) === 0;
-    if (this.tracking !== 0 && kernels && isIcmpError(p) && isAttachedError(p)) {
+    if (this.tracking !== 0 && kernels && isIcmpError(p) && isAttachedError(p, this.interfaces.isOwn(p.dst))) {
       track(this.tracker, p, Hook.OUTPUT);
       if (p.ct >= 0) attached = true;
       // What is about nothing is no less attached to it: -j CT passes it by.

@@ -953,6 +953,46 @@ story(
     t.tcp(0, SYN, { seq: 70_000, ack: 0 });
   },
 );
+story(
+  'too long and part of nothing: the error belongs to no connection yet in raw OUTPUT',
+  { raw: ['INVALID', 'RELATED', 'ESTABLISHED'].map((state) => `-A OUTPUT -p icmp -m conntrack --ctstate ${state}`) },
+  (s) => {
+    const t = s.talk(FAR, DMZ);
+    t.tcp(0, SYN);
+    t.tcp(0, PSH | ACK, { seq: 1003, ack: 1385, payload: 'x'.repeat(1400) }, { df: true });
+    const known = s.talk(FAR, DMZ, 1001).open();
+    known.data(0, 'x'.repeat(1400), { df: true });
+  },
+);
+story('the administrator tunes connection tracking', { nat: [MASQUERADE] }, (s) => {
+  const tune = (...words: string[]): void =>
+    s.command('sysctl', ['-w', ...words.map((word) => `net.netfilter.nf_conntrack_${word}`)]);
+  const picked = (sport: number): void => {
+    const t = s.talk(IN, OUT, sport);
+    t.data(0, 'in the middle');
+    t.data(1, 'of it');
+  };
+  const outside = (sport: number): void => {
+    const t = s.talk(IN, OUT, sport).open();
+    t.tcp(0, PSH | ACK, { seq: 900_000_000, payload: 'far outside its window' });
+    t.tcp(1, RST, { seq: 77, ack: 0 });
+    t.data(0, 'GET');
+  };
+  picked(1000);
+  outside(1001);
+  tune('tcp_loose=0', 'tcp_timeout_established=300', 'udp_timeout=60');
+  picked(1002);
+  tune('tcp_be_liberal=1', 'udp_timeout_stream=178', 'icmp_timeout=9');
+  outside(1003);
+  tune('tcp_be_liberal=0', 'tcp_ignore_invalid_rst=1', 'checksum=0');
+  outside(1004);
+  s.talk(IN, OUT, 1005).udp(0, 'damaged', { odd: { checksum: 1 } });
+  s.talk(IN, OUT, 1006).ping(7);
+  tune('checksum=1', 'tcp_max_retrans=1', 'tcp_timeout_max_retrans=58');
+  const t = s.talk(IN, OUT, 1007).open();
+  for (let n = 0; n < 3; n++) t.tcp(0, PSH | ACK, { seq: 1001, ack: 5001, payload: 'again and again' });
+  s.talk(IN, OUT, 1008).udp(0, 'damaged', { odd: { checksum: 1 } });
+});
 story('to itself', { nat: ['-A OUTPUT -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.2.0.1:82'] }, (s) => {
   s.talk(LAN, LAN).udp(0);
   s.talk(WAN, LAN).tcp(0, SYN);

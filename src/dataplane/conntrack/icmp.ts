@@ -92,13 +92,19 @@ export function icmpPacket(t: ConntrackTable, p: Packet, entry: number, dir: num
 
 /**
  * Whether the kernel still holds the connection when it sends this error of its own: about a protocol that nobody speaks, a
- * neighbour that doesn't answer, options it can't read, a packet of the router's own that is too long for its way. About a datagram that no socket wants it has let go of it (udp_rcv), and
- * what it says of a packet that goes no further is about one without a connection: about others the pipeline speaks.
+ * neighbour that doesn't answer, and to the router itself about options it can't read and a packet too long for its way. About a
+ * datagram that no socket wants it has let go of it (udp_rcv), and what it says to others of a packet that goes no further is about one
+ * without a connection: about those that have one the pipeline speaks. `own`: the error is for the router itself.
  */
-export const isAttachedError = (p: Packet): boolean =>
-  p.icmpType === IcmpType.PARAMETER_PROBLEM ||
-  (p.icmpType === IcmpType.DEST_UNREACH &&
-    (p.icmpCode === HOST_UNREACHABLE || p.icmpCode === PROTOCOL_UNREACHABLE || p.icmpCode === FRAGMENTATION_NEEDED));
+export function isAttachedError(p: Packet, own: boolean): boolean {
+  if (p.icmpType === IcmpType.PARAMETER_PROBLEM) return own;
+  if (p.icmpType !== IcmpType.DEST_UNREACH) return false;
+  return (
+    p.icmpCode === HOST_UNREACHABLE ||
+    p.icmpCode === PROTOCOL_UNREACHABLE ||
+    (p.icmpCode === FRAGMENTATION_NEEDED && own)
+  );
+}
 
 /** Whether the packet is an ICMP error with its type there to read. */
 export const isIcmpError = (p: Packet): boolean => p.protocol === Proto.ICMP && p.icmpOk !== 0 && isError(p.icmpType);
