@@ -14,6 +14,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { SETTINGS } from '../../src/dataplane/conntrack/settings.js';
 import { type Namespace, Network, until } from '../../src/control/lab/netns.js';
 import type { CommandEvent } from './scenario.js';
 import { BUILTIN_CHAINS } from '../../src/dataplane/names.js';
@@ -51,6 +52,11 @@ export interface Refusal {
   text: string;
 }
 
+/** The settings of connection tracking that both can change. */
+const DEFAULTS = Object.entries(SETTINGS)
+  .filter(([name]) => /^nf_/.test(name) && !/_max$/.test(name))
+  .map(([name, { initial }]) => `net.netfilter.${name}=${initial}`);
+
 /** How hutter is started. */
 export interface ArenaOptions {
   workers?: number;
@@ -62,6 +68,8 @@ export class Arena {
   readonly simulated = false;
   /** For the judge's own test: rules that the kernel alone gets, behind a scenario's. */
   onlyKernel = '';
+  /** Settings of connection tracking may not be the defaults. */
+  private tuned = false;
 
   private constructor(
     private readonly network: Network,
@@ -131,6 +139,8 @@ export class Arena {
   async clear(): Promise<void> {
     const [kernel, hutter] = await Promise.all([this.restoreKernel(EMPTY), this.restoreHutter(EMPTY)]);
     if (kernel || hutter) throw new Error(`clearing: ${kernel?.text ?? ''}${hutter?.text ?? ''}`);
+    if (this.tuned) await this.command({ program: 'sysctl', argv: ['-q', '-w', ...DEFAULTS] });
+    this.tuned = false;
     // What errors have taught the routers about paths goes with them.
     const forget = 'echo 1 > /proc/sys/net/ipv4/route/flush';
     const cleared = await Promise.all([
@@ -151,8 +161,13 @@ export class Arena {
   }
 
   /** The administrator's command on both; how each refused it. */
-  async command({ program, argv, stdin = '' }: CommandEvent): Promise<[Refusal | undefined, Refusal | undefined]> {
-    const real = program === 'conntrack' ? program : program.replace('iptables', 'iptables-legacy');
+  async command({
+    program,
+    argv,
+    stdin = '',
+  }: Omit<CommandEvent, 'kind' | 'id'>): Promise<[Refusal | undefined, Refusal | undefined]> {
+    const real = program.replace('iptables', 'iptables-legacy');
+    if (program === 'sysctl') this.tuned = true;
     const answers = await Promise.all([this.inKernel(real, argv, stdin), this.control.ask({ program, argv, stdin })]);
     return answers.map(({ code, stderr }) => (code === 0 ? undefined : { code, text: stderr })) as [
       Refusal | undefined,
@@ -176,6 +191,21 @@ export class Arena {
       this.control.ask({ program: 'conntrack', argv: ['-L'] }),
     ]);
     return [kernel.stdout, hutter.stdout];
+  }
+
+  /** The lists of `-m recent` and what is expected, on both. */
+  async kept(): Promise<[string[], string[]]> {
+    const lists = 'cd /proc/net/xt_recent && for list in *; do [ -f "$list" ] && sed "s/^/$list: /" "$list"; done';
+    const kernel = await Promise.all([
+      this.inKernel('sh', ['-c', `${lists}; true`], ''),
+      this.inKernel('conntrack', ['-L', 'expect'], ''),
+    ]);
+    const ask = async (program: string, ...argv: string[]): Promise<string[]> =>
+      linesOf((await this.control.ask({ program, argv })).stdout);
+    const hutter = await ask('conntrack', '-L', 'expect');
+    for (const name of await ask('recent'))
+      hutter.push(...(await ask('recent', name)).map((line) => `${name}: ${line}`));
+    return [kernel.flatMap(({ stdout }) => linesOf(stdout)), hutter];
   }
 
   /** What `conntrack -E` has told on both since the rules were loaded. */
@@ -269,6 +299,8 @@ function router(network: Network, side: string): { router: Namespace; far: Names
   router.ip('route add blackhole 100.64.0.0/10');
   return { router, far };
 }
+
+const linesOf = (text: string): string[] => text.split('\n').filter((line) => line !== '');
 
 /** Rules for which both sides track connections. */
 export const NEEDS_CONNECTIONS =

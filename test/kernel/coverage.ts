@@ -41,6 +41,7 @@ const KINDS: Record<string, (event: Event) => boolean> = {
   'ftp data': (e) => e.kind === 'data',
   'frames to many': (e) => e.kind === 'packet' && e.link !== undefined,
   commands: (e) => e.kind === 'command',
+  settings: (e) => e.kind === 'command' && e.program === 'sysctl',
 };
 
 const specOf = (e: Event): PacketSpec | undefined => ('packet' in e ? e.packet : undefined);

@@ -40,6 +40,8 @@ export interface Court {
   command(event: CommandEvent): Promise<[Refusal | undefined, Refusal | undefined]>;
   counts(): Promise<[Count[], Count[]]>;
   connections(): Promise<[string, string]>;
+  /** Every list of `-m recent`, by lines of /proc/net/xt_recent behind the list's name, and what connections are expected. */
+  kept(): Promise<[string[], string[]]>;
   /** What `conntrack -E` has told; undefined: workers tell theirs in no common order. */
   events(): [string[], string[]] | undefined;
   /** The second router has no connections to tell of. */
@@ -129,13 +131,24 @@ class Run {
         if (what !== undefined) return this.verdict(`event ${event.id}: ${what}`);
       }
     }
-    return this.verdict((await this.atRest()) ?? (await this.connectionsApart()) ?? (await this.eventsApart()));
+    return this.verdict(
+      (await this.atRest()) ??
+        (await this.connectionsApart()) ??
+        (await this.keptApart()) ??
+        (await this.eventsApart()),
+    );
+  }
+
+  /** Whether the two may differ in what is told of connections: ports were free choices, or there is nobody to tell. */
+  private get untold(): boolean {
+    const { rules, events } = this.scenario;
+    const texts = [rules, ...events.map((event) => (event.kind === 'command' ? (event.stdin ?? '') : ''))];
+    return this.collisions > 0 || texts.some((text) => text.includes('--random')) || this.arena.simulated;
   }
 
   /** How the connections that `conntrack -L` shows differ; where ports were free choices they can't be told apart. */
   private async connectionsApart(): Promise<string | undefined> {
-    if (this.collisions > 0 || /--random/.test(this.scenario.rules)) return undefined;
-    if (this.arena.simulated) return undefined;
+    if (this.untold) return undefined;
     const [kernel, hutter] = (await this.arena.connections()).map(connectionsOf) as [Connection[], Connection[]];
     for (const a of kernel) {
       const at = hutter.findIndex((b) => b.text === a.text && Math.abs(b.seconds - a.seconds) <= TIMEOUTS_APART_S);
@@ -145,12 +158,25 @@ class Run {
     return hutter.length === 0 ? undefined : `connections: only hutter: ${hutter[0]!.text}, ${hutter[0]!.seconds} s`;
   }
 
+  /** How the lists of `-m recent` differ but for their times, and what is expected. */
+  private async keptApart(): Promise<string | undefined> {
+    if (this.untold) return undefined;
+    const [kernel, hutter] = (await this.arena.kept()).map((lines) => lines.map(timeless).sort()) as [
+      string[],
+      string[],
+    ];
+    const at = kernel.findIndex((line, i) => line !== hutter[i]);
+    if (at < 0 && kernel.length === hutter.length) return undefined;
+    const i = at < 0 ? kernel.length : at;
+    return `kept: kernel ${kernel[i] ?? 'nothing'}; hutter ${hutter[i] ?? 'nothing'}`;
+  }
+
   /** How what `conntrack -E` tells differs, line by line. */
   private async eventsApart(): Promise<string | undefined> {
-    const { rules, events } = this.scenario;
     // conntrack deletes in the order of its table, and says so.
+    const { events } = this.scenario;
     const deletes = events.some((event) => event.kind === 'command' && event.program === 'conntrack');
-    if (this.collisions > 0 || /--random/.test(rules) || deletes || this.arena.simulated) return undefined;
+    if (deletes || this.untold) return undefined;
     for (let tries = 0; ; tries++) {
       const told = this.arena.events();
       if (told === undefined) return undefined;
@@ -196,6 +222,8 @@ class Run {
   }
 
   private async countersApart(): Promise<string[]> {
+    // Which packets share a bucket hangs on ports that were free choices.
+    if (this.collisions > 0 && /--hashlimit-mode \S*port/.test(this.scenario.rules)) return [];
     const [kernel, hutter] = await this.arena.counts();
     const lines: string[] = [];
     for (let i = 0; i < Math.max(kernel.length, hutter.length); i++) {
@@ -404,6 +432,15 @@ class Run {
     return inner;
   }
 }
+
+/** What was kept, without its times: of a list's entry how many there are and where the next goes. */
+const timeless = (line: string): string =>
+  line
+    .replace(
+      /last_seen: \d+ oldest_pkt: (\d+) (.*)$/,
+      (_, next: string, times: string) => `${next} of ${times.split(',').length}`,
+    )
+    .replace(/^\d+ proto=/, 'proto=');
 
 interface Connection {
   /** Without timeout and references, and without a port or identifier that NAT chose. */

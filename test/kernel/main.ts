@@ -16,7 +16,7 @@ import { CASES } from './cases.js';
 import { Coverage } from './coverage.js';
 import { type Court, run, shrink } from './judge.js';
 import { Random } from './random.js';
-import { covered, FORGETFUL, makeCommands, makeRules, missing } from './rules.js';
+import { covered, FORGETFUL, makeCommands, makeRules, makeTuning, missing } from './rules.js';
 import type { Scenario } from './scenario.js';
 import { forSimulation, SimulatedArena } from './simulated.js';
 import { makeTraffic } from './traffic.js';
@@ -33,13 +33,18 @@ export function scenarioOf(seed: number, flows = DEFAULT_FLOWS): Scenario {
   let rules = makeRules(r);
   while (changing && FORGETFUL.test(rules)) rules = makeRules(r);
   const commands = changing ? makeCommands(r) : [];
+  const tuning = Array.from({ length: r.once(3) ? 1 + r.below(3) : 0 }, () => makeTuning(r));
   // Where no rule asks, frames to many meet FORWARD, and cluster makes them what they aren't (docs/DIFFERENCES.md).
   const toMany = /-m pkttype/.test(rules) && !/-m cluster/.test(rules) && !changing;
   // Where nothing is tracked, rules see fragments; but INPUT of the kernel sees none even then (docs/DIFFERENCES.md).
   const whole = !NEEDS_CONNECTIONS.test(rules) || commands.length > 0;
   // What the router's programs have cut up themselves comes back in pieces by lo (docs/DIFFERENCES.md).
   const ownWhole = /-A (OUTPUT|u\d) .*-j (DNAT|REDIRECT|NETMAP)/.test(rules) || changing;
-  return { seed, rules, events: makeTraffic(r, { flows, whole, ownWhole, toMany, commands }) };
+  return {
+    seed,
+    rules,
+    events: makeTraffic(r, { flows, whole, ownWhole, toMany, commands: [...commands, ...tuning] }),
+  };
 }
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);

@@ -154,7 +154,7 @@ const MATCHES: Record<string, Make> = {
   string: (r) =>
     `--algo ${r.pick('bm', 'kmp')} ${not(r)}--string "${r.pick('GET', 'PORT', 'xy', 'aaa')}"${r.pick('', ' --from 40', ' --to 60', ' --icase', ' --from 20 --to 45', ' --from 1400', ' --icase --to 41')}`,
   u32: (r) =>
-    `${not(r)}--u32 "${r.pick('6&0xFF=6', '6&0xFF=1:17', '0>>22&0x3C@0>>16=20000:20005', '4&0x3FFF=0', '8>>24=1:63', '0>>22&0x3C@12>>26&0x3C@0=0x47455420,0x78', '0>>22&0x3C@4=1000:9000 && 2&0xFFFF=40:1500', '60=0:0xFFFFFFFF', '3&0xFF<<2>>1=0:0x40')}"`,
+    `${not(r)}--u32 "${r.pick('6&0xFF=6', '6&0xFF=1:17', '0>>22&0x3C@0>>16=20000:20005', '4&0x3FFF=0', '8>>24=1:63', '0>>22&0x3C@12>>26&0x3C@0=0x47455420,0x78', '0>>22&0x3C@4=1000:9000 && 0&0xFFFF=40:1500', '60=0:0xFFFFFFFF', '3&0xFF<<2>>1=0:0x40')}"`,
   tcpmss: (r) => `${not(r)}--mss ${r.pick('536:1460', '1460', '0:1000')}`,
   connbytes: (r) =>
     `${not(r)}--connbytes ${r.pick('0:3', '2:', '100:1000', ':4', '3')} --connbytes-dir ${r.pick('original', 'reply', 'both')} --connbytes-mode ${r.pick('packets', 'bytes', 'avgpkt')}`,
@@ -544,4 +544,52 @@ export function makeCommands(r: Random): Omit<CommandEvent, 'id'>[] {
       },
     )(),
   );
+}
+
+/** Of connection tracking, none so short that anything ends while packets pass. */
+const TUNED: Readonly<Record<string, readonly number[]>> = {
+  checksum: [0],
+  tcp_loose: [0],
+  tcp_be_liberal: [1],
+  tcp_ignore_invalid_rst: [1],
+  tcp_max_retrans: [0, 1, 2],
+  ...Object.fromEntries(['generic', 'icmp', 'gre', 'udp'].map((protocol) => [`${protocol}_timeout`, [70, 900]])),
+  ...Object.fromEntries(
+    [
+      'syn_sent',
+      'syn_recv',
+      'established',
+      'fin_wait',
+      'close_wait',
+      'last_ack',
+      'time_wait',
+      'close',
+      'max_retrans',
+      'unacknowledged',
+    ].map((state) => [`tcp_timeout_${state}`, [80, 1000]]),
+  ),
+  ...Object.fromEntries(
+    [
+      'closed',
+      'cookie_wait',
+      'cookie_echoed',
+      'established',
+      'shutdown_sent',
+      'shutdown_recd',
+      'shutdown_ack_sent',
+      'heartbeat_sent',
+    ].map((state) => [`sctp_timeout_${state}`, [60, 1100]]),
+  ),
+  udp_timeout_stream: [75, 950],
+  gre_timeout_stream: [85, 850],
+};
+
+/** How an administrator tunes connection tracking. */
+export function makeTuning(r: Random): Omit<CommandEvent, 'id'> {
+  const names = Object.keys(TUNED);
+  const words = Array.from({ length: 1 + r.below(6) }, () => {
+    const name = r.pick(...names);
+    return `net.netfilter.nf_conntrack_${name}=${r.pick(...TUNED[name]!)}`;
+  });
+  return { kind: 'command', program: 'sysctl', argv: ['-w', ...words] };
 }

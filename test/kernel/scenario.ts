@@ -63,7 +63,7 @@ export interface DataEvent extends Common {
 /** The administrator does the same on both. */
 export interface CommandEvent extends Common {
   kind: 'command';
-  program: 'iptables' | 'iptables-restore' | 'conntrack';
+  program: 'iptables' | 'iptables-restore' | 'conntrack' | 'sysctl';
   argv: string[];
   stdin?: string;
 }

@@ -181,6 +181,10 @@ export class SimulatedArena implements Court {
     return [kernel, ''];
   }
 
+  kept(): Promise<[string[], string[]]> {
+    return Promise.resolve([[], []]);
+  }
+
   events(): [string[], string[]] {
     return [[], []];
   }
@@ -221,6 +225,10 @@ export class WorkersCourt implements Court {
 
   connections(): Promise<[string, string]> {
     return Promise.resolve(['', '']);
+  }
+
+  kept(): Promise<[string[], string[]]> {
+    return Promise.resolve([[], []]);
   }
 
   events(): [string[], string[]] {
