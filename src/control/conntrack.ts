@@ -7,7 +7,8 @@ import { EVENT_ENTRY, EventType } from '../dataplane/conntrack/events.js';
 import { Expectation, flushExpectations, nextExpectation } from '../dataplane/conntrack/expect.js';
 import { keyProtocol } from '../dataplane/conntrack/key.js';
 import { printConnection, printEvent, printExpectation } from '../dataplane/conntrack/print.js';
-import { Ct, type ConntrackTable, ENTRY_WORDS, Stat, STAT_NAMES, STATUS_MASK } from '../dataplane/conntrack/table.js';
+import { Ct, ENTRY_WORDS, Stat, STAT_NAMES, STATUS_MASK } from '../dataplane/conntrack/layout.js';
+import type { ConntrackTable } from '../dataplane/conntrack/table.js';
 import { SCTP_STATE_NAMES, Status, TCP_STATE_NAMES } from '../dataplane/conntrack/states.js';
 import { Proto } from '../dataplane/names.js';
 

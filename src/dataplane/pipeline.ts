@@ -21,7 +21,7 @@
 import type { ErrorLimit } from './answer.js';
 import { isReserved } from './conntrack/crossings.js';
 import { isAttachedError, isIcmpError } from './conntrack/icmp.js';
-import { linkDir, linkEntry } from './conntrack/table.js';
+import { linkDir, linkEntry } from './conntrack/layout.js';
 import { bindHelper, confirm, findLoopback, release, track, type Tracker } from './conntrack/track.js';
 import type { Interfaces } from './interfaces.js';
 import { type Batch, ChecksumMode, InFlag, Meta, META_WORDS, OutFlag } from './io/batch.js';

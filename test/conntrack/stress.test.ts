@@ -1,7 +1,8 @@
 import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
-import { ConntrackTable, linkEntry } from '../../src/dataplane/conntrack/table.js';
+import { linkEntry } from '../../src/dataplane/conntrack/layout.js';
+import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
 import { Proto } from '../../src/dataplane/names.js';
 import type { StressData } from './stress.worker.js';
 

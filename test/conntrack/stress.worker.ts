@@ -2,7 +2,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { invertPorts, packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
 import { lock } from '../../src/dataplane/conntrack/lock.js';
-import { ConntrackTable, linkDir, linkEntry } from '../../src/dataplane/conntrack/table.js';
+import { linkDir, linkEntry } from '../../src/dataplane/conntrack/layout.js';
+import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
 import { Proto } from '../../src/dataplane/names.js';
 import { Bench, random } from './harness.js';
 

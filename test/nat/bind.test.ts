@@ -1,7 +1,8 @@
 import t from 'tap';
 import { invertPorts, packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
 import { Status, TcpState } from '../../src/dataplane/conntrack/states.js';
-import { ConntrackTable, Ct, Insert, linkDir, linkEntry } from '../../src/dataplane/conntrack/table.js';
+import { Ct, linkDir, linkEntry } from '../../src/dataplane/conntrack/layout.js';
+import { ConntrackTable, Insert } from '../../src/dataplane/conntrack/table.js';
 import { Dir, Manip, Proto, Verdict } from '../../src/dataplane/names.js';
 import { Nat } from '../../src/dataplane/nat/bind.js';
 import { forgetAddress, forgetInterface } from '../../src/dataplane/nat/masquerade.js';

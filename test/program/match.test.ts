@@ -2,7 +2,7 @@
 import t from 'tap';
 import { packKey } from '../../src/dataplane/conntrack/key.js';
 import { Status } from '../../src/dataplane/conntrack/states.js';
-import { linkEntry } from '../../src/dataplane/conntrack/table.js';
+import { linkEntry } from '../../src/dataplane/conntrack/layout.js';
 import { CtState, PrivateMark, Proto } from '../../src/dataplane/names.js';
 import { ip, matches, packet, World, type Fields } from './lab.js';
 

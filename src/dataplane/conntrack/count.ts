@@ -10,7 +10,8 @@ import { Proto } from '../names.js';
 import { hashTuple, keyProtocol } from './key.js';
 import { lock, unlock } from './lock.js';
 import { TcpState } from './states.js';
-import { linkEntry, type ConntrackTable } from './table.js';
+import { linkEntry } from './layout.js';
+import type { ConntrackTable } from './table.js';
 import { tcpState } from './tcp.js';
 
 const LOCK = 0;

@@ -8,7 +8,8 @@
  *     record   type, changes, the entry's words
  */
 import { Status } from './states.js';
-import { Ct, ENTRY_WORDS, type ConntrackTable, type EventSink } from './table.js';
+import { Ct, ENTRY_WORDS } from './layout.js';
+import type { ConntrackTable, EventSink } from './table.js';
 
 /** Types, as bits for `ConntrackTable.listen`. */
 export const enum EventType {

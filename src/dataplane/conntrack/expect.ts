@@ -12,7 +12,8 @@ import { Helper } from './helpers/helpers.js';
 import { Data } from './helpers/pptp.js';
 import { hashTuple, packKey } from './key.js';
 import { Status } from './states.js';
-import { Ct, EXPECT_WORDS, Stat, type ConntrackTable } from './table.js';
+import { Ct, EXPECT_WORDS, Stat } from './layout.js';
+import type { ConntrackTable } from './table.js';
 
 /** Words of a record. Links are record number + 1. */
 const enum X {

@@ -11,7 +11,8 @@ import { withSourceKey } from './expect.js';
 import { invertible, invertPorts, packKey } from './key.js';
 import { Outcome } from './outcome.js';
 import { Setting } from './settings.js';
-import { Ct, linkEntry, type ConntrackTable } from './table.js';
+import { Ct, linkEntry } from './layout.js';
+import type { ConntrackTable } from './table.js';
 import { NO_TUPLE, tuplePorts } from './tuple.js';
 
 /** RFC 1122 §3.2.2: what is above is unknown and discarded. */

@@ -8,7 +8,8 @@ import { ExpectFlag, type Expectation, expectationMaster } from './expect.js';
 import { HELPERS } from './helpers/helpers.js';
 import { keyProtocol, keyZone } from './key.js';
 import { SCTP_STATE_NAMES, Status, TCP_STATE_NAMES } from './states.js';
-import { Ct, type ConntrackTable } from './table.js';
+import { Ct } from './layout.js';
+import type { ConntrackTable } from './table.js';
 
 /** As libnetfilter_conntrack names them. */
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = {

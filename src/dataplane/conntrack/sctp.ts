@@ -11,7 +11,8 @@ import { Change } from './events.js';
 import { Outcome } from './outcome.js';
 import { Setting } from './settings.js';
 import { SctpState, SCTP_STATE_COUNT, Status } from './states.js';
-import { Ct, type ConntrackTable } from './table.js';
+import { Ct } from './layout.js';
+import type { ConntrackTable } from './table.js';
 
 const STATE = Ct.PROTO;
 const TAG = STATE + 1;

@@ -4,7 +4,8 @@
  * (number seen by the receiver) − (number sent). The caller holds the entry's lock.
  */
 import { Status } from './states.js';
-import { Ct, type ConntrackTable } from './table.js';
+import { Ct } from './layout.js';
+import type { ConntrackTable } from './table.js';
 
 const POSITION = 0;
 const BEFORE = 1;

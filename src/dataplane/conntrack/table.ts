@@ -2,8 +2,6 @@
  * The connection table: one SharedArrayBuffer used by every worker and by the control thread, each through a view
  * (`ConntrackTable`) of its own that knows its slot, the time and its scratch.
  *
- *     header | slots | bucket locks | buckets | source buckets | expectations | entries of 64 words
- *
  * An entry's life: `create` takes it from the slot's cache (scratch: only its worker knows it); `insert` links its two
  * tuples into the buckets under their stripe locks (confirmed); `kill` marks it dying, unlinks it and puts it into the
  * slot's limbo; it is free again once every online slot has passed a batch edge (`quiesce`), so lookups take no lock and
@@ -11,184 +9,43 @@
  */
 import { Proto } from '../names.js';
 import { hashTuple, invertPorts, keyProtocol, packKey } from './key.js';
+import {
+  Ct,
+  ENTRY_SHIFT,
+  ENTRY_WORDS,
+  Head,
+  layout,
+  LINGERS,
+  linkDir,
+  linkEntry,
+  PLACE_LENT,
+  PLACE_MASK,
+  PLACE_SCRATCH,
+  PLACE_SHIFT,
+  Slot,
+  slotAt,
+  Stat,
+  STATUS_MASK,
+  STRIPES,
+  STRIPE_SHIFT,
+} from './layout.js';
 import { lock, ownerWord, unlock } from './lock.js';
-import { initSettings, readSetting, Setting, SETTING_WORDS, writeSetting } from './settings.js';
+import { CACHE_MAX, EntryPool } from './pool.js';
+import { initSettings, readSetting, Setting, writeSetting } from './settings.js';
 import { SctpState, Status, TcpState } from './states.js';
 
-export const ENTRY_WORDS = 64;
-const ENTRY_SHIFT = 6;
-
-/**
- * Words of an entry, by cache line: what a lookup by the original tuple needs, by the reply tuple, the protocol's state,
- * the counters. The tuple words of a direction are at `dir * Ct.TUPLE_WORDS` plus these.
- */
-export const enum Ct {
-  TUPLE_WORDS = 16,
-  /** Link to the next tuple of the bucket (see `linkEntry`), 0 = last. */
-  NEXT = 0,
-  /** Four words an address; IPv4 uses the first. */
-  SRC = 1,
-  /** Before this in the list of connections by translated source, entry + 1, 0 = first: a word that an IPv4 address leaves free. */
-  PREV_SOURCE = 2,
-  DST = 5,
-  /** Changes that listeners are yet to be told of: packets that were dropped left them. Likewise such a word. */
-  UNTOLD = 6,
-  PORTS = 9,
-  KEY = 10,
-
-  /** Status bits in the low 24 bits, the place (Place) in the high 8. Change it through setStatus when confirmed. */
-  STATUS = 11,
-  /** Milliseconds: from now on before the confirmation, the time of death after it. */
-  TIMEOUT = 12,
-  MARK = 13,
-  /** Counts the uses of this entry, to tell its connection from a former one. */
-  GENERATION = 14,
-  /** Guards the protocol's state and counters when several workers run. */
-  LOCK = 15,
-
-  REPLY_SRC = 17,
-  REPLY_DST = 21,
-  REPLY_PORTS = 25,
-  REPLY_KEY = 26,
-  /** Entry + 1 of the connection that expected this one in 24 bits, the low 8 bits of its generation above; 0 = none. */
-  MASTER = 27,
-  /** Helper's number (0 = none) | helper of the master << 8 | events wanted << 16 (0 = all). */
-  HELPER = 28,
-  /** Interface whose going ends a masqueraded connection (ifindex), 0 = none. */
-  NAT_IFINDEX = 29,
-  /** Time of the confirmation: seconds since 1970, unsigned. In limbo: the next entry there. */
-  START = 30,
-  /** Next in the list of connections by translated source, entry + 1. */
-  NEXT_SOURCE = 31,
-
-  /** The protocol's 14 words (tcp.ts, udp.ts, sctp.ts say what is in them). */
-  PROTO = 32,
-  /** Two directions of: correction position, offset before it, offset after it (nf_conntrack_seqadj.h). */
-  SEQADJ = 46,
-  SEQADJ_WORDS = 3,
-  /** Two directions of: packets low, packets high, bytes low, bytes high. */
-  COUNTERS = 52,
-  COUNTER_WORDS = 4,
-  LABELS = 60,
-}
-
-/** Who has the entry, in the high byte of Ct.STATUS: 0 the table, else a slot's cache or limbo, its scratch, nobody. */
-const PLACE_SHIFT = 24;
-const PLACE_MASK = 0xff << PLACE_SHIFT;
-/** Scratch that is no worker's: a new connection whose packet will come again (crossings.ts). */
-const PLACE_LENT = 0xff;
-/** Dead to all but `findLingering`, still in its buckets; gc takes it out. A bit of Ct.STATUS above the kernel's. */
-const LINGERS = 1 << 23;
-const PLACE_SCRATCH = 0x80;
-const PLACE_FREE = 0x7f;
-/** The low bits of Ct.STATUS. */
-export const STATUS_MASK = 0xff_ffff;
-
-const LINGER_MS = 1000;
-
-/** Words of the header. */
-const enum H {
-  MAGIC = 0,
-  VERSION = 1,
-  CAPACITY = 2,
-  BUCKETS = 3,
-  SLOTS = 4,
-  SEED = 5,
-  /** Counts up when a slot has something in limbo; see `quiesce`. */
-  EPOCH = 6,
-  FREE_LOCK = 7,
-  /** Entry + 1. */
-  FREE_HEAD = 8,
-  FREE_COUNT = 9,
-  /** Entries from here on were never used. */
-  FRESH = 10,
-  GC_CURSOR = 11,
-  /** The table was full: gc also drops what can be dropped early. */
-  GC_URGENT = 12,
-  EVENT_MASK = 13,
-  EXPECT_CAPACITY = 14,
-  EXPECT_LOCK = 15,
-  EXPECT_COUNT = 16,
-  EXPECT_BORN = 17,
-  WORKERS = 18,
-  /** Offset of the helper data of the first PPTP connection with a call (expect.ts), 0 = none. */
-  FIRST_CALL = 19,
-  SETTINGS = 32,
-}
-const HEADER_WORDS = 128;
-if (H.SETTINGS + SETTING_WORDS > HEADER_WORDS) throw new Error('header too small');
 const MAGIC = 0x48544354; // "HTCT"
 const VERSION = 1;
-
-/** Words of a slot; only its owner writes them. */
-const enum S {
-  LIFE = 0,
-  /** The epoch at the last batch edge. */
-  SEEN = 1,
-  ONLINE = 2,
-  /** What a recovery must look at: entry + 1 whose lock is held or being taken. */
-  HELD = 3,
-  /** Op under way, and its entry. */
-  OP = 4,
-  OP_ENTRY = 5,
-  CACHE_HEAD = 6,
-  CACHE_COUNT = 7,
-  /** Limbo: entries killed since the epoch last moved, then those waiting for WAIT_EPOCH to be over. */
-  LIMBO_HEAD = 8,
-  LIMBO_COUNT = 9,
-  WAIT_HEAD = 10,
-  WAIT_COUNT = 11,
-  WAIT_EPOCH = 12,
-  /** This slot's share of the number of connections; may be negative. */
-  COUNT = 13,
-  STATS = 16,
-}
-const SLOT_WORDS = 64;
 const MAX_SLOTS = 62;
 
+/** What a slot has begun, for who must end it when its thread dies. */
 const enum Op {
   NONE = 0,
   INSERT = 1,
   REMOVE = 2,
 }
 
-/** Statistics of a slot, as `conntrack -S` names them. */
-export const enum Stat {
-  FOUND = 0,
-  INVALID = 1,
-  INSERT = 2,
-  INSERT_FAILED = 3,
-  DROP = 4,
-  EARLY_DROP = 5,
-  ERROR = 6,
-  SEARCH_RESTART = 7,
-  CLASH_RESOLVE = 8,
-  CHAINTOOLONG = 9,
-  EXPECT_NEW = 10,
-  EXPECT_CREATE = 11,
-  EXPECT_DELETE = 12,
-}
-export const STAT_NAMES = [
-  'found',
-  'invalid',
-  'insert',
-  'insert_failed',
-  'drop',
-  'early_drop',
-  'error',
-  'search_restart',
-  'clash_resolve',
-  'chaintoolong',
-  'expect_new',
-  'expect_create',
-  'expect_delete',
-] as const;
-
-const STRIPES = 1024;
-const STRIPE_SHIFT = 4;
-
-const REFILL = 32;
-const CACHE_MAX = 2 * REFILL;
+const LINGER_MS = 1000;
 /** The kernel's NF_CT_EVICTION_RANGE. */
 const EVICTION_RANGE = 8;
 /** The kernel drops a connection whose bucket has 50 to 80 tuples, chosen at random. */
@@ -198,9 +55,6 @@ const MAX_CHAIN = 80;
 const GC_PASS_MS = 10_000;
 const GC_STEP_BUSY = 128;
 const GC_STEP_IDLE = 2048;
-
-/** Words of an expectation record (expect.ts). */
-export const EXPECT_WORDS = 48;
 
 export interface TableOptions {
   /** Connections at most (nf_conntrack_max), up to 8 million. */
@@ -212,10 +66,6 @@ export interface TableOptions {
   /** Seed of the hash; a random one by default. */
   readonly seed?: number;
 }
-
-/** Links name a tuple: (entry + 1) << 1 | direction; 0 is none. */
-export const linkEntry = (link: number): number => (link >>> 1) - 1;
-export const linkDir = (link: number): number => link & 1;
 
 /** What `insert` did: INSERTED, or a link to the tuple that is in the way, or the reason. */
 export const enum Insert {
@@ -234,7 +84,7 @@ export class ConntrackTable {
   readonly capacity: number;
   /** True when a single worker sees packets: entries then need no locks. */
   readonly solo: boolean;
-  readonly settings = H.SETTINGS;
+  readonly settings = Head.SETTINGS;
   /** Milliseconds, wrapping; set at each batch edge. */
   now = 0;
   /** Seconds since 1970, for the start of connections; set at each batch edge. */
@@ -262,6 +112,7 @@ export class ConntrackTable {
   /** This view in lock words (lock.ts). */
   readonly owner: number;
   private readonly workers: number;
+  private readonly pool: EntryPool;
   private gcAt = 0;
   private gcRest = 0;
 
@@ -282,17 +133,17 @@ export class ConntrackTable {
     const at = layout(slots, buckets, expectations);
     const shared = new SharedArrayBuffer((at.entries + capacity * ENTRY_WORDS) * 4);
     const words = new Int32Array(shared);
-    words[H.VERSION] = VERSION;
-    words[H.CAPACITY] = capacity;
-    words[H.BUCKETS] = buckets;
-    words[H.SLOTS] = slots;
-    words[H.WORKERS] = workers;
-    words[H.SEED] = options.seed ?? (Math.random() * 0x1_0000_0000) | 0;
-    words[H.EXPECT_CAPACITY] = expectations;
-    initSettings(words, H.SETTINGS);
-    words[H.SETTINGS + Setting.MAX] = max;
-    words[H.SETTINGS + Setting.EXPECT_MAX] = expectations;
-    Atomics.store(words, H.MAGIC, MAGIC);
+    words[Head.VERSION] = VERSION;
+    words[Head.CAPACITY] = capacity;
+    words[Head.BUCKETS] = buckets;
+    words[Head.SLOTS] = slots;
+    words[Head.WORKERS] = workers;
+    words[Head.SEED] = options.seed ?? (Math.random() * 0x1_0000_0000) | 0;
+    words[Head.EXPECT_CAPACITY] = expectations;
+    initSettings(words, Head.SETTINGS);
+    words[Head.SETTINGS + Setting.MAX] = max;
+    words[Head.SETTINGS + Setting.EXPECT_MAX] = expectations;
+    Atomics.store(words, Head.MAGIC, MAGIC);
     return shared;
   }
 
@@ -310,25 +161,27 @@ export class ConntrackTable {
   ) {
     const words = new Int32Array(shared);
     this.words = words;
-    if (Atomics.load(words, H.MAGIC) !== MAGIC || words[H.VERSION] !== VERSION) throw new Error('no connection table');
-    const slots = words[H.SLOTS]!;
+    if (Atomics.load(words, Head.MAGIC) !== MAGIC || words[Head.VERSION] !== VERSION)
+      throw new Error('no connection table');
+    const slots = words[Head.SLOTS]!;
     if (!Number.isInteger(slot) || slot < 0 || slot >= slots) throw new Error(`connection table has no slot ${slot}`);
-    const buckets = words[H.BUCKETS]!;
-    const at = layout(slots, buckets, words[H.EXPECT_CAPACITY]!);
-    this.capacity = words[H.CAPACITY]!;
-    this.workers = words[H.WORKERS]!;
+    const buckets = words[Head.BUCKETS]!;
+    const at = layout(slots, buckets, words[Head.EXPECT_CAPACITY]!);
+    this.capacity = words[Head.CAPACITY]!;
+    this.workers = words[Head.WORKERS]!;
     this.solo = this.workers === 1;
-    this.seed = words[H.SEED]!;
+    this.seed = words[Head.SEED]!;
     this.mask = buckets - 1;
     this.stripes = at.stripes;
     this.buckets = at.buckets;
     this.sources = at.sources;
     this.expectBase = at.expectations;
-    this.expectCapacity = words[H.EXPECT_CAPACITY]!;
+    this.expectCapacity = words[Head.EXPECT_CAPACITY]!;
     this.base = at.entries - ENTRY_WORDS;
-    this.slotAt = HEADER_WORDS + slot * SLOT_WORDS;
-    this.owner = ownerWord(slot, Atomics.add(words, this.slotAt + S.LIFE, 1) + 1);
-    this.eventMask = Atomics.load(words, H.EVENT_MASK);
+    this.slotAt = slotAt(slot);
+    this.owner = ownerWord(slot, Atomics.add(words, this.slotAt + Slot.LIFE, 1) + 1);
+    this.eventMask = Atomics.load(words, Head.EVENT_MASK);
+    this.pool = new EntryPool(words, this.base, this.capacity, this.workers, slot, this.owner);
   }
 
   // ---- entries and their fields -----------------------------------------------------------------------------------
@@ -491,57 +344,57 @@ export class ConntrackTable {
 
   /** A setting by its word, in the word's unit (milliseconds for timeouts). */
   setting(word: number): number {
-    return this.words[H.SETTINGS + word]!;
+    return this.words[Head.SETTINGS + word]!;
   }
   /** @throws RangeError, see settings.ts; a maximum above what the memory was made for is one, too. */
   writeSetting(name: string, value: number): void {
-    if (name === 'nf_conntrack_max' && value > this.capacity - this.words[H.SLOTS]! * CACHE_MAX) {
-      throw new RangeError(`${name}: the table was made for ${this.capacity - this.words[H.SLOTS]! * CACHE_MAX}`);
+    if (name === 'nf_conntrack_max' && value > this.capacity - this.words[Head.SLOTS]! * CACHE_MAX) {
+      throw new RangeError(`${name}: the table was made for ${this.capacity - this.words[Head.SLOTS]! * CACHE_MAX}`);
     }
-    writeSetting(this.words, H.SETTINGS, name, value);
+    writeSetting(this.words, Head.SETTINGS, name, value);
   }
   readSetting(name: string): number {
-    return readSetting(this.words, H.SETTINGS, name);
+    return readSetting(this.words, Head.SETTINGS, name);
   }
 
   /** Takes the lock of an entry's protocol state; nothing to do when there is one worker only. */
   lockEntry(entry: number): void {
     if (this.solo === true) return;
-    this.words[this.slotAt + S.HELD] = entry + 1;
+    this.words[this.slotAt + Slot.HELD] = entry + 1;
     lock(this.words, this.at(entry) + Ct.LOCK, this.owner);
   }
   unlockEntry(entry: number): void {
     if (this.solo === true) return;
     unlock(this.words, this.at(entry) + Ct.LOCK);
-    this.words[this.slotAt + S.HELD] = 0;
+    this.words[this.slotAt + Slot.HELD] = 0;
   }
 
   lockExpectations(): void {
-    lock(this.words, H.EXPECT_LOCK, this.owner);
+    lock(this.words, Head.EXPECT_LOCK, this.owner);
   }
   unlockExpectations(): void {
-    unlock(this.words, H.EXPECT_LOCK);
+    unlock(this.words, Head.EXPECT_LOCK);
   }
   /** Expectations that exist; a look at it needs no lock, a change does. */
   expectations(): number {
-    return this.words[H.EXPECT_COUNT]!;
+    return this.words[Head.EXPECT_COUNT]!;
   }
   addExpectations(by: number): void {
-    this.words[H.EXPECT_COUNT] = this.words[H.EXPECT_COUNT]! + by;
+    this.words[Head.EXPECT_COUNT] = this.words[Head.EXPECT_COUNT]! + by;
   }
   expectMax(): number {
-    return this.words[H.SETTINGS + Setting.EXPECT_MAX]!;
+    return this.words[Head.SETTINGS + Setting.EXPECT_MAX]!;
   }
   /** Helper data of the first listed call; a look at it needs no lock, a change does. */
   firstCall(): number {
-    return this.words[H.FIRST_CALL]!;
+    return this.words[Head.FIRST_CALL]!;
   }
   setFirstCall(data: number): void {
-    this.words[H.FIRST_CALL] = data;
+    this.words[Head.FIRST_CALL] = data;
   }
   /** A number that grows with every expectation. */
   nextExpectation(): number {
-    return (this.words[H.EXPECT_BORN] = (this.words[H.EXPECT_BORN]! + 1) | 0);
+    return (this.words[Head.EXPECT_BORN] = (this.words[Head.EXPECT_BORN]! + 1) | 0);
   }
 
   // ---- lookup -----------------------------------------------------------------------------------------------------
@@ -706,11 +559,14 @@ export class ConntrackTable {
   create(src: number, dst: number, ports: number, protocol: number, zoneOriginal: number, zoneReply: number): number {
     const w = this.words;
     const key = packKey(protocol, zoneOriginal);
-    if (this.total() >= w[H.SETTINGS + Setting.MAX]! && !this.earlyDrop(hashTuple(this.seed, src, dst, ports, key))) {
-      Atomics.store(w, H.GC_URGENT, 1);
+    if (
+      this.total() >= w[Head.SETTINGS + Setting.MAX]! &&
+      !this.earlyDrop(hashTuple(this.seed, src, dst, ports, key))
+    ) {
+      Atomics.store(w, Head.GC_URGENT, 1);
       return -1;
     }
-    const entry = this.take();
+    const entry = this.pool.take();
     if (entry < 0) return -1;
     const e = this.at(entry);
     const generation = (w[e + Ct.GENERATION]! + 1) | 0;
@@ -738,7 +594,7 @@ export class ConntrackTable {
 
   /** Frees a scratch entry. */
   discard(entry: number): void {
-    this.give(entry);
+    this.pool.give(entry);
   }
 
   /**
@@ -869,7 +725,7 @@ export class ConntrackTable {
     this.begin(Op.REMOVE, entry);
     this.onRemove?.(this, entry);
     this.remove(entry);
-    this.retire(entry);
+    this.pool.retire(entry);
     this.end();
   }
 
@@ -959,11 +815,11 @@ export class ConntrackTable {
   }
   private begin(op: number, entry: number): void {
     const s = this.slotAt;
-    this.words[s + S.OP_ENTRY] = entry;
-    this.words[s + S.OP] = op;
+    this.words[s + Slot.OP_ENTRY] = entry;
+    this.words[s + Slot.OP] = op;
   }
   private end(): void {
-    this.words[this.slotAt + S.OP] = Op.NONE;
+    this.words[this.slotAt + Slot.OP] = Op.NONE;
   }
 
   // ---- full table -------------------------------------------------------------------------------------------------
@@ -1008,11 +864,11 @@ export class ConntrackTable {
   gc(buckets: number): void {
     const w = this.words;
     const limit =
-      Atomics.load(w, H.GC_URGENT) !== 0 ? Math.floor((w[H.SETTINGS + Setting.MAX]! * 95) / 100) : 0x7fff_ffff;
-    const from = Atomics.add(w, H.GC_CURSOR, buckets);
+      Atomics.load(w, Head.GC_URGENT) !== 0 ? Math.floor((w[Head.SETTINGS + Setting.MAX]! * 95) / 100) : 0x7fff_ffff;
+    const from = Atomics.add(w, Head.GC_CURSOR, buckets);
     for (let i = 0; i < buckets; i++) {
       const bucket = (from + i) & this.mask;
-      if (bucket === 0 && limit !== 0x7fff_ffff && this.total() < limit) Atomics.store(w, H.GC_URGENT, 0);
+      if (bucket === 0 && limit !== 0x7fff_ffff && this.total() < limit) Atomics.store(w, Head.GC_URGENT, 0);
       let link = w[this.buckets + bucket]!;
       while (link !== 0) {
         const e = this.base + ((link & ~1) << (ENTRY_SHIFT - 1));
@@ -1038,8 +894,8 @@ export class ConntrackTable {
   edge(now: number, clock: number): void {
     this.now = now;
     this.clock = clock;
-    this.eventMask = Atomics.load(this.words, H.EVENT_MASK);
-    this.quiesce();
+    this.eventMask = Atomics.load(this.words, Head.EVENT_MASK);
+    this.pool.quiesce();
   }
 
   /**
@@ -1052,157 +908,22 @@ export class ConntrackTable {
     if (elapsed <= 0) return;
     this.gcAt = this.now;
     const most = busy ? GC_STEP_BUSY : GC_STEP_IDLE;
-    const urgent = Atomics.load(this.words, H.GC_URGENT) !== 0;
+    const urgent = Atomics.load(this.words, Head.GC_URGENT) !== 0;
     const due = this.gcRest + ((this.mask + 1) * Math.min(elapsed, GC_PASS_MS)) / (this.workers * GC_PASS_MS);
     const step = urgent ? most : Math.min(Math.floor(due), most);
     this.gcRest = Math.max(0, Math.min(due - step, GC_STEP_IDLE));
     if (step > 0) this.gc(step);
   }
 
-  /** Begins to look at the table, after `offline` or `attach`. */
+  /** See pool.ts: begins to look at the table; looks no more; keeps no index of an entry. */
   online(): void {
-    const s = this.slotAt;
-    Atomics.store(this.words, s + S.SEEN, Atomics.load(this.words, H.EPOCH));
-    Atomics.store(this.words, s + S.ONLINE, 1);
-    // The epoch may have moved before ONLINE was seen.
-    Atomics.store(this.words, s + S.SEEN, Atomics.load(this.words, H.EPOCH));
+    this.pool.online();
   }
-  /** Says that this thread keeps no index and will look at nothing until `online`: before it waits for packets. */
   offline(): void {
-    this.quiesce();
-    Atomics.store(this.words, this.slotAt + S.ONLINE, 0);
+    this.pool.offline();
   }
-
-  /** Says that this thread keeps no index of an entry, and frees what all threads have said so about. */
   quiesce(): void {
-    const w = this.words;
-    const s = this.slotAt;
-    if (w[s + S.WAIT_HEAD] === 0 && w[s + S.LIMBO_HEAD] === 0) {
-      Atomics.store(w, s + S.SEEN, Atomics.load(w, H.EPOCH));
-      return;
-    }
-    if (w[s + S.WAIT_HEAD] === 0) this.closeLimbo();
-    Atomics.store(w, s + S.SEEN, Atomics.load(w, H.EPOCH));
-    if (!this.allPast(w[s + S.WAIT_EPOCH]!)) return;
-    let next = w[s + S.WAIT_HEAD]!;
-    while (next !== 0) {
-      const entry = next - 1;
-      next = w[this.at(entry) + Ct.START]!;
-      this.free(entry);
-    }
-    w[s + S.WAIT_HEAD] = 0;
-    w[s + S.WAIT_COUNT] = 0;
-    if (w[s + S.LIMBO_HEAD] !== 0) {
-      this.closeLimbo();
-      Atomics.store(w, s + S.SEEN, Atomics.load(w, H.EPOCH));
-    }
-  }
-
-  private closeLimbo(): void {
-    const w = this.words;
-    const s = this.slotAt;
-    w[s + S.WAIT_EPOCH] = Atomics.add(w, H.EPOCH, 1);
-    w[s + S.WAIT_COUNT] = w[s + S.LIMBO_COUNT]!;
-    w[s + S.WAIT_HEAD] = w[s + S.LIMBO_HEAD]!;
-    w[s + S.LIMBO_HEAD] = 0;
-    w[s + S.LIMBO_COUNT] = 0;
-  }
-
-  private allPast(epoch: number): boolean {
-    const w = this.words;
-    for (let slot = 0; slot <= this.workers; slot++) {
-      const s = HEADER_WORDS + slot * SLOT_WORDS;
-      if (Atomics.load(w, s + S.ONLINE) !== 0 && ((Atomics.load(w, s + S.SEEN) - epoch) | 0) <= 0) return false;
-    }
-    return true;
-  }
-
-  private retire(entry: number): void {
-    const w = this.words;
-    const s = this.slotAt;
-    const e = this.at(entry);
-    w[e + Ct.START] = w[s + S.LIMBO_HEAD]!;
-    w[s + S.LIMBO_HEAD] = entry + 1;
-    w[s + S.LIMBO_COUNT] = w[s + S.LIMBO_COUNT]! + 1;
-    Atomics.or(w, e + Ct.STATUS, (this.slot + 1) << PLACE_SHIFT);
-    w[s + S.COUNT] = w[s + S.COUNT]! - 1;
-  }
-
-  // ---- free entries -----------------------------------------------------------------------------------------------
-
-  /** An entry from the cache, marked as this slot's scratch; −1 when there is none. */
-  private take(): number {
-    const w = this.words;
-    const s = this.slotAt;
-    if (w[s + S.CACHE_HEAD] === 0 && !this.refill()) return -1;
-    const entry = w[s + S.CACHE_HEAD]! - 1;
-    const e = this.at(entry);
-    w[s + S.CACHE_HEAD] = w[e + Ct.NEXT]!;
-    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! - 1;
-    w[s + S.COUNT] = w[s + S.COUNT]! + 1;
-    Atomics.store(w, e + Ct.STATUS, (PLACE_SCRATCH | (this.slot + 1)) << PLACE_SHIFT);
-    return entry;
-  }
-
-  private give(entry: number): void {
-    const s = this.slotAt;
-    this.words[s + S.COUNT] = this.words[s + S.COUNT]! - 1;
-    this.free(entry);
-  }
-
-  private free(entry: number): void {
-    const w = this.words;
-    const s = this.slotAt;
-    const e = this.at(entry);
-    Atomics.store(w, e + Ct.STATUS, (this.slot + 1) << PLACE_SHIFT);
-    w[e + Ct.NEXT] = w[s + S.CACHE_HEAD]!;
-    w[s + S.CACHE_HEAD] = entry + 1;
-    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! + 1;
-    if (w[s + S.CACHE_COUNT]! > CACHE_MAX) this.flushCache();
-  }
-
-  private refill(): boolean {
-    const w = this.words;
-    const s = this.slotAt;
-    lock(w, H.FREE_LOCK, this.owner);
-    let n = 0;
-    while (n < REFILL) {
-      let entry = w[H.FREE_HEAD]! - 1;
-      if (entry >= 0) {
-        w[H.FREE_HEAD] = w[this.at(entry) + Ct.NEXT]!;
-        w[H.FREE_COUNT] = w[H.FREE_COUNT]! - 1;
-      } else {
-        entry = w[H.FRESH]!;
-        if (entry >= this.capacity) break;
-        w[H.FRESH] = entry + 1;
-      }
-      const e = this.at(entry);
-      w[e + Ct.STATUS] = (this.slot + 1) << PLACE_SHIFT;
-      w[e + Ct.NEXT] = w[s + S.CACHE_HEAD]!;
-      w[s + S.CACHE_HEAD] = entry + 1;
-      n++;
-    }
-    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! + n;
-    unlock(w, H.FREE_LOCK);
-    return n > 0;
-  }
-
-  /** Gives half of the cache back to all. */
-  private flushCache(): void {
-    const w = this.words;
-    const s = this.slotAt;
-    lock(w, H.FREE_LOCK, this.owner);
-    for (let n = 0; n < REFILL; n++) {
-      const entry = w[s + S.CACHE_HEAD]! - 1;
-      const e = this.at(entry);
-      w[s + S.CACHE_HEAD] = w[e + Ct.NEXT]!;
-      w[e + Ct.STATUS] = PLACE_FREE << PLACE_SHIFT;
-      w[e + Ct.NEXT] = w[H.FREE_HEAD]!;
-      w[H.FREE_HEAD] = entry + 1;
-    }
-    w[H.FREE_COUNT] = w[H.FREE_COUNT]! + REFILL;
-    w[s + S.CACHE_COUNT] = w[s + S.CACHE_COUNT]! - REFILL;
-    unlock(w, H.FREE_LOCK);
+    this.pool.quiesce();
   }
 
   // ---- listing ----------------------------------------------------------------------------------------------------
@@ -1210,7 +931,7 @@ export class ConntrackTable {
   /** The next confirmed, live connection after entry `after` (−1 begins), −1 at the end. */
   next(after: number): number {
     const w = this.words;
-    const end = Math.min(Atomics.load(w, H.FRESH), this.capacity);
+    const end = Math.min(Atomics.load(w, Head.FRESH), this.capacity);
     for (let entry = after + 1; entry < end; entry++) {
       const e = this.at(entry);
       if (
@@ -1252,22 +973,22 @@ export class ConntrackTable {
   /** Connections, unconfirmed ones included (nf_conntrack_count). */
   total(): number {
     let sum = 0;
-    for (let slot = 0; slot <= this.workers; slot++) sum += this.words[HEADER_WORDS + slot * SLOT_WORDS + S.COUNT]!;
+    for (let slot = 0; slot <= this.workers; slot++) sum += this.words[slotAt(slot) + Slot.COUNT]!;
     return sum;
   }
 
   count(stat: number, by = 1): void {
-    const o = this.slotAt + S.STATS + stat;
+    const o = this.slotAt + Slot.STATS + stat;
     this.words[o] = (this.words[o]! + by) | 0;
   }
   /** A statistic of a slot; wraps at 2^32. */
   stat(slot: number, stat: number): number {
-    return this.words[HEADER_WORDS + slot * SLOT_WORDS + S.STATS + stat]! >>> 0;
+    return this.words[slotAt(slot) + Slot.STATS + stat]! >>> 0;
   }
 
   /** Tells every view (at its next batch edge) which event types somebody listens for. */
   listen(mask: number): void {
-    Atomics.store(this.words, H.EVENT_MASK, mask);
+    Atomics.store(this.words, Head.EVENT_MASK, mask);
   }
 
   // ---- when a thread dies -----------------------------------------------------------------------------------------
@@ -1276,14 +997,14 @@ export class ConntrackTable {
    * Mends what the dead owner of a slot left: releases its locks, finishes its removal, undoes its insertion, and takes
    * its scratch, cache and limbo over. Call it before the slot is attached again; `life` is the dead view's.
    */
-  recover(slot: number, life = this.words[HEADER_WORDS + slot * SLOT_WORDS + S.LIFE]!): void {
+  recover(slot: number, life = this.words[slotAt(slot) + Slot.LIFE]!): void {
     const w = this.words;
-    const s = HEADER_WORDS + slot * SLOT_WORDS;
+    const s = slotAt(slot);
     const dead = ownerWord(slot, life);
-    Atomics.store(w, s + S.ONLINE, 0);
-    const op = w[s + S.OP]!;
-    const opEntry = w[s + S.OP_ENTRY]!;
-    const held = w[s + S.HELD]!;
+    Atomics.store(w, s + Slot.ONLINE, 0);
+    const op = w[s + Slot.OP]!;
+    const opEntry = w[s + Slot.OP_ENTRY]!;
+    const held = w[s + Slot.HELD]!;
     if (held !== 0) Atomics.compareExchange(w, this.at(held - 1) + Ct.LOCK, dead, 0);
     for (let i = 0; i < STRIPES; i++) Atomics.compareExchange(w, this.stripes + (i << STRIPE_SHIFT), dead, 0);
     if (op !== Op.NONE) {
@@ -1294,38 +1015,12 @@ export class ConntrackTable {
       this.onRemove?.(this, opEntry);
       this.remove(opEntry);
       // An entry that bears the dead slot's mark is found below.
-      if (!mine) this.retire(opEntry);
+      if (!mine) this.pool.retire(opEntry);
     }
-    const freeBroken = Atomics.load(w, H.FREE_LOCK) === dead;
-    if (!freeBroken) lock(w, H.FREE_LOCK, this.owner);
-    else Atomics.store(w, H.FREE_LOCK, this.owner);
-    if (freeBroken) {
-      w[H.FREE_HEAD] = 0;
-      w[H.FREE_COUNT] = 0;
-    }
-    const end = Math.min(w[H.FRESH]!, this.capacity);
-    for (let entry = 0; entry < end; entry++) {
-      const e = this.at(entry);
-      const place = (w[e + Ct.STATUS]! & PLACE_MASK) >>> PLACE_SHIFT;
-      if (place === PLACE_FREE && freeBroken) {
-        w[e + Ct.NEXT] = w[H.FREE_HEAD]!;
-        w[H.FREE_HEAD] = entry + 1;
-        w[H.FREE_COUNT] = w[H.FREE_COUNT]! + 1;
-      } else if (place === slot + 1 || place === (PLACE_SCRATCH | (slot + 1))) {
-        // Scratch was counted by the dead slot, retire() discounts it; the others were not.
-        if (place === slot + 1) w[this.slotAt + S.COUNT] = w[this.slotAt + S.COUNT]! + 1;
-        Atomics.and(w, e + Ct.STATUS, STATUS_MASK);
-        this.retire(entry);
-      } else if (place === 0 && w[e + Ct.STATUS] === 0 && freeBroken) {
-        // Taken from FRESH, not yet marked.
-        w[this.slotAt + S.COUNT] = w[this.slotAt + S.COUNT]! + 1;
-        this.retire(entry);
-      }
-    }
-    unlock(w, H.FREE_LOCK);
-    w.fill(0, s + S.HELD, s + S.COUNT);
-    w[s + S.OP] = Op.NONE;
-    Atomics.compareExchange(w, H.EXPECT_LOCK, dead, 0);
+    this.pool.inherit(slot, dead);
+    w.fill(0, s + Slot.HELD, s + Slot.COUNT);
+    w[s + Slot.OP] = Op.NONE;
+    Atomics.compareExchange(w, Head.EXPECT_LOCK, dead, 0);
   }
 
   /** For tests: an insertion that stops half-way, with its locks held, as if the thread died there. */
@@ -1340,28 +1035,14 @@ export class ConntrackTable {
     Atomics.store(this.words, reply, ((entry + 1) << 1) | 1);
   }
 
-  /** Where all entries are, for tests; the sum is the capacity while nobody changes anything. */
-  census(): { free: number; used: number; limbo: number; scratch: number } {
-    const w = this.words;
-    const census = { free: this.capacity - Math.min(w[H.FRESH]!, this.capacity), used: 0, limbo: 0, scratch: 0 };
-    for (let entry = 0; entry < Math.min(w[H.FRESH]!, this.capacity); entry++) {
-      const place = w[this.at(entry) + Ct.STATUS]! >>> PLACE_SHIFT;
-      if (place === 0) census.used++;
-      else if ((place & PLACE_SCRATCH) !== 0) census.scratch++;
-      else census.free++;
-    }
-    for (let slot = 0; slot <= this.workers; slot++) {
-      const s = HEADER_WORDS + slot * SLOT_WORDS;
-      const limbo = w[s + S.LIMBO_COUNT]! + w[s + S.WAIT_COUNT]!;
-      census.limbo += limbo;
-      census.free -= limbo;
-    }
-    return census;
+  /** Where all entries are, for tests. */
+  census(): ReturnType<EntryPool['census']> {
+    return this.pool.census();
   }
 
   /** The lock word of the thread that has the slot, or had it last. */
   ownerOf(slot: number): number {
-    return ownerWord(slot, this.words[HEADER_WORDS + slot * SLOT_WORDS + S.LIFE]!);
+    return ownerWord(slot, this.words[slotAt(slot) + Slot.LIFE]!);
   }
 
   /** The life of the thread in this slot, for `recover`. */
@@ -1372,19 +1053,3 @@ export class ConntrackTable {
 
 /** The DESTROY bit of events.ts. */
 const EVENT_DESTROY = 4;
-
-interface Layout {
-  readonly stripes: number;
-  readonly buckets: number;
-  readonly sources: number;
-  readonly expectations: number;
-  readonly entries: number;
-}
-
-function layout(slots: number, buckets: number, expectations: number): Layout {
-  const stripes = HEADER_WORDS + slots * SLOT_WORDS;
-  const at = stripes + (STRIPES << STRIPE_SHIFT);
-  const sources = at + buckets;
-  const expect = sources + buckets;
-  return { stripes, buckets: at, sources, expectations: expect, entries: expect + expectations * EXPECT_WORDS };
-}

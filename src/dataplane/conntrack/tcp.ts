@@ -15,7 +15,8 @@ import { Outcome } from './outcome.js';
 import { seqOffset } from './seqadj.js';
 import { Setting } from './settings.js';
 import { Status, TcpState } from './states.js';
-import { Ct, type ConntrackTable } from './table.js';
+import { Ct } from './layout.js';
+import type { ConntrackTable } from './table.js';
 
 /** Words of the connection. A sender's model: see `Seen`. */
 const enum Tcp {

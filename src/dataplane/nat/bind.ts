@@ -9,7 +9,8 @@
  */
 import { invertPorts } from '../conntrack/key.js';
 import { Status, TcpState } from '../conntrack/states.js';
-import { Ct, type ConntrackTable, linkDir, linkEntry } from '../conntrack/table.js';
+import { Ct, linkDir, linkEntry } from '../conntrack/layout.js';
+import type { ConntrackTable } from '../conntrack/table.js';
 import { Dir, Manip, Proto, Verdict } from '../names.js';
 import {
   chooseAddress,

@@ -3,7 +3,8 @@
  * that they were given, what comes later could no longer be translated back. The worker or main thread that hears of it
  * from rtnetlink calls these, between `online` and `offline` of its table view.
  */
-import { Ct, type ConntrackTable } from '../conntrack/table.js';
+import { Ct } from '../conntrack/layout.js';
+import type { ConntrackTable } from '../conntrack/table.js';
 import { Dir } from '../names.js';
 
 /** Forgets what was masqueraded by the interface; returns how many connections. */

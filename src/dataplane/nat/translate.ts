@@ -12,7 +12,8 @@
  * Errors about a connection are not asked about: their header and the packet they quote are translated together.
  */
 import { Status } from '../conntrack/states.js';
-import { Ct, type ConntrackTable } from '../conntrack/table.js';
+import { Ct } from '../conntrack/layout.js';
+import type { ConntrackTable } from '../conntrack/table.js';
 import { InFlag } from '../io/batch.js';
 import { CtState, Dir, Hook, Manip, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';

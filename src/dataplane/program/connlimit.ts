@@ -6,7 +6,7 @@
 import { Asking, countConnections, countRegionWords, initCountRegion } from '../conntrack/count.js';
 import { packKey } from '../conntrack/key.js';
 import { Status } from '../conntrack/states.js';
-import { linkEntry } from '../conntrack/table.js';
+import { linkEntry } from '../conntrack/layout.js';
 import { NO_TUPLE, tuplePorts } from '../conntrack/tuple.js';
 import { Dir } from '../names.js';
 import type { Packet } from '../packet.js';

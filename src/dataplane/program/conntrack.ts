@@ -9,7 +9,8 @@
  * A packet without a connection passes only if its state was asked for and suits, whatever else is asked.
  */
 import { Status } from '../conntrack/states.js';
-import { Ct, type ConntrackTable } from '../conntrack/table.js';
+import { Ct } from '../conntrack/layout.js';
+import type { ConntrackTable } from '../conntrack/table.js';
 import { CtState, Dir } from '../names.js';
 import type { Packet } from '../packet.js';
 import type { Context } from './context.js';
