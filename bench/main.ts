@@ -101,8 +101,13 @@ async function main(): Promise<number> {
       trace: { type: 'string' },
       verify: { type: 'boolean', default: false },
       rules: { type: 'string' },
+      help: { type: 'boolean', short: 'h', default: false },
     },
   });
+  if (values.help) {
+    console.log(usage());
+    return 0;
+  }
   const name = positionals[0] ?? '';
   const scenario = Object.hasOwn(SCENARIOS, name) ? SCENARIOS[name] : undefined;
   const options = {

@@ -501,7 +501,7 @@ function parseNet(text: string): Net {
   return { address: address & mask, mask };
 }
 
-const HELP = `hutter conntrack: the router's connections, with conntrack-tools' options
+export const HELP = `hutter conntrack: the router's connections, with conntrack-tools' options
 Commands:
   -L [options]   list connections           -D [options]   delete those that match
   -E [options]   follow events              -F             forget all connections

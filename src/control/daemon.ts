@@ -5,13 +5,14 @@
 import { KernelSets } from '../dataplane/io/ipset.js';
 import { LogKind } from '../dataplane/shared.js';
 import type { Attachment } from './attachment.js';
+import { reason } from './config.js';
 import { runIptables } from './commands/run.js';
 import type { Program } from './commands/session.js';
 import { type CommandOutput, runConntrack } from './conntrack.js';
 import { runRecent } from './recent.js';
 import { runSysctl } from './sysctl.js';
 import { runningRouter } from './divert.js';
-import { examineHost, examineOwnHost, type Finding, kernelHz } from './host.js';
+import { examineHost, examineOwnHost, kernelHz } from './host.js';
 import { Keeper } from './keeper.js';
 import { type FindInterface, formatLogRecord, kindOf, openLog } from './log.js';
 import { NflogSender } from './nflog.js';
@@ -53,11 +54,13 @@ export class Daemon {
   /** @throws HostError, DivertError, TunError, ControlError, CompileError: nothing is left behind. */
   static async start(settings: Settings, ruleset: Ruleset, version: string): Promise<Daemon> {
     const { workers, control, device } = settings;
-    const findings = device === 'tun' ? examineOwnHost() : [...otherRouter(), ...examineHost(settings)];
+    if (device === 'nfqueue') refuseSecondRouter();
+    const findings = device === 'tun' ? examineOwnHost() : examineHost(settings);
     const refusals = findings.filter(({ level }) => level === 'refuse');
     if (refusals.length > 0) throw new HostError(refusals.map(({ text }) => text).join('\n'));
     for (const { text } of findings) say(`warning: ${text}`);
     await claimSocket(control);
+    const log = logOf(settings);
 
     const hz = kernelHz();
     const keeper = new Keeper(
@@ -71,7 +74,6 @@ export class Daemon {
       device === 'tun' ? new TunAttachment(settings, say) : new QueueAttachment(settings, keeper.program, say);
     let router: Router | undefined;
     try {
-      const log = openLog(settings.log);
       const link: FindInterface = (ifindex) => attachment.link(ifindex);
       const nflog = new NflogSender(link);
       router = await Router.start(
@@ -243,10 +245,19 @@ const outputOf = (reply: Reply): CommandOutput => ({
   stderr: (stderr) => reply.write({ stderr }),
 });
 
-/** One router diverts a network namespace. */
-function otherRouter(): Finding[] {
+/** One router diverts a network namespace; what else stands in a second one's way (its queues) is only the first one's doing. */
+function refuseSecondRouter(): void {
   const running = runningRouter();
-  if (running === undefined) return [];
-  const text = `a router runs in this network namespace already (pid ${running.pid}, ${running.control})`;
-  return [{ level: 'refuse', text }];
+  if (running !== undefined)
+    throw new HostError(
+      `a router runs in this network namespace already (pid ${running.pid}, control socket ${running.control})`,
+    );
+}
+
+function logOf({ log }: Settings): (line: string) => void {
+  try {
+    return openLog(log);
+  } catch (error) {
+    throw new HostError(`can't write to the log ${log}: ${reason(error)}`);
+  }
 }

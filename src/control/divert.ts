@@ -163,6 +163,12 @@ export interface Iptables {
   flavour: 'legacy' | 'nf_tables';
 }
 
+/**
+ * How the host's tools are run: text in and out, and in a session of their own, so that a terminal's Ctrl-C, which goes to all of its
+ * processes, can't end one half way.
+ */
+export const TOOL = { encoding: 'utf8', maxBuffer: 1 << 28, detached: true } as const;
+
 const DIRECTORIES = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin', '/usr/local/bin'];
 
 /** The host's iptables, its default flavour first. hutter's own commands, under whatever name, are left out. */
@@ -179,7 +185,7 @@ function lookForIptables(): Iptables[] {
       const restore = path.join(directory, `${name}-restore`);
       if (!isProgram(save) || !isProgram(restore)) continue;
       // Before 1.8 there was one flavour and no word about it.
-      const version = spawnSync(restore, ['--version'], { encoding: 'utf8' }).stdout;
+      const version = spawnSync(restore, ['--version'], TOOL).stdout;
       if (!/^iptables(-restore)? v/.test(version)) continue;
       const flavour = version.includes('(nf_tables)') ? 'nf_tables' : 'legacy';
       if (!found.has(flavour)) found.set(flavour, { save, restore, flavour });
@@ -207,13 +213,13 @@ function isProgram(file: string): boolean {
 /** A table of one flavour as text; '' when it isn't there (looking at it would create it). */
 function readTable(iptables: Iptables, table: Part['table']): string {
   if (iptables.flavour === 'legacy' && !readText('/proc/net/ip_tables_names').split('\n').includes(table)) return '';
-  const result = spawnSync(iptables.save, ['-t', table], { encoding: 'utf8', maxBuffer: 1 << 28 });
+  const result = spawnSync(iptables.save, ['-t', table], TOOL);
   return result.status === 0 ? result.stdout : '';
 }
 
 /** @throws DivertError with the tool's own words. */
 function restore(iptables: Iptables, text: string): void {
-  const result = spawnSync(iptables.restore, ['-w', '10', '--noflush'], { input: text, encoding: 'utf8' });
+  const result = spawnSync(iptables.restore, ['-w', '10', '--noflush'], { input: text, ...TOOL });
   if (result.status === 0) return;
   const line = Number(/line:? (\d+)/.exec(result.stderr)?.[1] ?? 0);
   const rule = line > 0 ? ` (${text.split('\n')[line - 1]})` : '';

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import type { Keep } from './config.js';
-import { CHAIN_OUT, CHAIN_PRE, findIptables } from './divert.js';
+import { CHAIN_OUT, CHAIN_PRE, findIptables, TOOL } from './divert.js';
 
 export interface Finding {
   /** `refuse`: up can't work. `warn`: it works, but not as one may expect. */
@@ -115,10 +115,10 @@ function examineKernelRules(keep: readonly Keep[]): Finding[] {
   for (const { save, flavour } of findIptables()) {
     // Asking legacy for a table would create it.
     if (flavour === 'legacy' && read('/proc/net/ip_tables_names') === '') continue;
-    const result = spawnSync(save, [], { encoding: 'utf8', maxBuffer: 1 << 28 });
+    const result = spawnSync(save, [], TOOL);
     if (result.status === 0) findings.push(...examineSaved(result.stdout, flavour, keep));
   }
-  const nft = spawnSync('nft', ['-s', 'list', 'ruleset'], { encoding: 'utf8', maxBuffer: 1 << 28 });
+  const nft = spawnSync('nft', ['-s', 'list', 'ruleset'], TOOL);
   if (nft.status === 0) findings.push(...examineNft(nft.stdout));
   return findings;
 }
@@ -197,7 +197,7 @@ const XTABLES = new Set(['ip raw', 'ip mangle', 'ip nat', 'ip filter', 'ip secur
 
 function examineIpsec(): Finding[] {
   if (!existsSync('/proc/net/xfrm_stat')) return [];
-  const result = spawnSync('ip', ['xfrm', 'policy'], { encoding: 'utf8' });
+  const result = spawnSync('ip', ['xfrm', 'policy'], TOOL);
   if (result.status !== 0 || result.stdout.trim() === '') return [];
   return [
     warn(

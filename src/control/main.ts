@@ -29,7 +29,9 @@ const CLIENTS: Readonly<Record<string, keyof typeof Programs>> = {
 };
 
 const client = CLIENTS[name];
-if (client !== undefined) {
+// Its options are commander's to tell.
+const statusHelp = name === 'status' && process.argv.slice(3).some((arg) => arg === '-h' || arg === '--help');
+if (!statusHelp && client !== undefined) {
   const [{ byteArguments }, programs] = await Promise.all([import('./cli/client.js'), import('./cli/programs.js')]);
   programs[client](byteArguments(3));
 } else await main();
@@ -74,7 +76,7 @@ async function main(): Promise<void> {
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'hutter: ')) })
     .showSuggestionAfterError(true)
-    .helpCommand(false);
+    .helpCommand('help [command]', 'display help for command');
 
   const setExitCode = (code: number): void => void (process.exitCode = code);
 
@@ -184,7 +186,12 @@ async function main(): Promise<void> {
       .helpOption(false)
       .action(() => undefined);
   };
-  asks('status [--json]', 'what the running router does');
+  program
+    .command('status')
+    .description('what the running router does')
+    .option('--json', 'print it as JSON')
+    .option('--control <path>', 'control socket (also HUTTER_CONTROL)')
+    .action(() => undefined);
   asks('iptables [args...]', "iptables' commands on the running router; also iptables-save and iptables-restore");
   asks('conntrack [args...]', "conntrack's commands on the running router");
   asks('recent [LIST] [+address|-address|/]', 'the lists of -m recent, as /proc/net/xt_recent has them');

@@ -8,7 +8,7 @@ import type { CommandOutput } from './conntrack.js';
 
 /** Lists lie in regions under these keys (ext/recent.ts). */
 const KEY = 'recent/';
-const USAGE = 'usage: hutter recent [LIST [+ADDRESS | -ADDRESS | /]...]';
+export const HELP = 'Usage: hutter recent [LIST [+ADDRESS | -ADDRESS | /]...]\n';
 
 /**
  * Without arguments the lists' names; with a list its contents, or what is to be done to it: `+ADDRESS` adds or touches,
@@ -28,7 +28,7 @@ export function runRecent(
   };
   const [name, ...changes] = argv;
   if (name === '-h' || name === '--help') {
-    out.stdout(`${USAGE}\n`);
+    out.stdout(HELP);
     return 0;
   }
   const lists = new Map(regions.keys(KEY));

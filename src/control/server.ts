@@ -24,6 +24,9 @@ export interface Reply {
 /** Answers one request; the exit code ends the answer. */
 export type Handler = (request: Request, reply: Reply) => Promise<number>;
 
+/** What sun_path holds before its zero byte (unix(7)); Node cuts what is longer, and the socket would lie elsewhere. */
+const MOST_PATH = 107;
+
 /** A ruleset of a million rules fits; a client that sends no line feed doesn't fill the memory. */
 const MAX_REQUEST = 256 * 1024 * 1024;
 
@@ -132,6 +135,10 @@ function parseRequest(line: string): Request | string {
  * @throws ControlError
  */
 export async function claimSocket(file: string): Promise<void> {
+  if (file === '') throw new ControlError('the control socket needs a path: give one with --control');
+  const length = Buffer.byteLength(file);
+  if (length > MOST_PATH)
+    throw new ControlError(`${file}: ${length} bytes are too many for a socket's path, ${MOST_PATH} are the most`);
   const stat = lstatSync(file, { throwIfNoEntry: false });
   if (stat === undefined) {
     try {

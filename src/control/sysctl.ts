@@ -7,7 +7,7 @@ import { SETTINGS } from '../dataplane/conntrack/settings.js';
 import type { CommandOutput } from './conntrack.js';
 import { wholeNumber } from './text/numbers.js';
 
-const USAGE = `
+export const HELP = `
 Usage:
  hutter sysctl [options] [variable[=value] ...]
 
@@ -51,14 +51,14 @@ export function runSysctl(table: ConntrackTable, own: boolean, argv: readonly st
     }
     for (const letter of OPTIONS[word] ?? word.slice(1)) {
       if (word.startsWith('--') ? OPTIONS[word] === undefined : !LETTERS.includes(letter)) {
-        out.stderr(`sysctl: ${word} is no option of hutter's${USAGE}`);
+        out.stderr(`sysctl: ${word} is no option of hutter's${HELP}`);
         return 1;
       }
       flags.add(letter);
     }
   }
   if (flags.has('h')) {
-    out.stdout(USAGE);
+    out.stdout(HELP);
     return 0;
   }
 
@@ -72,7 +72,7 @@ export function runSysctl(table: ConntrackTable, own: boolean, argv: readonly st
   }
   if (words.length === 0) {
     out.stderr(
-      flags.size === 0 ? USAGE : "sysctl: no variables specified\nTry `sysctl --help' for more information.\n",
+      flags.size === 0 ? HELP : "sysctl: no variables specified\nTry `sysctl --help' for more information.\n",
     );
     return 1;
   }

@@ -5,7 +5,8 @@
  *       → workers bound to their queues → diversion → control socket answers … signal
  *       → diversion removed → workers end → sysctls put back → socket removed
  *
- * Whatever fails on the way up undoes what went before.
+ * Whatever fails on the way up undoes what went before. A signal that comes meanwhile waits for its turn, and those after the first
+ * change nothing: half a way down would leave a diversion behind that nobody answers.
  */
 import { ConfigError } from './config.js';
 import { Daemon, HostError } from './daemon.js';
@@ -23,11 +24,11 @@ export async function up(options: Record<string, unknown>, version: string): Pro
   let told: Promise<void>;
   try {
     const settings = settingsFrom(options);
+    // Who read what is said here may go (a terminal, `| head`); packets flow on.
+    for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
     const ruleset = await loadRules(settings.rules);
     // From here on the host is changed: a signal that comes before all is in place has to find it undone, too.
-    told = new Promise((resolve) => {
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
-    });
+    told = firstSignal();
     daemon = await Daemon.start(settings, ruleset, version);
   } catch (error) {
     if (error instanceof RulesRefused) {
@@ -43,6 +44,18 @@ export async function up(options: Record<string, unknown>, version: string): Pro
   process.stdout.write(daemon.greeting());
   await told;
   return daemon.stop();
+}
+
+/** Settled by the first signal to end. The next one is answered by what is under way, those after it by nothing. */
+function firstSignal(): Promise<void> {
+  let count = 0;
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      process.on(signal, () => {
+        if (++count === 1) resolve();
+        else if (count === 2) process.stderr.write('hutter: ending already: the network is being put back\n');
+      });
+  });
 }
 
 /** Errors whose message is all there is to say; the rest are defects and show where they happened. */

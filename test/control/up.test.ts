@@ -7,6 +7,7 @@ import { type ChildProcess, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { Network, type Output, until } from '../../src/control/lab/netns.js';
@@ -132,6 +133,19 @@ const niceValues = (pid: number): number[] =>
     return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
   });
 
+/** Has a worker throw, and waits until it is started anew, which `up` says on stderr. */
+async function failWorker(g: Gateway, worker: number): Promise<void> {
+  const client = `
+    import { run } from '${ROOT}/dist/src/control/cli/client.js';
+    run('${g.control}', { program: 'fail-worker', argv: ['${worker}'] });`;
+  const { code, stderr } = await g.router.run('env', [...NODE, '--input-type=module', '-e', client]);
+  if (code !== 0) throw new Error(stderr);
+  await until('it is started anew', async () => {
+    const member = (await g.status()).workers[worker]!;
+    return member.restarts === 1 && member.state === 'running';
+  });
+}
+
 function gateway(t: Test): Gateway {
   const made = new Gateway();
   t.teardown(() => made.network.close());
@@ -163,6 +177,30 @@ t.test('wrong usage: one sentence, exit code 2', (t) => {
     stderr: "hutter: can't read /none: no such file or directory\n",
   });
   t.match(local('status', '--control', '/none'), { status: 4, stderr: /^hutter isn't running: / });
+  t.end();
+});
+
+t.test('help of every command, without a router', (t) => {
+  t.match(local('help', 'up'), { status: 0, stdout: /^Usage: hutter up / });
+  for (const command of [
+    'conntrack',
+    'recent',
+    'route',
+    'rule',
+    'sysctl',
+    'status',
+    'bench',
+    'iptables',
+    'check',
+    'down',
+  ])
+    for (const option of ['-h', '--help']) {
+      const { status, stdout, stderr } = local(command, option);
+      t.match({ status, stderr }, { status: 0, stderr: '' }, `${command} ${option}`);
+      t.match(stdout, new RegExp(`(^|hutter |Usage: |usage: hutter )${command}\\b`, 'm'), `${command} ${option}`);
+    }
+  for (const command of ['route', 'rule'])
+    t.match(local(command, 'help'), { status: 255, stdout: '', stderr: /^Usage: hutter / }, "as iproute2's");
   t.end();
 });
 
@@ -234,6 +272,18 @@ t.test('refusals change nothing and say what to do', async (t) => {
     /^iptables-restore v1\.8\.9 \(legacy\): invalid port\/service `nosuch' specified\nError occurred at line: 7\n/,
   );
 
+  const empty = g.file('empty', '');
+  for (const [args, text] of [
+    [['--log', '/tmp'], "can't write to the log /tmp: it is a directory"],
+    [['--log', '/none/log'], "can't write to the log /none/log: no such file or directory"],
+    [['--control', ''], 'the control socket needs a path: give one with --control'],
+    [['--control', `/${'c'.repeat(107)}`], /: 108 bytes are too many for a socket's path, 107 are the most$/],
+  ] as const) {
+    const { code, stderr } = await up('--rules', empty, ...args);
+    t.equal(code, 1);
+    t.match(stderr.trimEnd(), text instanceof RegExp ? text : `hutter: ${text}`);
+  }
+
   const config = g.file('config.yaml', 'interfaces:\n  eth7: {}\n');
   t.match(await up('--config', config), { code: 1, stderr: /unknown interface eth7: .* has if0, if1, lo/ });
 
@@ -293,6 +343,45 @@ t.test('a signal while it starts: what was changed until then is undone', async 
   await until('the host is changed', async () => (await g.traces()) !== before, { timeoutMs: 20_000, everyMs: 1 });
   t.equal(await end(child, 'SIGTERM'), 0);
   t.equal(await g.traces(), before);
+});
+
+t.test('Ctrl-C again and again: it ends as after the first', async (t) => {
+  const g = gateway(t);
+  const before = await g.traces();
+  for (const everyMs of [1, 20]) {
+    const child = await g.up(RULES);
+    const over = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)));
+    // As a terminal sends it: to all processes of the session, the tools that hutter runs among them.
+    for (let i = 0; i < 10 && child.exitCode === null; i++) {
+      process.kill(-child.pid!, 'SIGINT');
+      await sleep(everyMs);
+    }
+    t.equal(await over, 0);
+    t.equal(await g.traces(), before);
+  }
+});
+
+t.test('whoever read what it says has gone: packets flow on', async (t) => {
+  const g = gateway(t);
+  const child = await g.up(RULES);
+  child.stdout?.destroy();
+  child.stderr?.destroy();
+  t.match(await g.hutter('iptables', '-A', 'FORWARD', '-j', 'LOG'), { code: 0 });
+  await failWorker(g, 0);
+  t.ok(await g.ping(2));
+  t.equal(await end(child, 'SIGTERM'), 0);
+});
+
+t.test('a second router in the same namespace is refused for that alone', async (t) => {
+  const g = gateway(t);
+  const child = await g.up(RULES);
+  const { code, stderr } = await g.hutter('up', '--rules', g.file('empty', ''), '--control', `${g.control}.2`);
+  t.equal(code, 1);
+  t.match(
+    stderr,
+    /^hutter: a router runs in this network namespace already \(pid \d+, control socket .*control\.sock\)\n$/,
+  );
+  t.equal(await end(child, 'SIGTERM'), 0);
 });
 
 t.test('the clients speak as the tools do to one who is not root', async (t) => {
@@ -522,16 +611,7 @@ t.test('a worker that throws, holding a lock: started anew and counted; connecti
   t.ok(await g.ping());
   t.match(await g.hutter('conntrack', '-L'), { stdout: /^icmp / });
   const counted = (await g.hutter('iptables-save', '-c', '-t', 'nat')).stdout.replace(/^#.*\n/gm, '');
-  for (const worker of ['0', '1']) {
-    const client = `
-      import { run } from '${ROOT}/dist/src/control/cli/client.js';
-      run('${g.control}', { program: 'fail-worker', argv: ['${worker}'] });`;
-    t.match(await g.router.run('env', [...NODE, '--input-type=module', '-e', client]), { code: 0 });
-    await until('it is started anew', async () => {
-      const member = (await g.status()).workers[Number(worker)]!;
-      return member.restarts === 1 && member.state === 'running';
-    });
-  }
+  for (const worker of [0, 1]) await failWorker(g, worker);
   t.match(g.said, /worker 0 failed and is started anew: .*told to fail/);
   t.match(await g.hutter('conntrack', '-L'), { stdout: /^icmp / }, 'the connection is there');
   t.equal((await g.hutter('iptables-save', '-c', '-t', 'nat')).stdout.replace(/^#.*\n/gm, ''), counted);

@@ -1,5 +1,6 @@
 /** What each thin client sends; shared by `hutter NAME …` and the commands of their own. Arguments are byte strings. */
 import { readFileSync } from 'node:fs';
+import type * as Help from './help.js';
 import { readStdin, run, takeControl, TOOL_VERSION, write, type Request } from './client.js';
 
 export function iptables(argv: readonly string[]): void {
@@ -61,23 +62,42 @@ const strerror = (error: unknown): string => {
   return texts[code ?? ''] ?? message;
 };
 
+type OwnRequest = Request & { program: keyof typeof Help.HELP };
+
 /** A command whose answer is all in the router. */
 const asks =
-  (program: string) =>
+  (program: OwnRequest['program']) =>
   (argv: readonly string[]): void => {
     const { path, rest } = takeControl(argv);
-    run(path, { program, argv: rest });
+    runOwn(path, { program, argv: rest });
   };
 
 export const conntrack = asks('conntrack');
 export const recent = asks('recent');
 export const sysctl = asks('sysctl');
-export const status = asks('status');
 export const rule = asks('rule');
+
+export function status(argv: readonly string[]): void {
+  const { path, rest } = takeControl(argv);
+  run(path, { program: 'status', argv: rest });
+}
+
+/** `--help` needs no router, nor does what iproute2 says to `help`: text on stderr, code 255. */
+function runOwn(path: string, request: OwnRequest): void {
+  const { program, argv } = request;
+  const asked = argv.some((arg) => arg === '-h' || arg === '--help');
+  const word = (program === 'route' || program === 'rule') && argv[0] === 'help';
+  if (!asked && !word) run(path, request);
+  else
+    void import('./help.js').then(({ HELP }) => {
+      write(asked ? 1 : 2, HELP[program]);
+      process.exitCode = asked ? 0 : 255;
+    });
+}
 
 export function route(argv: readonly string[]): void {
   const { path, rest } = takeControl(argv);
-  const request: Request = { program: 'route', argv: rest };
+  const request: OwnRequest = { program: 'route', argv: rest };
   if (rest[0] === '-batch' || rest[0] === '-b') {
     const file = rest[1] ?? '-';
     try {
@@ -88,5 +108,5 @@ export function route(argv: readonly string[]): void {
       return;
     }
   }
-  run(path, request);
+  runOwn(path, request);
 }

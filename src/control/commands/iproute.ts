@@ -25,7 +25,7 @@ import {
   wrong,
 } from './ip.js';
 
-const HELP = `Usage: hutter route [ list [ SELECTOR ] ]
+export const HELP = `Usage: hutter route [ list [ SELECTOR ] ]
        hutter route flush SELECTOR
        hutter route get ADDRESS [ from ADDRESS ] [ iif DEV ] [ oif DEV ] [ tos TOS ] [ mark NUMBER ]
                                 [ ipproto PROTOCOL ] [ sport NUMBER ] [ dport NUMBER ]

@@ -22,7 +22,7 @@ import {
   wrong,
 } from './ip.js';
 
-const HELP = `Usage: hutter rule [ list [ SELECTOR ] ]
+export const HELP = `Usage: hutter rule [ list [ SELECTOR ] ]
        hutter rule flush
        hutter rule { add | del } SELECTOR ACTION
 SELECTOR := [ not ] [ from PREFIX ] [ to PREFIX ] [ tos TOS ] [ fwmark MARK[/MASK] ] [ iif DEV ] [ oif DEV ]
