@@ -29,6 +29,8 @@ export interface Options {
 
 export interface Scenario {
   readonly summary: string;
+  /** Makes namespaces, and packets for the kernel. */
+  readonly root?: true;
   /** Needs what comes with the sources only. */
   readonly sources?: true;
   readonly load: () => Promise<{ run: (options: Options) => Promise<unknown> }>;
@@ -40,25 +42,29 @@ const bundled = (file: string) => async (): Promise<typeof import('./inprocess.j
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   nfqueue: {
-    summary: 'packets a second through the kernel, C loops, npm nfqueue and hutter (root)',
+    summary: 'packets a second through the kernel, C loops, npm nfqueue and hutter',
+    root: true,
     sources: true,
     load: () => import('./nfqueue.js'),
   },
   rules: {
-    summary: 'packets a second at 0 to 10,000 rules, beside iptables-legacy and -nft (root)',
+    summary: 'packets a second at 0 to 10,000 rules, beside iptables-legacy and -nft',
+    root: true,
     load: () => import('./rules.js'),
   },
   bulk: {
-    summary: 'TCP through filter and SNAT with segmentation offload (root, iperf3)',
+    summary: 'TCP through filter and SNAT with segmentation offload (iperf3)',
+    root: true,
     load: () => import('./bulk.js'),
   },
   tun: {
-    summary: 'packets a second and TCP between TUN interfaces, beside a C loop (root, iperf3)',
+    summary: 'packets a second and TCP between TUN interfaces, beside a C loop (iperf3)',
+    root: true,
     load: () => import('./tun.js'),
   },
-  flows: { summary: 'new UDP flows a second with MASQUERADE (root)', load: () => import('./flows.js') },
-  million: { summary: 'a million live flows, and a SYN flood (root)', load: () => import('./million.js') },
-  latency: { summary: 'round trips of UDP under light load (root)', load: () => import('./latency.js') },
+  flows: { summary: 'new UDP flows a second with MASQUERADE', root: true, load: () => import('./flows.js') },
+  million: { summary: 'a million live flows, and a SYN flood', root: true, load: () => import('./million.js') },
+  latency: { summary: 'round trips of UDP under light load', root: true, load: () => import('./latency.js') },
   classify: { summary: 'decision trees over filter sets, beside rte_acl', load: bundled('classify.mjs') },
   routes: {
     summary: 'lookups in a table of a million prefixes, beside DIR-24-8 in C',
@@ -66,11 +72,13 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     load: bundled('routes.mjs'),
   },
   load: {
-    summary: 'a rules file to enforced and to its trees, beside iptables-legacy-restore (root)',
+    summary: 'a rules file to enforced and to its trees, beside iptables-legacy-restore',
+    root: true,
     load: bundled('load.mjs'),
   },
   growth: {
-    summary: 'what a command costs the daemon whose chain has 10,000 rules (root)',
+    summary: 'what a command costs the daemon whose chain has 10,000 rules',
+    root: true,
     load: bundled('growth.mjs'),
   },
   inprocess: {
@@ -85,7 +93,9 @@ const usage = (): string =>
     'usage: hutter bench SCENARIO [--seconds S] [--pairs N] [--flows N] [--only REGEXP] [--json]',
     '       hutter bench classify [--filters FILE --trace FILE] [--verify] [--json]   ClassBench files, plain or .gz',
     '       hutter bench load [--rules FILE] [--json]                                 a file in iptables-save format',
-    ...Object.entries(SCENARIOS).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`),
+    ...Object.entries(SCENARIOS).map(
+      ([name, { summary, root }]) => `  ${name.padEnd(10)} ${summary}${root === true ? ' (root)' : ''}`,
+    ),
   ].join('\n');
 
 async function main(): Promise<number> {
@@ -130,6 +140,8 @@ async function main(): Promise<number> {
     console.error(`--${key} ${values[key]}: a number above 0 is needed`);
     return 2;
   }
+  if (scenario.root && process.getuid?.() !== 0)
+    throw new Error(`bench ${name} makes network namespaces: run it as root`);
   if (scenario.sources && !existsSync(path.resolve(import.meta.dirname, '../../bench/main.ts')))
     throw new Error(`bench ${name} needs the sources: clone the repository and run npm run bench -- ${name}`);
   const result = await (await scenario.load()).run(options);

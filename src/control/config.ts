@@ -45,7 +45,11 @@ const keepItem = z
   .refine((item) => parseKeep(item) !== undefined, 'is not an interface, tcp/PORT or udp/PORT (such as lo or tcp/22)');
 
 const helperNames = READ_HELPERS.map(({ name }) => name);
-const helperPattern = new RegExp(`^(?:${helperNames.join('|')})(?::(?:[1-9]\\d{0,4}))?$`);
+const helperPattern = new RegExp(`^(?:${helperNames.join('|')})(?::([1-9]\\d{0,4}))?$`);
+const isHelper = (item: string): boolean => {
+  const found = helperPattern.exec(item);
+  return found !== null && Number(found[1] ?? 1) <= 65_535;
+};
 const helperMessage = `is not a connection helper (${helperNames.join(', ')}), with or without a port as in ftp:2121`;
 
 const table = z
@@ -65,7 +69,7 @@ const ports = z.union(
 
 const schema = z.strictObject({
   device: z.enum(['nfqueue', 'tun'], { error: 'is not nfqueue or tun' }).optional(),
-  rules: z.string().optional(),
+  rules: z.string().min(1).optional(),
   workers: z.int().min(1).max(MOST_WORKERS).optional(),
   'queue-base': z.int().min(0).max(65_535).optional(),
   'queue-length': z.int().min(1).max(1_048_576).optional(),
@@ -76,7 +80,7 @@ const schema = z.strictObject({
   keep: z.array(keepItem).optional(),
   log: z.string().min(1).optional(),
   connections: z.int().min(64).max(8_000_000).optional(),
-  helpers: z.array(z.string().regex(helperPattern, helperMessage)).optional(),
+  helpers: z.array(z.string().refine(isHelper, helperMessage)).optional(),
   /** Of connection tracking, under the kernel's names below net.netfilter. */
   sysctl: z
     .record(z.string(), z.number({ error: 'is no number' }))
@@ -207,7 +211,7 @@ export function parseKeep(item: string): Keep | undefined {
 
 /** Checks `--helpers`. @throws ConfigError */
 export function parseHelpers(items: readonly string[]): string[] {
-  for (const item of items) if (!helperPattern.test(item)) throw new ConfigError(`--helpers: ${item} ${helperMessage}`);
+  for (const item of items) if (!isHelper(item)) throw new ConfigError(`--helpers: ${item} ${helperMessage}`);
   return [...items];
 }
 
@@ -273,15 +277,23 @@ export function parseConfig(text: string, file = 'config'): Config {
 function phrase(message: string): string {
   const expected = /^Invalid input: expected (\w+), received (\w+)/.exec(message);
   if (expected) return `must be ${article(expected[1]!)}, not ${article(expected[2]!)}`;
-  const bound = /^Too (?:small|big): expected (?:number|int|string|array)(?: to (?:be|have))? (>=|<=|>|<)(.+)$/.exec(
-    message,
-  );
+  if (message.startsWith('Too small: expected string')) return 'must not be empty';
+  const bound = /^Too (?:small|big): expected (?:number|int)(?: to (?:be|have))? (>=|<=|>|<)(.+)$/.exec(message);
   if (bound)
     return `must be ${{ '>=': 'at least', '<=': 'at most', '>': 'above', '<': 'below' }[bound[1]!]} ${bound[2]}`;
   return message;
 }
 const article = (type: string): string =>
-  ({ int: 'a whole number', number: 'a number', string: 'text', array: 'a list', object: 'a mapping' })[type] ?? type;
+  ({
+    int: 'a whole number',
+    number: 'a number',
+    string: 'text',
+    array: 'a list',
+    object: 'a mapping',
+    record: 'a mapping',
+    boolean: 'true or false',
+    null: 'nothing',
+  })[type] ?? type;
 
 /** Where in the text the value (or, with `key`, its key) at `path` stands; the nearest parent's place when it is absent. */
 function offsetOf(document: Document, at: readonly PropertyKey[], key: boolean): number {
@@ -312,6 +324,10 @@ export function reason(error: unknown): string {
       return 'permission denied';
     case 'EISDIR':
       return 'it is a directory';
+    case 'ENOSPC':
+      return 'no space left on the device';
+    case 'EROFS':
+      return 'the file system is read-only';
     default:
       return message;
   }

@@ -13,10 +13,10 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, openSync, readdirSync, readFileSync, readSync, closeSync, realpathSync, renameSync } from 'node:fs';
-import { rmSync, statSync, writeFileSync, accessSync, constants } from 'node:fs';
+import { rmSync, statSync, writeFileSync, accessSync, constants, existsSync } from 'node:fs';
 import path from 'node:path';
 import { LinkMark, PrivateMark } from '../dataplane/names.js';
-import type { Keep } from './config.js';
+import { type Keep, reason } from './config.js';
 
 /** The diversion can't be put in place or removed; the message says why and what to do. */
 export class DivertError extends Error {
@@ -261,13 +261,13 @@ function readState(): State | undefined {
 function writeState(state: State): void {
   const file = stateFile();
   try {
-    mkdirSync(STATE_DIRECTORY, { recursive: true, mode: 0o755 });
+    // One folder, since Node's `recursive` calls a read-only file system a missing folder.
+    if (!existsSync(STATE_DIRECTORY)) mkdirSync(STATE_DIRECTORY, { mode: 0o755 });
     writeFileSync(`${file}.new`, JSON.stringify(state), { mode: 0o600 });
     renameSync(`${file}.new`, file);
   } catch (error) {
-    throw new DivertError(
-      `can't write ${file}, where hutter notes what \`hutter down\` must undo: ${(error as Error).message}`,
-    );
+    rmSync(`${file}.new`, { force: true });
+    throw new DivertError(`can't write ${file}, where hutter notes what \`hutter down\` must undo: ${reason(error)}`);
   }
 }
 

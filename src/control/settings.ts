@@ -11,6 +11,7 @@ import {
   parseConfig,
   parseHelpers,
   parseKeep,
+  placeIn,
 } from './config.js';
 import type { Fanout } from './divert.js';
 
@@ -93,10 +94,14 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
 }
 
 /** What TUN needs and what it has no use for. @throws ConfigError */
-function checkTun({ interfaces, fail, keep }: Settings): void {
+function checkTun({ config, interfaces, fail, keep }: Settings): void {
   if (Object.keys(interfaces).length === 0)
     throw new ConfigError(
       '--device tun makes the interfaces of the configuration: give --config FILE with `interfaces`',
+    );
+  if ('lo' in interfaces)
+    throw new ConfigError(
+      `${placeIn(config, ['interfaces', 'lo'])}: \`interfaces.lo\`: the loopback interface is the kernel's own`,
     );
   if (fail === 'open')
     throw new ConfigError('--fail open means nothing with --device tun: without hutter nothing passes');

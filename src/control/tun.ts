@@ -324,6 +324,7 @@ function explain(error: unknown, name: string): string {
   const { code, syscall } = error;
   if (syscall === 'open(namespace)' && code === 'ENOENT')
     return 'there is no such namespace (ip netns list shows them)';
+  if (syscall === 'setns' && code === 'EINVAL') return 'that file is no network namespace';
   if (syscall === 'setns')
     return `its namespace can't be entered (${error.message}): run as root or with CAP_SYS_ADMIN`;
   if (syscall.startsWith('open(/dev/net/tun)') && !existsSync('/dev/net/tun'))

@@ -91,6 +91,14 @@ const MISTAKES: [text: string, error: string][] = [
     'f:1:16: `helpers.1` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp), with or without a port as in ftp:2121',
   ],
   [
+    'helpers: [ftp:65536]',
+    'f:1:11: `helpers.0` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp), with or without a port as in ftp:2121',
+  ],
+  ["rules: ''", 'f:1:8: `rules` must not be empty'],
+  ['interfaces: [a]', 'f:1:13: `interfaces` must be a mapping, not a list'],
+  ['interfaces:\n  a:\n', 'f:2:5: `interfaces.a` must be a mapping, not nothing'],
+  ['local: maybe', 'f:1:8: `local` must be true or false, not text'],
+  [
     'sysctl: { nf_conntrack_udp_timeouts: 3 }',
     "f:1:38: `sysctl.nf_conntrack_udp_timeouts` can't be set: no such setting",
   ],
@@ -139,6 +147,11 @@ t.test('settings: the command line wins over the file, the file over defaults', 
   t.equal(settings.rules, path.join(dir, 'firewall.rules'), 'a path in the file is from where the file is');
   t.equal(settingsFrom({ config: file, rules: 'other' }).rules, 'other');
   t.throws(() => settingsFrom({}), { name: 'ConfigError', message: /^what rules\?/ });
+  const loopback = path.join(dir, 'lo.yaml');
+  writeFileSync(loopback, 'device: tun\ninterfaces:\n  if0: {}\n  lo: {}\n');
+  t.throws(() => settingsFrom({ config: loopback }), {
+    message: `${loopback}:4:7: \`interfaces.lo\`: the loopback interface is the kernel's own`,
+  });
   t.throws(() => settingsFrom({ rules: 'x', keep: ['tcp/0'] }), { message: /^--keep tcp\/0: / });
   t.throws(() => loadConfig(path.join(dir, 'none')), { message: `can't read ${dir}/none: no such file or directory` });
   t.throws(() => loadConfig(dir), { message: `can't read ${dir}: it is a directory` });

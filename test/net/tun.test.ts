@@ -152,6 +152,10 @@ t.test('what cannot be made is refused by name, and nothing is left', async (t) 
     /interface if1 in namespace no-such-namespace: there is no such namespace/,
   );
   t.match(
+    await up({ interfaces: { if0: { ...good, namespace: file } } }),
+    /interface if0 in namespace \S+: that file is no network namespace/,
+  );
+  t.match(
     await up({ interfaces: { if0: good, if1: good } }),
     new RegExp(`interface if1 in namespace ${there.name}: there is an interface eth0 already`),
   );
