@@ -2,6 +2,7 @@
  * The running whole: the attachment to the network, workers, ruleset, control socket. Made by
  * `start`, which undoes everything when a step fails; ended by `stop`.
  */
+import { setImmediate } from 'node:timers/promises';
 import { KernelSets } from '../dataplane/io/ipset.js';
 import { LogKind } from '../dataplane/shared.js';
 import type { Attachment } from './attachment.js';
@@ -158,8 +159,11 @@ export class Daemon {
       return 1;
     }
     const { code, stdout, stderr } = await routing.run(program, argv, stdin);
-    // A million routes are no message that one piece would be good for.
-    for (let at = 0; at < stdout.length; at += PIECE) reply.write({ stdout: stdout.slice(at, at + PIECE) });
+    // A million routes are no message that one piece would be good for, nor one that others should wait for.
+    for (let at = 0; at < stdout.length; at += PIECE) {
+      if (at > 0) await setImmediate();
+      reply.write({ stdout: stdout.slice(at, at + PIECE) });
+    }
     if (stderr !== '') reply.write({ stderr });
     return code;
   }

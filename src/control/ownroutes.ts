@@ -82,7 +82,7 @@ export class OwnRoutes {
       const rules = this.fib.rules;
       let printed: Printed;
       if (program === 'rule') printed = runRule(argv, view);
-      else printed = isBatch(argv) ? await inSlices(runBatch(stdin, view, argv[1])) : runRoute(argv, view);
+      else printed = await inSlices(isBatch(argv) ? runBatch(stdin, view, argv[1]) : runRoute(argv, view));
       if (this.moved || this.fib.rules !== rules) await this.settle();
       return printed;
     });

@@ -11,7 +11,6 @@ import {
   parseConfig,
   parseHelpers,
   parseKeep,
-  placeIn,
 } from './config.js';
 import type { Fanout } from './divert.js';
 
@@ -94,14 +93,11 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
 }
 
 /** What TUN needs and what it has no use for. @throws ConfigError */
-function checkTun({ config, interfaces, fail, keep }: Settings): void {
-  if (Object.keys(interfaces).length === 0)
+function checkTun({ interfaces, fail, keep }: Settings): void {
+  // `lo` has addresses, and no packets.
+  if (Object.keys(interfaces).every((name) => name === 'lo'))
     throw new ConfigError(
       '--device tun makes the interfaces of the configuration: give --config FILE with `interfaces`',
-    );
-  if ('lo' in interfaces)
-    throw new ConfigError(
-      `${placeIn(config, ['interfaces', 'lo'])}: \`interfaces.lo\`: the loopback interface is the kernel's own`,
     );
   if (fail === 'open')
     throw new ConfigError('--fail open means nothing with --device tun: without hutter nothing passes');

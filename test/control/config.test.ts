@@ -148,10 +148,8 @@ t.test('settings: the command line wins over the file, the file over defaults', 
   t.equal(settingsFrom({ config: file, rules: 'other' }).rules, 'other');
   t.throws(() => settingsFrom({}), { name: 'ConfigError', message: /^what rules\?/ });
   const loopback = path.join(dir, 'lo.yaml');
-  writeFileSync(loopback, 'device: tun\ninterfaces:\n  if0: {}\n  lo: {}\n');
-  t.throws(() => settingsFrom({ config: loopback }), {
-    message: `${loopback}:4:7: \`interfaces.lo\`: the loopback interface is the kernel's own`,
-  });
+  writeFileSync(loopback, 'device: tun\ninterfaces:\n  lo: {}\n');
+  t.throws(() => settingsFrom({ config: loopback }), { message: /^--device tun makes the interfaces of / });
   t.throws(() => settingsFrom({ rules: 'x', keep: ['tcp/0'] }), { message: /^--keep tcp\/0: / });
   t.throws(() => loadConfig(path.join(dir, 'none')), { message: `can't read ${dir}/none: no such file or directory` });
   t.throws(() => loadConfig(dir), { message: `can't read ${dir}: it is a directory` });

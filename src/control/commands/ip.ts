@@ -45,9 +45,35 @@ export function printed(body: (print: (text: string) => void) => void): Printed 
     body((text) => void (stdout += text));
     return { code: 0, stdout, stderr: '' };
   } catch (error) {
-    if (error instanceof IpError) return { code: error.code, stdout, stderr: error.message };
-    if (error instanceof RouteError) return { code: REFUSED, stdout, stderr: refusal(error) };
-    throw error;
+    return failed(error, stdout);
+  }
+}
+
+/** As `printed`, in steps between which other things can be done. */
+export function* printedInSteps(body: (print: (text: string) => void) => Iterable<void>): Generator<void, Printed> {
+  let stdout = '';
+  try {
+    yield* body((text) => void (stdout += text));
+    return { code: 0, stdout, stderr: '' };
+  } catch (error) {
+    return failed(error, stdout);
+  }
+}
+
+function failed(error: unknown, stdout: string): Printed {
+  if (error instanceof IpError) return { code: error.code, stdout, stderr: error.message };
+  if (error instanceof RouteError) return { code: REFUSED, stdout, stderr: refusal(error) };
+  throw error;
+}
+
+const ROUTES_A_STEP = 256;
+
+/** As they come, in steps. */
+export function* inSteps<T>(items: Iterable<T>, each: (item: T) => void): Generator<void> {
+  let count = 0;
+  for (const item of items) {
+    each(item);
+    if (++count % ROUTES_A_STEP === 0) yield;
   }
 }
 

@@ -13,11 +13,12 @@ import { nameIn, PROTOCOLS, readTable, SCOPES, tableName, TYPES } from '../route
 import { formatAddress } from '../text/address.js';
 import {
   answers,
+  inSteps,
   IpError,
   lacking,
   matches,
   type Printed,
-  printed,
+  printedInSteps,
   REFUSED,
   type RoutingView,
   USAGE,
@@ -87,18 +88,17 @@ const LACKING = [
 export const isBatch = (argv: readonly string[]): boolean =>
   argv.length <= 2 && (argv[0] === '-batch' || argv[0] === '-b');
 
-/** Runs one command. */
-export function runRoute(argv: readonly string[], view: RoutingView): Printed {
-  return printed((print) => command(argv, view, print));
-}
+/** Runs one command, in steps: a million routes can be listed, or go. */
+export const runRoute = (argv: readonly string[], view: RoutingView): Generator<void, Printed> =>
+  printedInSteps((print) => command(argv, view, print));
 
-function command(argv: readonly string[], view: RoutingView, print: (text: string) => void): void {
+function* command(argv: readonly string[], view: RoutingView, print: (text: string) => void): Generator<void> {
   const words = new Words(argv);
   const word = words.left === 0 ? 'list' : words.next();
-  if (['list', 'show', 'lst'].some((name) => matches(word, name))) list(words, view, print);
+  if (['list', 'show', 'lst'].some((name) => matches(word, name))) yield* list(words, view, print);
   else if (matches(word, 'get')) get(words, view, print);
   else if (matches(word, 'help')) throw new IpError(USAGE, HELP);
-  else if (matches(word, 'flush')) flush(words, view);
+  else if (matches(word, 'flush')) yield* flush(words, view);
   else {
     const change = CHANGES.find(([name]) => matches(word, name));
     if (change === undefined) throw new IpError(USAGE, `Command "${word}" is unknown, try "hutter route help".\n`);
@@ -118,7 +118,7 @@ export function* runBatch(stdin: string, view: RoutingView, file = '-'): Generat
     let failure: Printed | undefined;
     const run = function* (): Generator<void> {
       for (; at < lines.length; at++) {
-        const result = printed((print) => batchLine(lines[at]!, view, print));
+        const result = yield* printedInSteps((print) => batchLine(lines[at]!, view, print));
         stdout += result.stdout;
         if (result.code !== 0) {
           failure = result;
@@ -135,11 +135,11 @@ export function* runBatch(stdin: string, view: RoutingView, file = '-'): Generat
   return { code: 0, stdout, stderr: '' };
 }
 
-function batchLine(line: string, view: RoutingView, print: (text: string) => void): void {
+function batchLine(line: string, view: RoutingView, print: (text: string) => void): Iterable<void> {
   const comment = line.indexOf('#');
   const words = (comment < 0 ? line : line.slice(0, comment)).split(/\s+/).filter((word) => word !== '');
   if (words[0] === 'route') words.shift();
-  if (words.length > 0) command(words, view, print);
+  return words.length === 0 ? [] : command(words, view, print);
 }
 
 function modify(how: AddHow | 'del', words: Words, { fib, links }: RoutingView): void {
@@ -286,17 +286,16 @@ function* selected(chosen: Selector, { fib }: RoutingView, ended: string): Gener
   }
 }
 
-function list(words: Words, view: RoutingView, print: (text: string) => void): void {
+function* list(words: Words, view: RoutingView, print: (text: string) => void): Generator<void> {
   const chosen = selectorOf(words, view);
-  for (const route of selected(chosen, view, 'Dump')) print(formatRoute(route, chosen, view));
+  yield* inSteps(selected(chosen, view, 'Dump'), (route) => print(formatRoute(route, chosen, view)));
 }
 
-function flush(words: Words, view: RoutingView): void {
+function* flush(words: Words, view: RoutingView): Generator<void> {
   if (words.left === 0) throw new IpError(1, '"hutter route flush" requires arguments.\n');
-  const gone = [...selected(selectorOf(words, view), view, 'Flush')];
-  view.fib.change(() => {
-    for (const route of gone) view.fib.remove(route);
-  });
+  const gone: Route[] = [];
+  yield* inSteps(selected(selectorOf(words, view), view, 'Flush'), (route) => gone.push(route));
+  yield* view.fib.changing(inSteps(gone, (route) => view.fib.remove(route)));
 }
 
 const formatPrefix = (address: number, length: number): string =>
