@@ -1,6 +1,6 @@
 # hutter in a container: `docker compose up` builds and runs it between two networks (docker-compose.yml).
-# The first stage has the compilers; the second has Node, iptables, ip and what was built. It runs with NET_ADMIN and NET_RAW
-# alone, without new privileges, on a read-only root.
+# The first stage has the compilers; the second has Node, iptables, ip and what was built. It runs with NET_ADMIN, NET_RAW
+# and SYS_NICE alone (the last for the workers' priority; it can be left out), without new privileges, on a read-only root.
 ARG NODE_IMAGE=node:20-bookworm-slim
 
 FROM ${NODE_IMAGE} AS build

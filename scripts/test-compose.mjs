@@ -252,10 +252,12 @@ async function check(compose) {
   );
   const status = inside('hutter', 'sh', '-c', 'cat /proc/1/status');
   expect(
-    'hutter has NET_ADMIN and NET_RAW and nothing else',
+    'hutter has NET_ADMIN, NET_RAW and SYS_NICE and nothing else',
     /^CapEff:\s*(\w+)/m.exec(status)?.[1],
-    '0000000000003000',
+    '0000000000803000',
   );
+  const threads = inside('hutter', 'sh', '-c', 'cat /proc/1/task/*/stat');
+  expect('its worker goes before its other threads', threads, /^\d+ \(.*\) (?:\S+ ){15}10 -10 /m);
   expect('it can gain no privilege', /^NoNewPrivs:\s*(\d)/m.exec(status)?.[1], '1');
   const tools = inside(
     'hutter',
