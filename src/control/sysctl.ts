@@ -71,9 +71,7 @@ export function runSysctl(table: ConntrackTable, own: boolean, argv: readonly st
     return 0;
   }
   if (words.length === 0) {
-    out.stderr(
-      flags.size === 0 ? HELP : "sysctl: no variables specified\nTry `sysctl --help' for more information.\n",
-    );
+    out.stderr(flags.size === 0 ? HELP : "sysctl: no variables specified\nTry `sysctl --help' for more information.\n");
     return 1;
   }
 
