@@ -24,9 +24,11 @@ export interface Counted {
   readonly base: Counters;
 }
 
-let lastId = 0;
-/** A fresh identity. */
-export const newId = (): number => ++lastId;
+let last = 0;
+/** A fresh identity, greater than all before it. */
+export const newId = (): number => ++last;
+/** The newest identity. */
+export const lastId = (): number => last;
 
 export type Verdict = 'ACCEPT' | 'DROP' | 'QUEUE' | 'RETURN';
 

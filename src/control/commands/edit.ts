@@ -6,6 +6,7 @@
  * (libiptc.c, iptc_fn and TC_STRERROR).
  */
 import {
+  lastId,
   newId,
   sameRule,
   ZERO,
@@ -40,8 +41,8 @@ export class TableEdit {
   private readonly chains = new Map<string, WorkingChain>();
   private sorted = true;
   private references: Map<string, number> | undefined;
-  /** Identities made here: the counters that these have were set, and zeroing leaves them. */
-  private readonly fresh = new Set<number>();
+  /** The identities after this one were made here: the counters that these have were set, and zeroing leaves them. */
+  private readonly lastOld = lastId();
   /** libiptc's function of the last call. */
   private operation = 'init';
   changed = false;
@@ -198,7 +199,7 @@ export class TableEdit {
     const found = this.chains.get(chain);
     if (!found?.hook) this.fail('ENOENT');
     if (policy !== 'ACCEPT' && policy !== 'DROP') this.fail('EINVAL', `${policy} is no policy`);
-    this.writable(found).policy = { verdict: policy, id: this.newId(), base };
+    this.writable(found).policy = { verdict: policy, id: newId(), base };
   }
 
   /**
@@ -264,20 +265,13 @@ export class TableEdit {
   }
 
   private newRule(rule: Rule): Rule {
-    this.fresh.add(rule.id);
     this.added.push(rule.id);
     this.refer(rule.target, 1);
     return rule;
   }
 
-  private newId(): number {
-    const id = newId();
-    this.fresh.add(id);
-    return id;
-  }
-
   private zeroed<T extends Counted>(counted: T): T {
-    if (this.fresh.has(counted.id)) return counted;
+    if (counted.id > this.lastOld) return counted;
     const raw = this.count(counted.id);
     return { ...counted, base: { packets: -raw.packets, bytes: -raw.bytes } };
   }

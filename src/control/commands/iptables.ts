@@ -3,7 +3,7 @@
  * iptables-restore, which share one table until COMMIT.
  */
 import { checkTable } from '../check.js';
-import { newId, ZERO, type Rule, type Target } from '../model.js';
+import { newId, ZERO, type Rule, type Target, type Verdict } from '../model.js';
 import type { Network } from '../text/address.js';
 import type { Extension, Use } from '../ext/record.js';
 import { Exit, TableError, ToolError } from '../text/problem.js';
@@ -160,16 +160,25 @@ function zero({ chain, verbose }: Command, edit: TableEdit, session: Session): v
   });
 }
 
+// Rules share them.
+const NO_TARGET: Target = { kind: 'none' };
+const VERDICTS: Readonly<Record<Verdict, Target>> = {
+  ACCEPT: { kind: 'verdict', verdict: 'ACCEPT' },
+  DROP: { kind: 'verdict', verdict: 'DROP' },
+  QUEUE: { kind: 'verdict', verdict: 'QUEUE' },
+  RETURN: { kind: 'verdict', verdict: 'RETURN' },
+};
+
 /** What -j or -g means in this table. */
 function targetOf(command: Command, edit: TableEdit, session: Session): Target {
   const { jump, goto } = command;
-  if (jump === '') return { kind: 'none' };
+  if (jump === '') return NO_TARGET;
   if (edit.isChain(jump)) {
     if (command.target) session.warn(`Warning: using chain ${jump}, not extension\n`);
     return { kind: 'jump', chain: jump, goto };
   }
   if (command.target) return { kind: 'extension', use: command.target };
-  if (!goto && isVerdict(jump)) return { kind: 'verdict', verdict: jump };
+  if (!goto && isVerdict(jump)) return VERDICTS[jump];
   const error = new ToolError(
     Exit.PARAMETER,
     goto ? `goto '${jump}' is not a chain` : `Couldn't load target \`${jump}':No such file or directory\n`,
@@ -182,12 +191,15 @@ const nameOf = ({ kind, name }: Extension): string => `-${kind === 'match' ? 'm'
 
 /** Says what hutter, other than the kernel, does not do of a rule: refuses the rule, or warns. */
 function judge(matches: readonly Use[], target: Target, session: Session): void {
-  for (const { extension, data } of target.kind === 'extension' ? [...matches, target.use] : matches) {
-    const reason = extension.cannot?.(data);
-    if (reason !== undefined) session.refuse(`hutter can't do ${nameOf(extension)}: ${reason}`);
-    const lacking = extension.lacks?.(data);
-    if (lacking !== undefined) session.warn(`Warning: ${nameOf(extension)}: ${lacking}\n`);
-  }
+  for (let i = 0; i < matches.length; i++) judgeUse(matches[i]!, session);
+  if (target.kind === 'extension') judgeUse(target.use, session);
+}
+
+function judgeUse({ extension, data }: Use, session: Session): void {
+  const reason = extension.cannot?.(data);
+  if (reason !== undefined) session.refuse(`hutter can't do ${nameOf(extension)}: ${reason}`);
+  const lacking = extension.lacks?.(data);
+  if (lacking !== undefined) session.warn(`Warning: ${nameOf(extension)}: ${lacking}\n`);
 }
 
 /** A rule of its own; written out, so that all rules have one shape in memory. */
@@ -213,31 +225,38 @@ function newRule({ rule, counters }: Command, src: Network, dst: Network, target
 }
 
 function changeRules(command: Command, target: Target, edit: TableEdit, session: Session): void {
+  const { sources, destinations } = command;
+  if (command.command & (Do.APPEND | Do.INSERT | Do.REPLACE)) judge(command.rule.matches, target, session);
+  // Nearly all.
+  if (sources.length === 1 && destinations.length === 1)
+    changeRule(command, newRule(command, sources[0]!, destinations[0]!, target), edit, session);
+  else
+    inOrder(
+      sources.flatMap((src) => destinations.map((dst) => newRule(command, src, dst, target))),
+      (rule) => changeRule(command, rule, edit, session),
+    );
+}
+
+function changeRule(command: Command, rule: Rule, edit: TableEdit, session: Session): void {
   const chain = command.chain!;
   const index = command.ruleNumber - 1;
-  const rules: Rule[] = [];
-  for (const src of command.sources)
-    for (const dst of command.destinations) rules.push(newRule(command, src, dst, target));
-  if (command.command & (Do.APPEND | Do.INSERT | Do.REPLACE)) judge(command.rule.matches, target, session);
-  inOrder(rules, (rule) => {
-    if (command.verbose) session.print(changedRule(rule, session.names));
-    switch (command.command) {
-      case Do.APPEND:
-        edit.append(chain, rule);
-        break;
-      case Do.INSERT:
-        edit.insert(chain, rule, index);
-        break;
-      case Do.REPLACE:
-        edit.replace(chain, rule, index);
-        break;
-      case Do.DELETE:
-        edit.delete(chain, rule);
-        break;
-      default:
-        edit.check(chain, rule);
-    }
-  });
+  if (command.verbose) session.print(changedRule(rule, session.names));
+  switch (command.command) {
+    case Do.APPEND:
+      edit.append(chain, rule);
+      break;
+    case Do.INSERT:
+      edit.insert(chain, rule, index);
+      break;
+    case Do.REPLACE:
+      edit.replace(chain, rule, index);
+      break;
+    case Do.DELETE:
+      edit.delete(chain, rule);
+      break;
+    default:
+      edit.check(chain, rule);
+  }
 }
 
 function chainsOf({ chain }: Command, edit: TableEdit): string[] {

@@ -3,9 +3,10 @@
  * commits table by table, nothing is swapped before the whole file has been read: an error anywhere changes nothing.
  */
 import { checkTable } from '../check.js';
+import { AlikeLines } from '../text/alike.js';
 import { Getopt, longTable } from '../text/getopt.js';
 import { Exit, problem, TableError, ToolError } from '../text/problem.js';
-import { MAX_NAME, readCommand, VERSION, type ReadContext } from '../text/read.js';
+import { MAX_NAME, readCommand, VERSION, type Command, type ReadContext } from '../text/read.js';
 import { MAX_WORDS, plainWords, splitCounters, splitLines, splitWords, wordsAt } from '../text/words.js';
 import { CommitError, Unresolved } from './backend.js';
 import { errnoText, tableErrorText, type TableEdit } from './edit.js';
@@ -170,13 +171,20 @@ export class RestoreReader {
   private readonly context: ReadContext;
   /** Name of the last table line. */
   private current = '';
+  /** The words of argv that each of its lines begins with. */
+  private given: string[] = [];
   private readonly announced = new Set<string>();
+  /** Since the last line that changes what `readCommand` is given beside the line. */
+  private alike: AlikeLines;
+  /** Reading a line led to a warning. */
+  private warned = false;
 
   constructor(
     private readonly session: Session,
     private readonly options: RestoreOptions,
     private readonly program: string,
   ) {
+    this.alike = new AlikeLines(session.names);
     this.context = {
       program: session.program,
       restore: true,
@@ -184,7 +192,10 @@ export class RestoreReader {
       table: '',
       names: session.names,
       announced: this.announced,
-      warn: session.warn,
+      warn: (text) => {
+        this.warned = true;
+        session.warn(text);
+      },
     };
   }
 
@@ -237,6 +248,9 @@ export class RestoreReader {
     const name = plainWords(text.slice(1))[0];
     if (name === undefined) problem(`iptables-restore: line ${session.line} table name invalid`);
     this.current = name.slice(0, 32);
+    this.alike = new AlikeLines(this.session.names);
+    this.given = [this.program, '-t', this.current];
+    if (!options.noflush) for (let i = 0; i < options.verbose; i++) this.given.push('-v');
     if (options.table !== undefined && options.table !== name) return;
     let edit: TableEdit;
     try {
@@ -293,22 +307,12 @@ export class RestoreReader {
       }
     }
     this.announced.add(chain);
+    this.alike = new AlikeLines(this.session.names);
   }
 
   private rule(edit: TableEdit, text: string): void {
-    const { session, options } = this;
-    const given = [this.program, '-t', this.current];
-    this.text = '';
-    if (!options.noflush) for (let i = 0; i < options.verbose; i++) given.push('-v');
-    const counted = splitCounters(text, session.line);
-    if (options.counters && counted) given.push('--set-counters', counted.packets, counted.bytes);
-    const rest = counted?.rest ?? text;
-    const words = splitWords(rest, MAX_WORDS - given.length);
-    this.text = rest;
-    this.textFrom = counted ? text.indexOf(rest) : 0;
-    this.wordsInArgv = given.length;
-    const argv = given.concat(words);
-    const command = readCommand(argv, this.context);
+    const { session } = this;
+    const command = this.read(text);
     if (command.output !== undefined) {
       session.print(command.output);
       // A line for ip6tables is passed over.
@@ -322,5 +326,24 @@ export class RestoreReader {
       session.note(error);
       throw lineFailed(session.line);
     }
+  }
+
+  private read(text: string): Command {
+    this.text = '';
+    const counted = splitCounters(text, this.session.line);
+    const counters = this.options.counters && counted ? ['--set-counters', counted.packets, counted.bytes] : [];
+    const rest = counted?.rest ?? text;
+    const given = this.given.length + counters.length;
+    // Counters are the line's own, and no word of it.
+    const known = counters.length > 0 ? undefined : this.alike.find(rest);
+    const argv = known ? [] : [...this.given, ...counters, ...splitWords(rest, MAX_WORDS - given)];
+    this.text = rest;
+    this.textFrom = counted ? text.indexOf(rest) : 0;
+    this.wordsInArgv = given;
+    if (known) return known;
+    this.warned = false;
+    const command = readCommand(argv, this.context);
+    if (counters.length === 0 && !this.warned && command.output === undefined) this.alike.keep(rest, command, given);
+    return command;
   }
 }

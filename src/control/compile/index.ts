@@ -454,9 +454,10 @@ export class Compiler {
   /** What was used by the program in force, or by one that never came into force, and isn't by the new one. */
   private retire(change: Change, chains: ReadonlyMap<string, Placed>): void {
     const { added, removed, keys } = change;
-    const ids = new Set([...removed, ...this.takenIds]);
-    for (const id of added) ids.delete(id);
-    change.retiredIds = [...ids];
+    const ids: number[] = [];
+    for (const id of removed) if (!added.has(id)) ids.push(id);
+    for (const id of this.takenIds) if (!added.has(id)) ids.push(id);
+    change.retiredIds = ids;
     const unused = (key: string): boolean => (this.keyUses.get(key) ?? 0) + (keys.get(key) ?? 0) <= 0;
     change.retiredKeys = [...new Set([...keys.keys(), ...this.takenKeys])]
       .filter(unused)

@@ -39,6 +39,7 @@ function effectOf({ marks = 0, tos = false, class: isClass = false, policy = fal
 
 /** What a rule may do; undefined: nothing. */
 export function lateEffect({ matches, target }: RuleSpec): Effect | undefined {
+  if (matches.length === 0 && target.kind !== 'extension') return undefined;
   let effect: Effect | undefined;
   const add = ({ extension, data }: Use): void => {
     if (extension.late !== undefined) effect = sum(effect ?? NOTHING, effectOf(extension.late(data)));

@@ -60,11 +60,11 @@ export function strictAddress(text: string): number | undefined {
 }
 
 /** A dotted quad as nearly all are: decimal, without leading zeros. */
-function plainAddress(text: string): number | undefined {
+function plainAddress(text: string, end = text.length): number | undefined {
   let addr = 0;
   let part = -1;
   let dots = 0;
-  for (let i = 0; i < text.length; i++) {
+  for (let i = 0; i < end; i++) {
     const c = text.charCodeAt(i);
     if (c === 46) {
       if (part < 0 || dots++ === 3) return undefined;
@@ -77,6 +77,25 @@ function plainAddress(text: string): number | undefined {
     }
   }
   return dots === 3 && part >= 0 ? (addr << 8) | part : undefined;
+}
+
+/** A network as nearly all are: a plain address, perhaps with a decimal length behind it. */
+export function plainNetwork(text: string): Network | undefined {
+  const slash = text.lastIndexOf('/');
+  if (slash < 0) {
+    const addr = plainAddress(text);
+    return addr === undefined ? undefined : { addr, mask: -1 };
+  }
+  let bits = -1;
+  for (let i = slash + 1; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c < 48 || c > 57 || bits === 0) return undefined;
+    bits = (bits < 0 ? 0 : bits * 10) + c - 48;
+  }
+  const addr = bits < 0 || bits > 32 ? undefined : plainAddress(text, slash);
+  if (addr === undefined) return undefined;
+  const mask = prefixMask(bits);
+  return { addr: addr & mask, mask };
 }
 
 /**

@@ -143,7 +143,7 @@ export interface ReadContext {
   /** Names that are chains even though a target is called so (declared in the file that is read). */
   readonly announced?: ReadonlySet<string>;
   /** Takes a line for stderr. */
-  warn(text: string): void;
+  readonly warn: (text: string) => void;
 }
 
 /** A command line, read. */
@@ -170,6 +170,9 @@ export interface Command {
   readonly rule: Omit<RuleSpec, 'src' | 'dst' | 'target'>;
   readonly sources: readonly Network[];
   readonly destinations: readonly Network[];
+  /** Indexes of the words that -s and -d took; 0 = not given. */
+  readonly sourceAt: number;
+  readonly destinationAt: number;
   /** What -j or -g names; '' = nothing. Whether that is a chain only the table knows. */
   readonly jump: string;
   /** Index of that word. */
@@ -177,13 +180,35 @@ export interface Command {
   readonly goto: boolean;
   /** The extension of that name, if there is one. */
   readonly target: Use | undefined;
+  /** How the matches and the target came to be, in this order. */
+  readonly loaded: readonly Loaded[];
   /** Print this and end well: -h and -V. */
   readonly output: string | undefined;
 }
 
-/** An extension whose options are being read. `extension` is the record as named, an alias perhaps. */
-interface Loading {
+/** An option of an extension, as it was given. */
+interface GivenOption {
+  readonly option: Option<unknown>;
+  readonly invert: boolean;
+  /** '' for options that take none. */
+  readonly arg: string;
+  /** Index in argv of the argument's word, or of the option's where it has none of its own. */
+  readonly at: number;
+  /** What was known of the rule then. */
+  readonly rule: RuleHead;
+  /** Words taken beside the argument. */
+  readonly more: readonly string[];
+}
+
+/** An extension and all its options. `extension` is the record as named, an alias perhaps. */
+export interface Loaded {
   readonly extension: Extension;
+  readonly given: readonly GivenOption[];
+}
+
+/** An extension whose options are being read. */
+interface Loading extends Loaded {
+  given: readonly GivenOption[];
   readonly data: unknown;
   readonly seen: SeenList;
   /** A later use of the same name takes the options now. */
@@ -360,14 +385,18 @@ class Reader {
     const { matches } = this;
     for (let i = 0; i < matches.length; i++)
       if (matches[i]!.extension.name === extension.name) matches[i]!.completed = true;
-    const loading: Loading = {
+    this.matches = more(matches, this.begin(extension));
+  }
+
+  private begin(extension: Extension): Loading {
+    return {
       extension,
+      given: NOT_GIVEN,
       data: extension.init(),
       seen: new SeenList(),
       completed: false,
       word: this.lastWord,
     };
-    this.matches = more(matches, loading);
   }
 
   private merge(extension: Extension): void {
@@ -390,28 +419,22 @@ class Reader {
         problem(`${name}: option "--${id}" can only be used once.\n`);
       if (invert && !option.invert) problem(`${name}: option "--${id}" cannot be inverted.\n`);
     }
-    const call: OptionCall<unknown> = {
-      arg,
-      invert,
-      option: id,
-      extension: name,
-      data: loading.data,
-      rule: this.head,
-      names: this.context.names,
-      seen: loading.seen,
-      nextWord: () => {
+    let taken: readonly string[] = NO_WORDS;
+    const asGiven = { option, invert, arg, at: this.lastWord, rule: this.head };
+    giveOption(
+      loading,
+      asGiven,
+      this.context.names,
+      () => {
         const word = this.argv[this.getopt.index];
         if (word === undefined || word.startsWith('-') || word.startsWith('!')) return undefined;
         this.getopt.index++;
+        taken = more(taken, word);
         return word;
       },
-      warn: (text) => {
-        this.context.warn(text);
-      },
-    };
-    const value = option.arg ? option.arg.parse(call as OptionCall<never>) : true;
-    option.set(loading.data, value, call);
-    loading.seen.add(id);
+      this.context.warn,
+    );
+    loading.given = more(loading.given, { ...asGiven, more: taken });
   }
 
   private openMatch(extension: Extension): Loading | undefined {
@@ -682,7 +705,7 @@ class Reader {
       this.context.warn(
         `Notice: The ${name} target is converted into ${extension.realName} target in rule listing and saving.\n`,
       );
-    this.target = { extension, data: extension.init(), seen: new SeenList(), completed: false, word: this.lastWord };
+    this.target = this.begin(extension);
     this.merge(extension);
   }
 
@@ -797,12 +820,7 @@ class Reader {
 
   private finalCheck({ extension, data, seen, word }: Loading): void {
     this.blamed = word;
-    if (extension.finalCheck) {
-      const warn = (text: string): void => {
-        this.context.warn(text);
-      };
-      extension.finalCheck(data, seen, { warn, rule: this.head });
-    }
+    if (extension.finalCheck) extension.finalCheck(data, seen, { warn: this.context.warn, rule: this.head });
     if (extension.plain) return;
     const { name } = extension;
     const { options } = extension;
@@ -851,17 +869,75 @@ class Reader {
       },
       sources,
       destinations,
+      sourceAt: this.sourceAt,
+      destinationAt: this.destinationAt,
       jump: this.jump,
       jumpAt: this.jumpAt,
       goto: this.goto,
       target: this.target && useOf(this.target),
+      loaded: this.target ? [...this.matches, this.target] : this.matches,
       output,
     };
   }
 }
 
+function giveOption(
+  { extension, data, seen }: Pick<Loading, 'extension' | 'data' | 'seen'>,
+  { option, invert, arg, rule }: Omit<GivenOption, 'more'>,
+  names: Names,
+  nextWord: () => string | undefined,
+  warn: (text: string) => void,
+): void {
+  const id = option.names[0];
+  const { name } = extension;
+  const call: OptionCall<unknown> = {
+    arg,
+    invert,
+    option: id,
+    extension: name,
+    data,
+    rule,
+    names,
+    seen,
+    nextWord,
+    warn,
+  };
+  const value = option.arg ? option.arg.parse(call as OptionCall<never>) : true;
+  option.set(data, value, call);
+  seen.add(id);
+}
+
+/**
+ * A use of the same extension with the same options, whose arguments at some indexes are others. @throws ToolError where
+ * one can't be read, or it led to a warning; Unresolved from `names`
+ */
+export function readAgain(
+  { extension, given }: Loaded,
+  argument: (at: number) => string | undefined,
+  rule: RuleHead,
+  names: Names,
+): Use {
+  const again = { extension, data: extension.init(), seen: new SeenList() };
+  for (let i = 0; i < given.length; i++) {
+    const option = given[i]!;
+    let taken = 0;
+    giveOption(
+      again,
+      { ...option, arg: argument(option.at) ?? option.arg },
+      names,
+      () => option.more[taken++],
+      problem,
+    );
+  }
+  extension.finalCheck?.(again.data, again.seen, { warn: problem, rule });
+  return useOf(again);
+}
+
+const NOT_GIVEN: readonly GivenOption[] = [];
+const NO_WORDS: readonly string[] = [];
+
 /** The use that a rule keeps: of the real extension, where the name was an alias. */
-function useOf({ extension, data }: Loading): Use {
+function useOf({ extension, data }: Pick<Loading, 'extension' | 'data'>): Use {
   if (extension.realName === undefined) return { extension, data };
   const find = extension.kind === 'match' ? matchNamed : targetNamed;
   return { extension: find(extension.realName) ?? extension, data };

@@ -99,18 +99,24 @@ function quotedWords(text: string, room: number): Word[] {
   return words;
 }
 
-/** As `wordsAt`, without the offsets: a line with single blanks, which most lines are, is split as a whole. */
+/** Nothing is quoted, blanks and line feeds alone part words, and none is too long. */
+export const isPlain = (text: string): boolean =>
+  text.length <= WORD_BYTES && !text.includes('"') && !text.includes('\t');
+
+/** The words of a plain line with one blank between any two; undefined for other lines. */
+export function evenWords(text: string): string[] | undefined {
+  if (!isPlain(text)) return undefined;
+  const feed = text.indexOf('\n');
+  if (feed >= 0 && feed < text.length - 1) return undefined;
+  const line = feed < 0 ? text : text.slice(0, feed);
+  if (line === '' || line.includes('  ') || line.startsWith(' ') || line.endsWith(' ')) return undefined;
+  return line.split(' ');
+}
+
+/** As `wordsAt`, without the offsets. */
 export function splitWords(text: string, room = MAX_WORDS): string[] {
-  if (text.length <= WORD_BYTES && !text.includes('"') && !text.includes('\t')) {
-    const feed = text.indexOf('\n');
-    const line = feed < 0 ? text : text.slice(0, feed);
-    if (feed < 0 || feed === text.length - 1) {
-      if (!line.includes('  ') && !line.startsWith(' ') && !line.endsWith(' ') && line !== '') {
-        const words = line.split(' ');
-        if (words.length <= room) return words;
-      }
-    }
-  }
+  const words = evenWords(text);
+  if (words !== undefined && words.length <= room) return words;
   return wordsAt(text, room).map((word) => word.text);
 }
 
@@ -132,10 +138,12 @@ export function splitCounters(
   if (!second) problem(`Bad line ${line}: need ]`);
   const bytesAt = colon + 1 + second.index;
   const end = text.indexOf(']', bytesAt);
+  // The blank behind the bracket is of no word.
+  const after = text[close + 1] === ' ' ? close + 2 : close + 1;
   const cut = colon > close ? colon : end > close ? end : text.length;
   return {
     packets: text.slice(start, colon),
     bytes: text.slice(bytesAt, end < 0 ? text.length : end),
-    rest: text.slice(close + 1, Math.max(cut, close + 1)),
+    rest: text.slice(after, Math.max(cut, after)),
   };
 }
