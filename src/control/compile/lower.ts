@@ -76,12 +76,13 @@ export class Lowerer implements Emitter, CompileContext {
     this.marked = 0;
     this.targets = 0;
     const { src, dst, notSrc, notDst } = rule;
-    if (src.mask !== 0 || notSrc) this.test(MatchOp.SRC, basics.encodeAddress(src.addr, src.mask), notSrc);
-    if (dst.mask !== 0 || notDst) this.test(MatchOp.DST, basics.encodeAddress(dst.addr, dst.mask), notDst);
-    if (rule.in !== '' || rule.notIn) this.test(MatchOp.IN, basics.encodeInterface(rule.in), rule.notIn);
-    if (rule.out !== '' || rule.notOut) this.test(MatchOp.OUT, basics.encodeInterface(rule.out), rule.notOut);
-    if (rule.proto !== 0) this.test(MatchOp.PROTOCOL, basics.encodeProtocol(rule.proto), rule.notProto);
-    if (rule.fragment || rule.notFragment) this.test(MatchOp.FRAGMENT, NO_WORDS, rule.notFragment);
+    // These look at headers alone: there is nothing to note.
+    if (src.mask !== 0 || notSrc) this.operation(MatchOp.SRC, basics.encodeAddress(src.addr, src.mask), notSrc);
+    if (dst.mask !== 0 || notDst) this.operation(MatchOp.DST, basics.encodeAddress(dst.addr, dst.mask), notDst);
+    if (rule.in !== '' || rule.notIn) this.operation(MatchOp.IN, basics.encodeInterface(rule.in), rule.notIn);
+    if (rule.out !== '' || rule.notOut) this.operation(MatchOp.OUT, basics.encodeInterface(rule.out), rule.notOut);
+    if (rule.proto !== 0) this.operation(MatchOp.PROTOCOL, basics.encodeProtocol(rule.proto), rule.notProto);
+    if (rule.fragment || rule.notFragment) this.operation(MatchOp.FRAGMENT, NO_WORDS, rule.notFragment);
     for (let i = 0; i < rule.matches.length; i++) this.use(rule.matches[i]!, i);
     this.addTarget(rule);
     this.words[this.start + R.LENGTH] = this.length - this.start;
@@ -120,13 +121,13 @@ export class Lowerer implements Emitter, CompileContext {
   }
 
   test(op: number, args: readonly number[], invert = false): void {
-    this.operation(invert ? op | INVERT : op, args);
+    this.operation(op, args, invert);
     this.note(MATCHES.get(op), args);
   }
 
   target(op: number, args: readonly number[]): void {
     if (this.targets++ === 0) this.words[this.start + R.TARGET] = this.length - this.start;
-    this.operation(op, args);
+    this.operation(op, args, false);
     this.note(TARGETS.get(op), args);
   }
 
@@ -137,11 +138,13 @@ export class Lowerer implements Emitter, CompileContext {
     this.marked |= op?.marked ?? 0;
   }
 
-  private operation(op: number, args: readonly number[]): void {
-    const at = this.take(Op.ARGS + args.length);
-    this.words[at] = op;
-    this.words[at + Op.LENGTH] = Op.ARGS + args.length;
-    for (let i = 0; i < args.length; i++) this.words[at + Op.ARGS + i] = args[i]!;
+  private operation(op: number, args: readonly number[], invert: boolean): void {
+    const length = Op.ARGS + args.length;
+    const at = this.take(length);
+    const { words } = this;
+    words[at] = invert ? op | INVERT : op;
+    words[at + Op.LENGTH] = length;
+    for (let i = 0; i < args.length; i++) words[at + Op.ARGS + i] = args[i]!;
   }
 
   /** Room for so many words more; the offset of the first. */
