@@ -22,6 +22,8 @@ export class ConfigError extends Error {
 
 /** The connection table has slots for so many beside the control thread's. */
 const MOST_WORKERS = Math.min(MAX_WORKERS, 61);
+/** TUN: name of the interface to the router's own sockets. */
+export const LOCAL_NAME = 'hutter';
 export const DEFAULT_CONTROL = '/run/hutter/control.sock';
 
 const octet = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';

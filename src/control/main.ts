@@ -136,10 +136,11 @@ async function main(): Promise<void> {
     .command('check')
     .description('look at a rules file without a router: every mistake, with its place')
     .argument('<file>', 'rules in iptables-save format, - for stdin')
+    .option('--config <file>', "a router's configuration (YAML): warn of rules about interfaces that it lacks, too")
     .option('--save', 'print what iptables-save would print')
     .option('--dump', 'print the program that the rules are compiled to, with its decision trees')
     .option('--json', 'print the findings as JSON')
-    .action(async (file: string, options: { save?: boolean; dump?: boolean; json?: boolean }) => {
+    .action(async (file: string, options: { config?: string; save?: boolean; dump?: boolean; json?: boolean }) => {
       setExitCode(await (await import('./cli/check.js')).check(file, options));
     });
 

@@ -17,7 +17,7 @@ import { Rtnetlink } from '../dataplane/io/rtnetlink.js';
 import { Hook } from '../dataplane/names.js';
 import type { Fib } from '../dataplane/route/fib.js';
 import type { Attachment } from './attachment.js';
-import type { Config } from './config.js';
+import { type Config, LOCAL_NAME } from './config.js';
 import { LocalRoutes } from './localroutes.js';
 import type { LogInterface } from './log.js';
 import { OwnRoutes } from './ownroutes.js';
@@ -32,8 +32,6 @@ export class TunError extends Error {
   override readonly name = 'TunError';
 }
 
-/** Name of the interface to the router's own sockets. */
-export const LOCAL_NAME = 'hutter';
 const NETNS_DIRECTORY = '/run/netns';
 const LOOK_MS = 250;
 /** Routes that there is room for at run time: address space, not memory. */

@@ -37,6 +37,26 @@ export function* unmetRules({ tables }: Ruleset): Generator<Unmet> {
   for (const table of tables) for (const chain of table.chains.values()) yield* unmetIn(table, chain);
 }
 
+/**
+ * Rules that name an interface which is none of `interfaces`, all that packets come and go by. The kernel takes such rules, as interfaces
+ * can come; hutter's own on TUN don't.
+ */
+export function* rulesElsewhere(
+  { tables }: Ruleset,
+  interfaces: readonly string[] | undefined,
+): Generator<{ rule: number; name: string }> {
+  if (interfaces === undefined) return;
+  const none = (name: string): boolean =>
+    name !== '' &&
+    !interfaces.some((each) => (name.endsWith('+') ? each.startsWith(name.slice(0, -1)) : each === name));
+  for (const { chains } of tables)
+    for (const { rules } of chains.values())
+      for (const { id, in: from, out, notIn, notOut } of rules) {
+        if (!notIn && none(from)) yield { rule: id, name: from };
+        if (!notOut && none(out)) yield { rule: id, name: out };
+      }
+}
+
 function* unmetIn(table: TableModel, { rules }: Chain): Generator<Unmet> {
   const lowerer = new Lowerer(new RegionStore(), HZ);
   const looked = rules.map((rule) => look(rule, table, lowerer));

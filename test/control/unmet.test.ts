@@ -55,6 +55,21 @@ const EXAMPLES: readonly (readonly [name: string, rules: readonly (readonly [str
   ],
 ];
 
+t.test('interfaces that a configuration lacks', async (t) => {
+  const text = [
+    '*filter',
+    ...['-i if0', '-i if9', '-o if9', '! -i if9', '-i if+', '-i eth+', '-i +', '-i if0 -o lo', '-s 10.0.0.1'].map(
+      (rule) => `-A FORWARD ${rule}`,
+    ),
+    'COMMIT\n',
+  ].join('\n');
+  const report = async (interfaces?: string[]): Promise<string[]> =>
+    (await checkFile(text, { unmet: true, interfaces })).findings.map(({ line, message }) => `${line} ${message}`);
+  t.same(await report(), []);
+  const none = 'no packet can meet this rule: the configuration has no interface';
+  t.same(await report(['if0', 'if1']), [`3 ${none} if9`, `4 ${none} if9`, `7 ${none} eth+`, `9 ${none} lo`]);
+});
+
 for (const [name, rules] of EXAMPLES)
   t.test(name, async (t) => {
     const text = `*filter\n:INPUT DROP\n${rules.map(([rule]) => `-A INPUT ${rule}\n`).join('')}COMMIT\n`;

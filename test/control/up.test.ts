@@ -247,6 +247,17 @@ t.test('check: every mistake with its place, and the canonical text', (t) => {
   );
   const cannot = '*filter\n-A INPUT -m cgroup --cgroup 1 -j ACCEPT\nCOMMIT\n';
   t.match(run(cannot, '--dump'), { status: 1, stdout: '', stderr: /filter INPUT, rule 1: match cgroup: / });
+  const unknown = '*filter\n-A FORWARD -i if7 -j ACCEPT\nCOMMIT\n';
+  const config = ['--config', path.join(ROOT, 'examples/replay/router.yaml')];
+  t.match(run(unknown), { status: 0, stderr: '' });
+  t.match(run(unknown, ...config), {
+    status: 0,
+    stderr: '-:2:1: warning: no packet can meet this rule: the configuration has no interface if7\n',
+  });
+  t.match(run(unknown, '--config', '/none'), {
+    status: 1,
+    stderr: "hutter: can't read /none: no such file or directory\n",
+  });
   t.match(local('check', '/none'), { status: 1, stderr: "hutter: can't read /none: no such file or directory\n" });
   t.match(local('check'), { status: 2, stderr: /^hutter: missing required argument 'file'/ });
   t.end();

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { checkFile } from '../commands/checkfile.js';
-import { reason } from '../config.js';
+import { type Config, ConfigError, LOCAL_NAME, loadConfig, reason } from '../config.js';
 import { hostAddresses, hostNameOf } from '../keeper.js';
 import type { Ruleset } from '../model.js';
 import { readStdin, write } from './client.js';
@@ -15,6 +15,8 @@ export interface CheckOptions {
   /** Print the program as text, trees included. */
   dump?: boolean;
   json?: boolean;
+  /** A router's configuration, for its interfaces. */
+  config?: string;
 }
 
 /** Findings go to stderr as `FILE:LINE:COLUMN: error: …`, or all to stdout as JSON. The exit code: 1 if one is an error. */
@@ -27,7 +29,15 @@ export async function check(file: string, options: CheckOptions): Promise<number
     return 1;
   }
   const names = { host: hostAddresses, hostName: hostNameOf };
-  const { findings, saved, ruleset } = await checkFile(text, { names, unmet: true });
+  let interfaces: readonly string[] | undefined;
+  try {
+    if (options.config !== undefined) interfaces = interfacesOf(loadConfig(options.config));
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    for (const line of error.message.split('\n')) process.stderr.write(`hutter: ${line}\n`);
+    return 1;
+  }
+  const { findings, saved, ruleset } = await checkFile(text, { names, unmet: true, interfaces });
   const ok = !findings.some(({ severity }) => severity === 'error');
   if (options.json) {
     // Texts of the language are bytes; JSON is characters.
@@ -46,6 +56,13 @@ export async function check(file: string, options: CheckOptions): Promise<number
     write(2, `${name}:${line}:${column}: ${severity}: ${message}\n`);
   if (options.save && ok) write(1, saved);
   return ok && (!options.dump || (await printProgram(ruleset))) ? 0 : 1;
+}
+
+/** All interfaces that packets come and go by; undefined with the kernel's, which come and go. `lo` has no packets on TUN. */
+function interfacesOf({ device, interfaces, local }: Config): string[] | undefined {
+  const names = Object.keys(interfaces).filter((name) => name !== 'lo');
+  if (device === 'nfqueue' || names.length === 0) return undefined;
+  return local === true ? [...names, LOCAL_NAME] : names;
 }
 
 /** False, with the reason on stderr, where a rule can't be compiled. */

@@ -5,7 +5,7 @@
 import { tableErrors } from '../check.js';
 import type { Ruleset } from '../model.js';
 import { TableError, ToolError } from '../text/problem.js';
-import { unmetRules } from '../unmet.js';
+import { rulesElsewhere, unmetRules } from '../unmet.js';
 import { splitLines } from '../text/words.js';
 import { MemoryBackend, Unresolved, type Backend } from './backend.js';
 import { tableErrorText } from './edit.js';
@@ -41,6 +41,8 @@ export interface FileOptions {
   readonly counters?: boolean;
   /** Warn of rules that no packet can meet. */
   readonly unmet?: boolean;
+  /** With `unmet`: all interfaces that packets can come or go by; any where it is left out. */
+  readonly interfaces?: readonly string[] | undefined;
 }
 
 /** A session that takes refusals and warnings as findings. */
@@ -106,7 +108,16 @@ export async function checkFile(text: string, options: FileOptions = {}): Promis
     'iptables-save',
     ...(options.counters ? ['-c'] : []),
   ]);
-  if (options.unmet) unmetWarnings(session, lineOfRule, backend.ruleset());
+  if (options.unmet) {
+    unmetWarnings(session, lineOfRule, backend.ruleset());
+    for (const { rule, name } of rulesElsewhere(backend.ruleset(), options.interfaces))
+      session.add(
+        'warning',
+        1,
+        `no packet can meet this rule: the configuration has no interface ${name}`,
+        lineOfRule.get(rule),
+      );
+  }
   const findings = session.findings.sort((a, b) => a.line - b.line || a.column - b.column);
   return { findings, ruleset: backend.ruleset(), saved: stdout, lines: lineOfRule };
 }
