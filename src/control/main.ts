@@ -57,6 +57,14 @@ function bench(args: readonly string[]): number {
   return spawnSync(process.execPath, [file, ...args], { stdio: 'inherit' }).status ?? 1;
 }
 
+/** For commands that change nothing: whoever read the output has gone (`| head`), so they end as the tools do. */
+function endWithReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(141);
+  });
+}
+
 async function main(): Promise<void> {
   const { Command, CommanderError, InvalidArgumentError, Option } = await import('commander');
 
@@ -152,6 +160,7 @@ async function main(): Promise<void> {
     .option('--config <file>', 'interfaces and routes (YAML); without it the packet names its interfaces')
     .option('--json', 'print the way as JSON')
     .action(async (packet: string[], options: { rules?: string; config?: string; json?: boolean }) => {
+      endWithReader();
       setExitCode(await (await import('./explain.js')).explain(packet, options));
     });
 
@@ -168,7 +177,10 @@ async function main(): Promise<void> {
     .addOption(new Option('--format <kind>', 'of the captures written').choices(['pcap', 'pcapng']))
     .option('--why', 'list each dropped packet with the rule that dropped it, and its line')
     .option('--json', 'print the report as JSON')
-    .action(async (options: ReplayOptions) => setExitCode(await (await import('./replay.js')).replay(options)));
+    .action(async (options: ReplayOptions) => {
+      endWithReader();
+      setExitCode(await (await import('./replay.js')).replay(options));
+    });
 
   program
     .command('bench')

@@ -263,6 +263,26 @@ t.test('check: every mistake with its place, and the canonical text', (t) => {
   t.end();
 });
 
+t.test('whoever read the output has gone: a replay ends without a word', (t) => {
+  const examples = path.join(ROOT, 'examples');
+  const shell = `"$@" | true; echo \${PIPESTATUS[0]}`;
+  const argv = [
+    '--config',
+    'replay/router.yaml',
+    '--rules',
+    'simple-firewall.rules',
+    '--in',
+    'if1=replay/outside.pcap',
+  ];
+  const { stdout, stderr } = spawnSync(
+    'bash',
+    ['-c', shell, 'bash', 'env', ...NODE, HUTTER, 'replay', ...argv, '--out', t.testdir()],
+    { encoding: 'utf8', cwd: examples },
+  );
+  t.same([stdout, stderr], ['141\n', '']);
+  t.end();
+});
+
 t.test('not root', (t) => {
   const args = ['--bounding-set', '-all', '--inh-caps', '-all', '--ambient-caps', '-all', 'unshare', '--help'];
   t.equal(spawnSync('setpriv', args).status, 0);
