@@ -25,7 +25,7 @@ import { Context } from '../src/dataplane/program/context.js';
 import { entry } from '../src/dataplane/program/format.js';
 import { run as runChain } from '../src/dataplane/program/run.js';
 import { Routes } from '../src/dataplane/route/routes.js';
-import { StaticRoutes } from '../src/dataplane/route/static.js';
+import { Fib } from '../src/dataplane/route/fib.js';
 import { Stat, STAT_COUNT } from '../src/dataplane/shared.js';
 import { setU16, setU32 } from '../src/dataplane/wire/bytes.js';
 import { headerChecksum, sum, update32 } from '../src/dataplane/wire/checksum.js';
@@ -255,7 +255,7 @@ async function wholeWay(name: string, rules?: string): Promise<() => Case> {
     const pipeline = new Pipeline({
       tracker: new Tracker(table),
       nat: new Nat(table),
-      routes: new Routes(new StaticRoutes([], links), interfaces),
+      routes: new Routes(Fib.readerOf(links), interfaces),
       interfaces,
       device,
       stats,

@@ -7,8 +7,7 @@
  */
 import type { Link } from '../dataplane/interfaces.js';
 import { Hook, HOOK_NAMES, Proto, TABLE_NAMES, TcpFlag, Verdict } from '../dataplane/names.js';
-import { FibReader } from '../dataplane/route/fib.js';
-import { type StaticRoute, StaticRoutes } from '../dataplane/route/static.js';
+import { Fib, FibReader, type RouteSpec } from '../dataplane/route/fib.js';
 import { type RouteSource, RouteType } from '../dataplane/route/routes.js';
 import { Stat } from '../dataplane/shared.js';
 import { type Outcome, Simulation } from '../dataplane/simulate.js';
@@ -297,7 +296,7 @@ interface RouterWorld {
 
 function assumedWorld(packet: Described): RouterWorld {
   const { links, routes } = assumed(packet);
-  return { links, routes: new StaticRoutes(routes, links) };
+  return { links, routes: Fib.readerOf(links, routes) };
 }
 
 function configuredWorld(config: Config): RouterWorld {
@@ -306,7 +305,7 @@ function configuredWorld(config: Config): RouterWorld {
 }
 
 /** What the packet's own words say of the router. */
-function assumed({ in: indev, out, src, dst }: Described): { links: Link[]; routes: StaticRoute[] } {
+function assumed({ in: indev, out, src, dst }: Described): { links: Link[]; routes: RouteSpec[] } {
   const links = [linkOf(1, 'lo', [])];
   const add = (name: string): Link => {
     const known = links.find((link) => link.name === name);
@@ -315,9 +314,9 @@ function assumed({ in: indev, out, src, dst }: Described): { links: Link[]; rout
     links.push(link);
     return link;
   };
-  const routes: StaticRoute[] = [];
+  const routes: RouteSpec[] = [];
   const way = (address: number, prefixLength: number, oif: number, type = RouteType.UNICAST): void => {
-    routes.push({ dst: address, prefixLength, type, oif, gateway: 0 });
+    routes.push({ dst: address, prefixLength, type, oif });
   };
   if (indev !== '') way(src, 32, add(indev).index);
   if (out !== '') way(0, 0, add(out).index);

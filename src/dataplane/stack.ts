@@ -148,6 +148,9 @@ export class IpStack implements Cutter {
     } else if (p.protocol === Proto.TCP) {
       if (toUs && isSegment(p)) this.responder.send(p, OWN_RESET, 0, 0);
     } else if (p.protocol === Proto.UDP || p.protocol === Proto.UDPLITE) {
+      // udp_rcv() lets go of the connection before it looks for a socket: the error is attached to none.
+      p.ct = -1;
+      p.ctState = 0;
       if (toUs && isDatagram(p)) this.responder.send(p, IcmpType.DEST_UNREACH, DestUnreach.PORT, 0);
     } else if (toUs && p.protocol !== Proto.IGMP && p.protocol !== Proto.PIM)
       this.responder.send(p, IcmpType.DEST_UNREACH, DestUnreach.PROTOCOL, 0);

@@ -7,7 +7,7 @@ import type { Link } from '../../src/dataplane/interfaces.js';
 import { Proto, Verdict } from '../../src/dataplane/names.js';
 import { RoutedBy } from '../../src/dataplane/program/late.js';
 import { Answer, Question, type RouteSource } from '../../src/dataplane/route/routes.js';
-import { StaticRoutes } from '../../src/dataplane/route/static.js';
+import { Fib } from '../../src/dataplane/route/fib.js';
 import { Stat } from '../../src/dataplane/shared.js';
 import { setU16, u16 } from '../../src/dataplane/wire/bytes.js';
 import { headerChecksum } from '../../src/dataplane/wire/checksum.js';
@@ -28,7 +28,7 @@ const UPLINKS: readonly Link[] = [
 
 /** To knock by if2 where `chosen` says so of a question, else by if1. */
 class TwoWays implements RouteSource {
-  private readonly table = new StaticRoutes([], UPLINKS);
+  private readonly table = Fib.readerOf(UPLINKS);
 
   constructor(private readonly chosen: (question: Int32Array) => boolean) {}
 

@@ -8,7 +8,7 @@ import { Random } from '../../src/dataplane/io/fault.js';
 import { DROP_REASONS, Stat } from '../../src/dataplane/shared.js';
 import type { Outcome } from '../../src/dataplane/simulate.js';
 import { InFlag } from '../../src/dataplane/io/batch.js';
-import { StaticRoutes } from '../../src/dataplane/route/static.js';
+import { Fib } from '../../src/dataplane/route/fib.js';
 import { checksum, type Ip, decodeIp, echoPacket, ipPacket, tcpPacket, udpPacket } from '../net/frame.js';
 import { IF0, IF1, INSIDE, KNOCK, LINKS, ORLOCK, World } from './world.js';
 
@@ -356,7 +356,7 @@ t.test('a packet for segmentation offload: whole where its segments fit, else cu
     kernelRoutes: false,
     errorInterval: 0,
     links: narrow,
-    routes: new StaticRoutes([], narrow),
+    routes: Fib.readerOf(narrow),
   });
   const refused = send(world, tcpPacket({ ...fields, df: true, flags: 16, data }), 1448);
   t.match(decodeIp(refused.answers[0]!), { icmp: { type: 3, code: 4, rest: 576 } }, 'with DF it is refused');

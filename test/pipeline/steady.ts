@@ -17,7 +17,7 @@ import { Hook, Proto } from '../../src/dataplane/names.js';
 import { Nat } from '../../src/dataplane/nat/bind.js';
 import { Pipeline } from '../../src/dataplane/pipeline.js';
 import { Routes } from '../../src/dataplane/route/routes.js';
-import { StaticRoutes } from '../../src/dataplane/route/static.js';
+import { Fib } from '../../src/dataplane/route/fib.js';
 import { Stat, STAT_COUNT } from '../../src/dataplane/shared.js';
 import { ip, packetBytes } from '../nat/packets.js';
 import { IF0, KNOCK, LINKS } from './world.js';
@@ -36,7 +36,7 @@ const stats = new Float64Array(STAT_COUNT);
 const pipeline = new Pipeline({
   tracker: new Tracker(table),
   nat: new Nat(table),
-  routes: new Routes(new StaticRoutes([], LINKS), interfaces),
+  routes: new Routes(Fib.readerOf(LINKS), interfaces),
   interfaces,
   device,
   stats,

@@ -10,7 +10,7 @@ import type { Publication } from '../../src/dataplane/shared.js';
 import type { Link } from '../../src/dataplane/interfaces.js';
 import { Hook } from '../../src/dataplane/names.js';
 import type { FrameFacts } from '../../src/dataplane/io/loopback.js';
-import { StaticRoutes } from '../../src/dataplane/route/static.js';
+import { Fib } from '../../src/dataplane/route/fib.js';
 import { Packet } from '../../src/dataplane/packet.js';
 import { type Fields, ip, packetBytes, text } from '../nat/packets.js';
 
@@ -51,7 +51,7 @@ export class World {
   ) {
     const all = {
       links: LINKS,
-      routes: new StaticRoutes([], LINKS),
+      routes: Fib.readerOf(LINKS),
       program: this.compile(backend.ruleset()),
       ...options,
     };

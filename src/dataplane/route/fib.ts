@@ -304,6 +304,14 @@ export class Fib {
     this.own = new FibReader(this.shared);
   }
 
+  /** A reader of tables that don't change: what the interfaces' addresses bring along, and some routes. */
+  static readerOf(links: readonly Link[], routes: readonly RouteSpec[] = []): FibReader {
+    const fib = new Fib({ routes: 1000 + routes.length * 2 });
+    fib.setLinks(links);
+    for (const route of routes) fib.add(route);
+    return fib.own;
+  }
+
   /** Every reader has passed a batch edge since the last change. */
   release(): void {
     this.arena.release();
