@@ -1201,6 +1201,27 @@ story(
     }
   },
 );
+story(
+  'one list asked several times by one packet',
+  {
+    mangle: [
+      '-N asked',
+      ...[0, 1, 2, 3].map((n) => `-A asked -p tcp -m connlimit --connlimit-upto ${n} --connlimit-mask 0`),
+      ...['FORWARD', 'FORWARD', 'FORWARD', 'OUTPUT', 'OUTPUT', 'INPUT', 'INPUT'].map(
+        (hook) => `-A ${hook} -p tcp -j asked`,
+      ),
+    ],
+    nat: [],
+  },
+  (s) => {
+    s.talk(IN, OUT, 1001).open().close();
+    const refused = s.talk('10.1.0.3', OUT, 1002);
+    refused.tcp(0, SYN);
+    refused.tcp(0, SYN, { seq: 1000, ack: 0 });
+    refused.tcp(1, RST | ACK, { seq: 0, ack: 1001 });
+    s.talk(IN, LAN, 1003, 21).tcp(0, SYN);
+  },
+);
 story('connections that were there before they were counted', { filter: ['-A FORWARD -p udp'] }, (s) => {
   const talks = [IN, IN, '10.1.0.3'].map((host, i) => s.talk(host, OUT, 1001 + i).open());
   const counting = [0, 1, 2].map((n) => `-A FORWARD -p tcp -m connlimit --connlimit-upto ${n}\n`).join('');

@@ -59,7 +59,7 @@ const MOST_GONE = 64;
 export const enum Asking {
   /** It is counted with the others, if it isn't yet. */
   JOINS = 0,
-  /** The same of one that is there already, on the loopback interface. */
+  /** The same of one that is there already, and may be in the list: not assured, or on the loopback interface. */
   JOINS_LATE = 1,
   /** It only asks: assured, it was there before its packet came, and may have left the list as it closed. */
   LOOKS = 2,
@@ -89,8 +89,8 @@ const record = (region: Int32Array, link: number): number => HEADER + region[BUC
  * Connections of the key, the one asked about among them if it joins. 0 when it doesn't and there are none, or when the region is
  * full: the match then drops the packet. The tuple is the connection's original one, or the packet's when it has none.
  *
- * As in the kernel a list is gone through once a tick, and who finds itself looks no further: what is gone behind it is still
- * counted.
+ * As in the kernel a list is gone through once a tick for those that join it with their first packet, and who finds itself looks no
+ * further: what is gone behind it is still counted.
  * @param tick the kernel's jiffies  @param zone the key's zone  @param keyOriginal,keyReply as in ConntrackTable.find
  */
 export function countConnections(

@@ -57,14 +57,14 @@ export function matchConnlimit(context: Context, program: Int32Array, at: number
   let ports = 0;
   let key = 0;
   let reply = 0;
-  let assured = false;
+  let status = 0;
   if (ct >= 0) {
     src = table.src(ct, Dir.ORIGINAL);
     dst = table.dst(ct, Dir.ORIGINAL);
     ports = table.ports(ct, Dir.ORIGINAL);
     key = table.key(ct, Dir.ORIGINAL);
     reply = table.key(ct, Dir.REPLY);
-    assured = (table.status(ct) & Status.ASSURED) !== 0;
+    status = table.status(ct);
   } else {
     ports = p.fragOffset === 0 ? tuplePorts(p.bytes, p.l4, p.end, p.protocol) : NO_TUPLE;
     if (ports === NO_TUPLE) {
@@ -74,10 +74,13 @@ export function matchConnlimit(context: Context, program: Int32Array, at: number
     // Of none, not yet in one, or INVALID: it may say all the same whose it is, and counts by its own tuple.
     key = reply = packKey(p.protocol, 0);
     const link = table.find(src, dst, ports, key, key);
-    assured = link !== 0 && (table.status(linkEntry(link)) & Status.ASSURED) !== 0;
+    if (link !== 0) status = table.status(linkEntry(link));
   }
   let asking = Asking.JOINS;
-  if (assured) asking = context.interfaces.isLoopback(p.indev) ? Asking.JOINS_LATE : Asking.LOOKS;
+  if ((status & Status.CONFIRMED) !== 0) {
+    const onlyAsks = (status & Status.ASSURED) !== 0 && !context.interfaces.isLoopback(p.indev);
+    asking = onlyAsks ? Asking.LOOKS : Asking.JOINS_LATE;
+  }
   const zone = ct < 0 ? 0 : table.zone(ct, Dir.ORIGINAL);
   const count = countConnections(region, table, context.ticks, asking, address, zone, src, dst, ports, key, reply);
   if (count === 0) {
