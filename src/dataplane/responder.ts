@@ -235,6 +235,8 @@ export class Responder implements Answers {
     const isError = type >= 0;
     const toUs = p.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
     const source = toUs || !isError ? p.dst : words[back + RouteField.PREFSRC]!;
+    // __mkroute_output(): what was turned to 127.0.0.0/8 can't be answered by a wire.
+    if (source >>> 24 === 127 && !this.interfaces.isLoopback(words[back + RouteField.OIF]!)) return;
     const options = this.answerOptions;
     options.length = 0;
     if (p.optionsRead !== 0 && type !== RESET) {

@@ -8,6 +8,7 @@
  *
  * Links are entry number + 1, 0 = none. OLDEST … NEWEST is the order in which entries were touched; FREE links through NEXT.
  */
+import { InFlag } from '../io/batch.js';
 import { Hook } from '../names.js';
 import type { Packet } from '../packet.js';
 import { lock, unlock } from '../conntrack/lock.js';
@@ -220,8 +221,9 @@ function consult(r: Int32Array, context: Context, program: Int32Array, at: numbe
   const invert = program[at + Arg.INVERT]! !== 0;
   const now = context.ticks;
   const address = (program[at + Arg.SIDE]! === RecentSide.SOURCE ? p.src : p.dst) & r[List.MASK]!;
-  // Of a packet that is forwarded, the TTL with which it came.
-  const ttl = context.out !== 0 && p.hook !== Hook.OUTPUT ? (p.ttl + 1) & 0xff : p.ttl;
+  // Of a packet that is forwarded, the TTL with which it came; the kernel takes for one what leaves without a socket of its own.
+  const forwarded = p.hook !== Hook.OUTPUT || (p.flags & InFlag.NO_SOCKET) !== 0;
+  const ttl = context.out !== 0 && forwarded ? (p.ttl + 1) & 0xff : p.ttl;
   const link = find(r, address, (operation & RecentOp.TTL) !== 0 ? ttl : 0);
   if (link === 0) {
     if ((operation & RecentOp.SET) === 0) return invert;
