@@ -2,6 +2,7 @@
  * Packets of the router's own making that go out while it handles another: REJECT's answers, ICMP errors, answers to queries,
  * resets, TEE's copies. Each is a packet of its own that crosses OUTPUT and POSTROUTING; answer.ts says what is in it.
  */
+import { isLoopback } from './ip/martian.js';
 import {
   ANSWER_LENGTH,
   type AnswerOptions,
@@ -236,7 +237,7 @@ export class Responder implements Answers {
     const toUs = p.routeType === RouteType.LOCAL || this.interfaces.isLoopback(p.outdev);
     const source = toUs || !isError ? p.dst : words[back + RouteField.PREFSRC]!;
     // __mkroute_output(): what was turned to 127.0.0.0/8 can't be answered by a wire.
-    if (source >>> 24 === 127 && !this.interfaces.isLoopback(words[back + RouteField.OIF]!)) return;
+    if (isLoopback(source) && !this.interfaces.isLoopback(words[back + RouteField.OIF]!)) return;
     const options = this.answerOptions;
     options.length = 0;
     if (p.optionsRead !== 0 && type !== RESET) {

@@ -4,7 +4,8 @@
  */
 
 const isMulticast = (address: number): boolean => address >>> 28 === 0xe;
-const isLoopback = (address: number): boolean => address >>> 24 === 127;
+/** 127.0.0.0/8. */
+export const isLoopback = (address: number): boolean => address >>> 24 === 127;
 
 /** Whether no neighbour can have sent this. DHCP's 0.0.0.0 to 255.255.255.255 and link-local multicast can be. */
 export function isMartianSource(src: number, dst: number): boolean {

@@ -8,6 +8,7 @@
  *
  * One next hop a route; nothing is chosen by neighbours' states or the way's load.
  */
+import { isLoopback } from '../ip/martian.js';
 import { type Link, LinkFlag, Scope } from '../interfaces.js';
 import { Meta, META_WORDS } from '../io/batch.js';
 import {
@@ -1002,7 +1003,6 @@ const LOOPBACK_ADDRESS = 0x7f000001;
 const isMulticast = (address: number): boolean => address >>> 28 === 0xe;
 /** 224.0.0.0/24. */
 const isLocalMulticast = (address: number): boolean => address >>> 8 === 0xe00000;
-const isLoopback = (address: number): boolean => address >>> 24 === 127;
 const within = (port: number, range: number): boolean =>
   range === 0 || (port >= range >>> 16 && port <= (range & 0xffff));
 
