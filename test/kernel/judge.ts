@@ -7,6 +7,7 @@ import type { Count, Refusal } from './arena.js';
 import {
   addressAt,
   build,
+  checksumField,
   describe,
   type Ends,
   endsOf,
@@ -377,6 +378,7 @@ class Run {
       return `checksums ${JSON.stringify(wrongA)} ${JSON.stringify(wrongB)}`;
     if (a.equals(b)) return undefined;
     takeTimes(a, b);
+    takeCut(a, b, given);
     if (this.scenario.rules.includes('--helper')) takeAdjustments(a, b);
     if (a.equals(b)) return undefined;
     const at = a.findIndex((byte, i) => byte !== b[i]);
@@ -450,6 +452,17 @@ function takeTimes(a: Buffer, b: Buffer): void {
     a.copy(b, time, time, time + 4);
   }
   a.copy(b, icmp + 2, icmp + 2, icmp + 4);
+}
+
+/**
+ * Of a header that is cut short in its ports or checksum, which hold what was chosen, each side passes on what it was given: that is
+ * taken from `a` to `b`.
+ */
+function takeCut(a: Buffer, b: Buffer, [kernel, hutter]: (Placed | undefined)[]): void {
+  const l4 = (a[0]! & 15) << 2;
+  const field = l4 + checksumField(a[9]!);
+  if (!kernel || !hutter || a[0] !== b[0] || field < l4 || a.length >= field + 2) return;
+  for (let i = l4; i < a.length; i++) if (a[i] === kernel.bytes[i] && b[i] === hutter.bytes[i]) b[i] = a[i]!;
 }
 
 /**

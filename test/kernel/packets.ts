@@ -77,7 +77,7 @@ export const addressAt = (bytes: Uint8Array, at: number): string => bytes.subarr
 const pseudo = (packet: Uint8Array, length: number): number => sum16(packet, 12, 20, packet[9]! + length);
 
 /** Where the transport checksum lies in its header, −1 if the protocol has none that we know. */
-function checksumField(proto: number): number {
+export function checksumField(proto: number): number {
   if (proto === TCP) return 16;
   if (proto === UDP || proto === UDPLITE) return 6;
   return proto === ICMP ? 2 : -1;
