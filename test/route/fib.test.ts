@@ -130,6 +130,24 @@ t.test('what addresses bring along', (t) => {
   t.end();
 });
 
+t.test(
+  'what an address brought along and somebody deleted comes back with the link, not with a change of another',
+  (t) => {
+    const fib = create();
+    const [lo, if0, if1] = LINKS as [Link, Link, Link];
+    const subnets = (): string[] =>
+      [...fib.routes(TableId.MAIN)].map(({ dst, prefixLength }) => `${text(dst)}/${prefixLength}`);
+    fib.remove({ dst: ip('192.168.73.0'), prefixLength: 24 });
+    t.notOk(subnets().includes('192.168.73.0/24'));
+    fib.setLinks([lo, if0]);
+    t.notOk(subnets().includes('192.168.73.0/24'), 'if1 went');
+    fib.setLinks([lo, { ...if0, flags: 0 }]);
+    fib.setLinks([lo, if0, if1]);
+    t.ok(subnets().includes('192.168.73.0/24'), 'if0 was down and is up');
+    t.end();
+  },
+);
+
 t.test('add, replace, change, append, remove, as the kernel refuses them', (t) => {
   const fib = create();
   const refused = (work: () => unknown, errno: number, detail = ''): void => {

@@ -355,6 +355,8 @@ export class Fib {
     const locals = new Set(links.flatMap(({ addresses }) => addresses.map(({ local }) => local)));
     const wanted = links.flatMap((link) => addressRoutes(link));
     const keep = new Set(wanted.map(routeKey));
+    // One that was there with its address may have been deleted since: that stays so.
+    const had = new Set(before.flatMap((link) => addressRoutes(link)).map(routeKey));
     this.change(() => {
       for (const route of [...this.routes()]) {
         const ofAddress = route.protocol === (RouteProtocol.KERNEL as number);
@@ -364,8 +366,10 @@ export class Fib {
           (route.source !== 0 && !locals.has(route.source) && route.type !== RouteType.LOCAL);
         if (gone) this.take(route);
       }
-      for (const route of wanted)
-        if (!this.of(route).some((known) => routeKey(known) === routeKey(route))) this.put(route, 'append');
+      for (const route of wanted) {
+        const key = routeKey(route);
+        if (!had.has(key) && !this.of(route).some((known) => routeKey(known) === key)) this.put(route, 'append');
+      }
     });
     // What is left takes its source from the interface as it now is.
     if (before.length > 0) this.renew();
