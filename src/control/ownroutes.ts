@@ -78,11 +78,11 @@ export class OwnRoutes {
       links: () => this.links,
       sourceErrno: (dst, src, iif, mark, tos) => this.sourceErrno(dst, src, iif, mark, tos),
     };
+    const batch = (): Generator<void, Printed> => runBatch(stdin, view, argv[1]);
     return this.alone(async () => {
       const rules = this.fib.rules;
-      let printed: Printed;
-      if (program === 'rule') printed = runRule(argv, view);
-      else printed = await inSlices(isBatch(argv) ? runBatch(stdin, view, argv[1]) : runRoute(argv, view));
+      const steps = program === 'rule' ? runRule : isBatch(argv) ? batch : runRoute;
+      const printed = await inSlices(steps(argv, view));
       if (this.moved || this.fib.rules !== rules) await this.settle();
       return printed;
     });

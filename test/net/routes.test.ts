@@ -151,6 +151,7 @@ route flush table 100
 route flush proto 77
 route flush 99.0.0.0/8
 route flush table 999
+route flush cache
 route show table all
 `;
 

@@ -38,19 +38,11 @@ export interface Printed {
   readonly stderr: string;
 }
 
-/** Runs a command's body and gives its errors the form that `ip` gives them. */
-export function printed(body: (print: (text: string) => void) => void): Printed {
-  let stdout = '';
-  try {
-    body((text) => void (stdout += text));
-    return { code: 0, stdout, stderr: '' };
-  } catch (error) {
-    return failed(error, stdout);
-  }
-}
-
-/** As `printed`, in steps between which other things can be done. */
-export function* printedInSteps(body: (print: (text: string) => void) => Iterable<void>): Generator<void, Printed> {
+/**
+ * Runs a command's body and gives its errors the form that `ip` gives them; in steps, between which other things can be
+ * done.
+ */
+export function* printed(body: (print: (text: string) => void) => Iterable<void>): Generator<void, Printed> {
   let stdout = '';
   try {
     yield* body((text) => void (stdout += text));

@@ -18,7 +18,7 @@ import {
   lacking,
   matches,
   type Printed,
-  printedInSteps,
+  printed,
   REFUSED,
   type RoutingView,
   USAGE,
@@ -90,7 +90,7 @@ export const isBatch = (argv: readonly string[]): boolean =>
 
 /** Runs one command, in steps: a million routes can be listed, or go. */
 export const runRoute = (argv: readonly string[], view: RoutingView): Generator<void, Printed> =>
-  printedInSteps((print) => command(argv, view, print));
+  printed((print) => command(argv, view, print));
 
 function* command(argv: readonly string[], view: RoutingView, print: (text: string) => void): Generator<void> {
   const words = new Words(argv);
@@ -118,7 +118,7 @@ export function* runBatch(stdin: string, view: RoutingView, file = '-'): Generat
     let failure: Printed | undefined;
     const run = function* (): Generator<void> {
       for (; at < lines.length; at++) {
-        const result = yield* printedInSteps((print) => batchLine(lines[at]!, view, print));
+        const result = yield* printed((print) => batchLine(lines[at]!, view, print));
         stdout += result.stdout;
         if (result.code !== 0) {
           failure = result;
@@ -293,6 +293,8 @@ function* list(words: Words, view: RoutingView, print: (text: string) => void): 
 
 function* flush(words: Words, view: RoutingView): Generator<void> {
   if (words.left === 0) throw new IpError(1, '"hutter route flush" requires arguments.\n');
+  // There has been none since Linux 3.6; scripts flush it all the same.
+  if (words.left === 1 && words.peek() === 'cache') return;
   const gone: Route[] = [];
   yield* inSteps(selected(selectorOf(words, view), view, 'Flush'), (route) => gone.push(route));
   yield* view.fib.changing(inSteps(gone, (route) => view.fib.remove(route)));

@@ -54,7 +54,8 @@ const KNOWN = new Set<RuleAction>([...Object.values(ACTIONS), RuleAction.GOTO]);
 /** What a command says of a rule; absent: nothing. */
 type Given = { -readonly [K in keyof PolicyRule]?: PolicyRule[K] };
 
-export function runRule(argv: readonly string[], view: RoutingView): Printed {
+/** Runs one command, in a single step. */
+export function runRule(argv: readonly string[], view: RoutingView): Generator<void, Printed> {
   return printed((print) => {
     const words = new Words(argv);
     const word = words.left === 0 ? 'list' : words.next();
@@ -64,6 +65,7 @@ export function runRule(argv: readonly string[], view: RoutingView): Printed {
     else if (matches(word, 'flush')) view.fib.setRules(view.fib.rules.filter(({ priority }) => priority === 0));
     else if (matches(word, 'help')) throw new IpError(USAGE, HELP);
     else throw new IpError(USAGE, `Command "${word}" is unknown, try "hutter rule help".\n`);
+    return [];
   });
 }
 
