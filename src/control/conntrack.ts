@@ -34,6 +34,15 @@ const KINDS: Readonly<Record<EventType, EventKind | ''>> = {
 };
 
 type Command = 'L' | 'D' | 'F' | 'S' | 'C' | 'E';
+/** The tool's commands that hutter has not, and its options that choose by what hutter's connections lack. */
+const LACKING: Readonly<Record<string, string>> = {
+  I: 'create connections',
+  A: 'create connections',
+  U: 'change connections',
+  G: 'get one connection: list it with -L',
+  z: "zero connections' counters",
+  l: 'choose by labels',
+};
 const LONG_COMMANDS: Readonly<Record<string, Command>> = {
   dump: 'L',
   delete: 'D',
@@ -267,6 +276,12 @@ function wanted(words: Int32Array, query: Query): boolean {
 
 /** Long options with a value → their short letter, or a name of our own. */
 const LONG: Readonly<Record<string, string>> = {
+  create: 'I',
+  add: 'A',
+  update: 'U',
+  get: 'G',
+  zero: 'z',
+  label: 'l',
   src: 's',
   'orig-src': 's',
   dst: 'd',
@@ -300,7 +315,7 @@ const ICMP_OPTIONS: Readonly<Record<string, 'icmpType' | 'icmpCode' | 'icmpId'>>
   'icmp-code': 'icmpCode',
   'icmp-id': 'icmpId',
 };
-/** What those are called that have no place with some commands: all but t and b choose among connections. */
+/** What those are called that have no place with some commands: all but t, b and e choose among connections. */
 const NAMES: Readonly<Record<string, string>> = {
   s: 'src',
   d: 'dst',
@@ -315,6 +330,7 @@ const NAMES: Readonly<Record<string, string>> = {
   j: 'any-nat',
   t: 'timeout',
   b: 'buffer-size',
+  e: 'event-mask',
 };
 const VALUED = 'sdrqpfuwmeotb';
 const OPTIONAL = 'ngj';
@@ -370,7 +386,7 @@ function parse(argv: readonly string[]): Query {
         query.expect = table === 'expect';
         words.shift();
       }
-    } else if (letter === 'z') throw new UsageError("hutter doesn't zero connections' counters");
+    } else if (LACKING[letter] !== undefined) throw new UsageError(`hutter can't ${LACKING[letter]}`);
     else if (OPTIONAL.includes(letter)) {
       const value = joined ?? (words[0]?.startsWith('-') === false ? words.shift() : undefined);
       const net = value === undefined ? { address: 0, mask: 0 } : parseNet(value);
@@ -383,7 +399,12 @@ function parse(argv: readonly string[]): Query {
   if (query.expect && (command === 'D' || command === 'E'))
     throw new UsageError(`hutter can't ${command === 'D' ? 'delete' : 'follow'} expectations`);
   const choosable = !query.expect && (command === 'L' || command === 'D' || command === 'E');
-  const illegal = given.find((letter) => (command === 'L' && 'tb'.includes(letter)) || (!choosable && NAMES[letter]));
+  const illegal = given.find(
+    (letter) =>
+      (command === 'L' && 'tb'.includes(letter)) ||
+      (command !== 'E' && letter === 'e') ||
+      (!choosable && NAMES[letter] !== undefined),
+  );
   if (illegal !== undefined) throw new UsageError(`Illegal option \`--${NAMES[illegal]}' with this command`);
   return query;
 }
@@ -462,6 +483,7 @@ function setOption(query: Query, letter: string, value: string): void {
       return;
     case 'o':
       for (const name of value.split(',')) {
+        if (name === 'xml' || name === 'save') throw new UsageError(`hutter can't print connections as \`${name}'`);
         if (!['extended', 'id', 'timestamp', 'ktimestamp', 'labels', 'userspace'].includes(name))
           throw new UsageError(`Bad parameter \`${name}'`);
         query.outputs.add(name);

@@ -36,6 +36,9 @@ const LINES: readonly string[] = [
   '-F -p tcp',
   '-C -p tcp',
   '-S -s 10.0.0.1',
+  '-L -e NEW',
+  '-D -e NEW',
+  '-F -e NEW',
 ];
 
 async function hutter(argv: readonly string[]) {
@@ -60,6 +63,14 @@ t.test('what hutter has not is refused by name', async (t) => {
     ['-L dying', "hutter has no table `dying' to show"],
     ['-D expect -s 10.0.0.1', "hutter can't delete expectations"],
     ['-E expect', "hutter can't follow expectations"],
+    ['-I -p tcp', "hutter can't create connections"],
+    ['-U -s 10.0.0.1 -m 5', "hutter can't change connections"],
+    ['--update -m 5', "hutter can't change connections"],
+    ['-G -p tcp', "hutter can't get one connection: list it with -L"],
+    ['-L -z', "hutter can't zero connections' counters"],
+    ['-L -l web', "hutter can't choose by labels"],
+    ['-L -o xml', "hutter can't print connections as `xml'"],
+    ['-L -o save', "hutter can't print connections as `save'"],
   ] as const)
     t.match(await hutter(line.split(' ')), {
       code: 2,
