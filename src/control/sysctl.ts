@@ -86,6 +86,9 @@ export function runSysctl(table: ConntrackTable, own: boolean, argv: readonly st
     const name = keys.get(key);
     if (flags.has('w') && value === undefined) return refuse(`command line(${i}): invalid syntax, continuing...`);
     if (name === undefined) {
+      // A folder: all that is below it.
+      const below = [...keys.keys()].filter((each) => each.startsWith(`${key}.`)).sort();
+      if (below.length > 0 && value === undefined) return below.forEach((each) => show(each));
       if (flags.has('e')) return;
       return refuse(`cannot stat /proc/sys/${variable.replaceAll('.', '/')}: No such file or directory`);
     }

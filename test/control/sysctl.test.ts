@@ -97,6 +97,12 @@ t.test('what only hutter says', async (t) => {
   t.match(hutter(table, false, '-h'), { code: 0, stdout: /^\nUsage:\n hutter sysctl /, stderr: '' });
   for (const option of ['-p', '--system', '-nx'])
     t.match(hutter(table, false, option), { code: 1, stderr: `sysctl: ${option} is no option of hutter's\n` });
+  const { stdout } = hutter(table, true, 'net.netfilter');
+  t.match(stdout, /^net\.netfilter\.nf_conntrack_checksum = 1\nnet\.netfilter\.nf_conntrack_count = 0\n/, 'a folder');
+  t.notMatch(stdout, /ipv4/);
+  t.equal(hutter(table, true, 'net/netfilter').stdout, stdout);
+  t.match(hutter(table, true, 'net.net'), { code: 1, stderr: /cannot stat/ });
+  t.match(hutter(table, true, 'net.netfilter=1'), { code: 1, stderr: /cannot stat/ });
   const max = 'net.netfilter.nf_conntrack_max';
   t.match(hutter(table, false, `${max}=100`), { code: 0, stdout: `${max} = 100\n` });
   t.match(
