@@ -17,7 +17,8 @@ import { CompileError, Compiler } from './compile/index.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Chain, type Ruleset, type TableModel, tableOf } from './model.js';
 import { packetText } from './packettext.js';
-import { parseProtocol } from './protocols.js';
+import { parseProtocol, protocolName } from './protocols.js';
+import { portOfName } from './services.js';
 import { fibOf } from './routing.js';
 import { loadRules, RulesRefused } from './rules.js';
 import { strictAddress } from './text/address.js';
@@ -157,13 +158,25 @@ function transport(
   number: (key: string, most: number, otherwise: number) => number,
 ): Uint8Array {
   const header = new Uint8Array(protocol === Proto.TCP ? 20 : 8);
+  const others = protocol === Proto.ICMP ? ['sport', 'dport', 'flags'] : ['type', 'code'];
+  if (protocol !== Proto.TCP) others.push('flags');
+  const name = protocolName(protocol) ?? `protocol ${protocol}`;
+  const stray = others.find((key) => given.has(key));
+  if (stray !== undefined) throw new PacketError(`${stray}=${given.get(stray)}: a packet of ${name} has no ${stray}`);
   if (protocol === Proto.ICMP) {
     header[0] = number('type', 255, 8);
     header[1] = number('code', 255, 0);
     return header;
   }
-  setU16(header, 0, number('sport', 65_535, 40_000));
-  setU16(header, 2, number('dport', 65_535, 0));
+  const port = (key: string, otherwise: number): number => {
+    const text = given.get(key);
+    if (text === undefined || /^\d/.test(text)) return number(key, 65_535, otherwise);
+    const named = portOfName(text, name);
+    if (named === undefined) throw new PacketError(`${key}=${text} is neither a port nor a service of ${name}`);
+    return named;
+  };
+  setU16(header, 0, port('sport', 40_000));
+  setU16(header, 2, port('dport', 0));
   if (protocol === Proto.TCP) {
     header[12] = 5 << 4;
     for (const name of (given.get('flags') ?? 'syn').split(',')) {

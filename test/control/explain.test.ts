@@ -52,6 +52,20 @@ t.test('a refused packet: who dropped it, and the answer with its own way', (t) 
   t.end();
 });
 
+t.test('ports by name; what its protocol has not is refused', (t) => {
+  const { out } = explain('in=if0 out=if1 src=192.168.73.4 dst=8.8.8.8 proto=tcp dport=smtp');
+  t.match(out, 'goes on as tcp 128.61.70.47:40000 > 8.8.8.8:25');
+  for (const [words, text] of [
+    ['proto=tcp dport=frob', 'dport=frob is neither a port nor a service of tcp'],
+    ['proto=tcp dport=99999', 'dport=99999 is not within 0 to 65535'],
+    ['proto=icmp dport=5', 'dport=5: a packet of icmp has no dport'],
+    ['proto=udp flags=syn', 'flags=syn: a packet of udp has no flags'],
+    ['proto=tcp type=8', 'type=8: a packet of tcp has no type'],
+  ])
+    t.match(explain(`in=if0 src=192.168.73.4 dst=8.8.8.8 ${words}`), { code: 2, err: `hutter: ${text}\n` });
+  t.end();
+});
+
 t.test('JSON', (t) => {
   const report = JSON.parse(explain('--json', 'in=if0', 'src=192.168.73.4', 'dst=192.168.73.1').out) as {
     verdict: string;
