@@ -15,7 +15,8 @@ import { runSysctl } from './sysctl.js';
 import { runningRouter } from './divert.js';
 import { examineHost, examineOwnHost, kernelHz } from './host.js';
 import { Keeper } from './keeper.js';
-import { type FindInterface, formatLogRecord, kindOf, openLog } from './log.js';
+import { type FindInterface, formatLogRecord, kindOf } from './log.js';
+import { LogFile } from './logfile.js';
 import { NflogSender } from './nflog.js';
 import type { Ruleset } from './model.js';
 import { QueueAttachment } from './nfqueue.js';
@@ -48,6 +49,7 @@ export class Daemon {
     private readonly keeper: Keeper,
     private readonly attachment: Attachment,
     private readonly router: Router,
+    private readonly log: LogFile,
   ) {
     this.rates = new RateSampler(() => router.totals());
   }
@@ -89,22 +91,20 @@ export class Daemon {
           hz,
           onLog: (record) => {
             if (kindOf(record) === LogKind.NFLOG) nflog.send(record);
-            else log(formatLogRecord(record, link, (counter) => keeper.traced(counter)));
+            else log.line(formatLogRecord(record, link, (counter) => keeper.traced(counter)));
           },
           onTrouble: say,
         },
         keeper.program,
       );
       keeper.attach(router);
-      const daemon = new Daemon(settings, version, keeper, attachment, router);
+      const daemon = new Daemon(settings, version, keeper, attachment, router, log);
       attachment.follow(router);
       attachment.open();
       daemon.server = await ControlServer.listen(control, (request, reply) => daemon.serve(request, reply));
       return daemon;
     } catch (error) {
-      attachment.close();
-      await router?.stop();
-      attachment.undo();
+      await takeApart(attachment, keeper, router);
       throw error;
     }
   }
@@ -183,6 +183,7 @@ export class Daemon {
   private describe(): Status {
     const { settings, keeper, router } = this;
     const queues = settings.device === 'nfqueue' ? readQueues() : new Map<number, never>();
+    const counted = statusOfStats(router.totals(), this.rates.rates, settings.queueBase, queues);
     return {
       version: this.version,
       pid: process.pid,
@@ -192,7 +193,8 @@ export class Daemon {
       fail: settings.fail,
       keep: settings.keep.map((item) => ('interface' in item ? item.interface : `${item.protocol}/${item.port}`)),
       tracking: keeper.program.connections,
-      ...statusOfStats(router.totals(), this.rates.rates, settings.queueBase, queues),
+      ...counted,
+      logLost: counted.logLost + this.log.lost,
       flows: { count: router.table.total(), max: settings.connections },
       rules: Object.fromEntries(
         keeper
@@ -225,23 +227,33 @@ export class Daemon {
   async stop(): Promise<number> {
     if (this.stopped) return 0;
     this.stopped = true;
-    let code = 0;
-    const step = async (what: string, task: () => void | Promise<void>): Promise<void> => {
-      try {
-        await task();
-      } catch (error) {
-        code = 1;
-        say(`${what}: ${(error as Error).message}`);
-      }
-    };
     this.rates.stop();
-    await step('detaching from the network', () => this.attachment.close());
-    await step('ending what grows trees', () => this.keeper.close());
-    await step('ending the workers', () => this.router.stop());
-    await step('putting the network back', () => this.attachment.undo());
-    await step('closing the control socket', () => this.server?.close());
-    return code;
+    return takeApart(this.attachment, this.keeper, this.router, this.server);
   }
+}
+
+/** In the order of up.ts; a step that fails is told and keeps no other from being taken. The exit code. */
+async function takeApart(
+  attachment: Attachment,
+  keeper: Keeper,
+  router: Router | undefined,
+  server?: ControlServer,
+): Promise<number> {
+  let code = 0;
+  const step = async (what: string, task: () => void | Promise<void>): Promise<void> => {
+    try {
+      await task();
+    } catch (error) {
+      code = 1;
+      say(`${what}: ${(error as Error).message}`);
+    }
+  };
+  await step('detaching from the network', () => attachment.close());
+  await step('ending what grows trees', () => keeper.close());
+  await step('ending the workers', () => router?.stop());
+  await step('putting the network back', () => attachment.undo());
+  await step('closing the control socket', () => server?.close());
+  return code;
 }
 
 const outputOf = (reply: Reply): CommandOutput => ({
@@ -258,9 +270,9 @@ function refuseSecondRouter(): void {
     );
 }
 
-function logOf({ log }: Settings): (line: string) => void {
+function logOf({ log }: Settings): LogFile {
   try {
-    return openLog(log);
+    return new LogFile(log, say);
   } catch (error) {
     throw new HostError(`can't write to the log ${log}: ${reason(error)}`);
   }

@@ -5,7 +5,6 @@
  *
  * The queue doesn't deliver the destination's hardware address: the receiving interface's own stands in for it.
  */
-import { openSync, writeSync } from 'node:fs';
 import { Proto, TcpFlag } from '../dataplane/names.js';
 import { LogOption } from '../dataplane/program/log.js';
 import { LogKind, LogRecord } from '../dataplane/shared.js';
@@ -279,17 +278,4 @@ class PacketText {
     if (!this.has(l4, length)) return this.incomplete(l4);
     return `SPI=0x${(u32(this.bytes, l4 + offset) >>> 0).toString(16)} `;
   }
-}
-
-/** Opens where LOG lines go: a file to append to, or `-` for standard error. Returns a writer of one line. */
-export function openLog(path: string): (line: string) => void {
-  const fd = path === '-' ? 2 : openSync(path, 'a', 0o640);
-  return (line) => {
-    try {
-      writeSync(fd, line + '\n', null, 'latin1');
-    } catch (error) {
-      // A full disk or a closed terminal must not stop the router.
-      if ((error as NodeJS.ErrnoException).code === undefined) throw error;
-    }
-  };
 }

@@ -102,7 +102,7 @@ export class TunAttachment implements Attachment {
     const file = namespaceFile(config.namespace);
     const peer = config.peer?.name ?? name;
     const where = `interface ${name}${namespace === '' ? '' : ` in namespace ${namespace}`}`;
-    const port = this.openPort(index, name, peer, namespace, file, config.rate ?? 0, where);
+    this.ports.push(this.openPort(index, name, peer, namespace, file, config.rate ?? 0, where));
     try {
       const kernel = new Rtnetlink(file);
       try {
@@ -122,7 +122,6 @@ export class TunAttachment implements Attachment {
     } catch (error) {
       throw new TunError(`${where}: ${(error as Error).message}`, { cause: error });
     }
-    this.ports.push(port);
   }
 
   private makeLocal(links: readonly Link[]): LocalRoutes {
