@@ -84,6 +84,7 @@ async function main(): Promise<void> {
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'hutter: ')) })
     .showSuggestionAfterError(true)
+    .showHelpAfterError('Try `hutter --help`, or --help behind a command.')
     .helpCommand('help [command]', 'display help for command');
 
   const setExitCode = (code: number): void => void (process.exitCode = code);
@@ -149,6 +150,7 @@ async function main(): Promise<void> {
     .option('--dump', 'print the program that the rules are compiled to, with its decision trees')
     .option('--json', 'print the findings as JSON')
     .action(async (file: string, options: { config?: string; save?: boolean; dump?: boolean; json?: boolean }) => {
+      endWithReader();
       setExitCode(await (await import('./cli/check.js')).check(file, options));
     });
 

@@ -41,7 +41,10 @@ export async function loadRules(file: string | undefined): Promise<Ruleset> {
   }
   const backend = new FileBackend();
   const { code, stderr } = await runIptables('iptables-restore', [], text, backend);
-  if (code !== 0) throw new RulesRefused(stderr, code);
+  if (code !== 0) {
+    const hint = `hutter: the rules are those of ${file}; \`hutter check\` on it shows every mistake with its place\n`;
+    throw new RulesRefused(stderr + Buffer.from(hint).toString('latin1'), code);
+  }
   if (stderr !== '') process.stderr.write(stderr, 'latin1');
   return backend.ruleset();
 }

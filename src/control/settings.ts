@@ -11,6 +11,7 @@ import {
   parseConfig,
   parseHelpers,
   parseKeep,
+  placeIn,
 } from './config.js';
 import type { Fanout } from './divert.js';
 
@@ -90,6 +91,33 @@ export function settingsFrom(options: Record<string, unknown>): Settings {
   };
   if (settings.device === 'tun') checkTun(settings);
   return settings;
+}
+
+/** What only one device has a use for: with the other one a warning each, naming the setting and its place. */
+export function unusedSettings({ device, config }: Settings, given: Record<string, unknown>): string[] {
+  const unused: string[] = [];
+  const warn = (at: readonly PropertyKey[], why: string): void =>
+    void unused.push(`${placeIn(config, at)}: \`${at.join('.')}\` means nothing with --device ${device}: ${why}`);
+  if (device === 'tun') {
+    for (const [option, key] of [
+      ['queueBase', 'queue-base'],
+      ['fanout', 'fanout'],
+    ] as const)
+      if (given[option] !== undefined) unused.push(`--${key} means nothing with --device tun: there are no queues`);
+      else if (config[key] !== undefined) warn([key], 'there are no queues');
+    return unused;
+  }
+  for (const key of ['local', 'icmp-ratelimit'] as const)
+    if (config[key] !== undefined) warn([key], 'the kernel does that');
+  for (const [name, each] of Object.entries(config.interfaces)) {
+    if (each.addresses.length > 0) warn(['interfaces', name, 'addresses'], "they are the kernel's");
+    for (const key of ['namespace', 'peer', 'rp-filter', 'rate'] as const)
+      if (each[key] !== undefined) warn(['interfaces', name, key], "the interface is the kernel's");
+  }
+  for (const key of ['routes', 'routing-rules'] as const) if (config[key].length > 0) warn([key], 'the kernel routes');
+  for (const name of Object.keys(config.sysctl ?? {}))
+    if (!name.startsWith('nf_')) warn(['sysctl', name], "set the kernel's own");
+  return unused;
 }
 
 /** What TUN needs and what it has no use for. @throws ConfigError */

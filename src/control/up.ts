@@ -15,7 +15,7 @@ import { CompileError } from './compile/index.js';
 import { ControlError } from './server.js';
 import { StartError } from './router.js';
 import { loadRules, RulesRefused } from './rules.js';
-import { settingsFrom } from './settings.js';
+import { settingsFrom, unusedSettings } from './settings.js';
 import { TunError } from './tun.js';
 
 /** Runs until a signal; the exit code. `options` are the command line's, by commander's names. */
@@ -26,6 +26,7 @@ export async function up(options: Record<string, unknown>, version: string): Pro
     const settings = settingsFrom(options);
     // Who read what is said here may go (a terminal, `| head`); packets flow on.
     for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+    for (const text of unusedSettings(settings, options)) process.stderr.write(`hutter: warning: ${text}\n`);
     const ruleset = await loadRules(settings.rules);
     // From here on the host is changed: a signal that comes before all is in place has to find it undone, too.
     told = firstSignal();

@@ -6,7 +6,7 @@ import t from 'tap';
 import { fibOf } from '../../src/control/routing.js';
 import { linksOf } from '../../src/control/topology.js';
 import { ConfigError, loadConfig, parseConfig, parseKeep } from '../../src/control/config.js';
-import { settingsFrom } from '../../src/control/settings.js';
+import { settingsFrom, unusedSettings } from '../../src/control/settings.js';
 
 const WHOLE = `
 device: nfqueue
@@ -153,6 +153,40 @@ t.test('settings: the command line wins over the file, the file over defaults', 
   t.throws(() => settingsFrom({ rules: 'x', keep: ['tcp/0'] }), { message: /^--keep tcp\/0: / });
   t.throws(() => loadConfig(path.join(dir, 'none')), { message: `can't read ${dir}/none: no such file or directory` });
   t.throws(() => loadConfig(dir), { message: `can't read ${dir}: it is a directory` });
+  t.end();
+});
+
+t.test('what only the other device has a use for is named, with its place', (t) => {
+  const dir = mkdtempSync(path.join(tmpdir(), 'hutter-config-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const file = path.join(dir, 'f');
+  const unused = (text: string, options: Record<string, unknown> = {}): string[] => {
+    writeFileSync(file, text);
+    const given = { config: file, ...options };
+    return unusedSettings(settingsFrom(given), given).map((line) => line.replace(`${dir}/`, ''));
+  };
+  const ports =
+    'interfaces:\n  if0: { addresses: [10.0.0.1/24], namespace: x, peer: {}, rp-filter: strict, rate: 5 }\n';
+  const more =
+    'local: true\nicmp-ratelimit: 5\nroutes: [{ to: default, via: 10.0.0.2 }]\nsysctl: { ipfrag_max_dist: 5 }\n';
+  const why = (setting: string): RegExp => new RegExp(`\`${setting}\` means nothing with --device nfqueue: `);
+  t.match(unused(ports + more), [
+    /^f:3:8: /,
+    why('icmp-ratelimit'),
+    /^f:2:21: `interfaces\.if0\.addresses` means nothing with --device nfqueue: they are the kernel's$/,
+    why('interfaces\\.if0\\.namespace'),
+    why('interfaces\\.if0\\.peer'),
+    why('interfaces\\.if0\\.rp-filter'),
+    why('interfaces\\.if0\\.rate'),
+    why('routes'),
+    why('sysctl\\.ipfrag_max_dist'),
+  ]);
+  t.same(unused(ports + more, { device: 'tun' }), []);
+  t.same(unused(`device: tun\n${ports}queue-base: 5\n`, { fanout: 'cpu' }), [
+    'f:4:13: `queue-base` means nothing with --device tun: there are no queues',
+    '--fanout means nothing with --device tun: there are no queues',
+  ]);
+  t.same(unused('interfaces: { if0: {} }\nqueue-base: 5\nfanout: cpu\nsysctl: { nf_conntrack_checksum: 0 }\n'), []);
   t.end();
 });
 

@@ -172,6 +172,7 @@ t.test('wrong usage: one sentence, exit code 2', (t) => {
     [['up', '--fail', 'maybe'], 'Allowed choices are open, closed.'],
     [['up', '--rules'], "option '--rules <file>' argument missing"],
     [['up', '--colour'], "unknown option '--colour'"],
+    [['frobnicate'], 'Try `hutter --help`'],
   ] as const) {
     const { status, stderr } = local(...args);
     t.equal(status, 2, args.join(' '));
@@ -263,23 +264,22 @@ t.test('check: every mistake with its place, and the canonical text', (t) => {
   t.end();
 });
 
-t.test('whoever read the output has gone: a replay ends without a word', (t) => {
+t.test('whoever read the output has gone: what only prints ends without a word', (t) => {
   const examples = path.join(ROOT, 'examples');
   const shell = `"$@" | true; echo \${PIPESTATUS[0]}`;
-  const argv = [
-    '--config',
-    'replay/router.yaml',
-    '--rules',
-    'simple-firewall.rules',
-    '--in',
-    'if1=replay/outside.pcap',
-  ];
-  const { stdout, stderr } = spawnSync(
-    'bash',
-    ['-c', shell, 'bash', 'env', ...NODE, HUTTER, 'replay', ...argv, '--out', t.testdir()],
-    { encoding: 'utf8', cwd: examples },
-  );
-  t.same([stdout, stderr], ['141\n', '']);
+  const given = ['--config', 'replay/router.yaml', '--rules', 'simple-firewall.rules'];
+  for (const argv of [
+    ['replay', ...given, '--in', 'if1=replay/outside.pcap', '--out', t.testdir()],
+    ['explain', ...given, 'in=if0 src=192.168.73.4 dst=8.8.8.8'],
+    ['check', '--dump', 'simple-firewall.rules'],
+    ['check', '--json', 'simple-firewall.rules'],
+  ]) {
+    const { stdout, stderr } = spawnSync('bash', ['-c', shell, 'bash', 'env', ...NODE, HUTTER, ...argv], {
+      encoding: 'utf8',
+      cwd: examples,
+    });
+    t.same([stdout, stderr], ['141\n', ''], argv.join(' '));
+  }
   t.end();
 });
 
@@ -310,6 +310,11 @@ t.test('refusals change nothing and say what to do', async (t) => {
   t.match(
     refused.stderr,
     /^iptables-restore v1\.8\.9 \(legacy\): invalid port\/service `nosuch' specified\nError occurred at line: 7\n/,
+  );
+  t.ok(
+    refused.stderr.endsWith(
+      `hutter: the rules are those of ${wrong}; \`hutter check\` on it shows every mistake with its place\n`,
+    ),
   );
 
   const empty = g.file('empty', '');
@@ -759,4 +764,13 @@ t.test('LOG lines go to the file', async (t) => {
     readFileSync(log, 'latin1'),
     /^<6>seen: IN=if0 OUT=if1 MAC=(..:){12}08:00 SRC=192\.168\.73\.4 DST=128\.61\.70\.200 LEN=84 TOS=0x00 PREC=0x00 TTL=63 ID=\d+ DF PROTO=ICMP TYPE=8 CODE=0 ID=\d+ SEQ=1 $/m,
   );
+});
+
+t.test('a log that takes nothing: told once and counted, and packets flow', async (t) => {
+  const g = gateway(t);
+  await g.up('*filter\n-A FORWARD -p icmp -j LOG\nCOMMIT\n', '--log', '/dev/full');
+  t.ok(await g.ping());
+  await until('it is counted', async () => (await g.status()).logLost >= 2);
+  const told = "hutter: LOG lines are lost: can't write to the log /dev/full: no space left on the device\n";
+  t.equal(g.said.split(told).length, 2, g.said);
 });
