@@ -16,7 +16,7 @@ import type { Status } from '../../src/control/status.js';
 
 const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../..');
 const HUTTER = path.join(ROOT, 'dist/bin/hutter.mjs');
-/** The test runner's loader, which it puts into every child's NODE_OPTIONS, is slow, and writes where nobody may. */
+/** The loader that `tap run` puts into every child's NODE_OPTIONS is slow, and writes where nobody may. */
 const NODE = ['-u', 'NODE_OPTIONS', process.execPath] as const;
 const RULES = `*filter
 :INPUT ACCEPT [0:0]
