@@ -44,7 +44,8 @@ export interface ConnectResult {
 export interface Fetched {
   status: number;
   bytes: number;
-  sha256: string;
+  /** In hexadecimal; a third of the time that SHA-256 takes, which shows in a gibibyte. */
+  sha1: string;
   /** The first 64 KiB as text. */
   body: string;
   ms: number;
@@ -222,10 +223,10 @@ export const calls = {
   },
 
   /** Serves HTTP: `body`, or `mebibytes` of random data. Returns what a fetch must find. */
-  async serve(o: { port: number; body?: string; mebibytes?: number }): Promise<{ bytes: number; sha256: string }> {
+  async serve(o: { port: number; body?: string; mebibytes?: number }): Promise<{ bytes: number; sha1: string }> {
     const block = o.body === undefined ? randomBytes(BLOCK) : Buffer.from(o.body);
     const blocks = o.body === undefined ? (o.mebibytes ?? 1) : 1;
-    const hash = createHash('sha256');
+    const hash = createHash('sha1');
     for (let i = 0; i < blocks; i++) hash.update(block);
     const server = http.createServer((request, response) => {
       webVisitors.push(peerOf(request.socket));
@@ -242,7 +243,7 @@ export const calls = {
       server.listen(o.port, '0.0.0.0', resolve);
     });
     servers.set(o.port, server);
-    return { bytes: block.length * blocks, sha256: hash.digest('hex') };
+    return { bytes: block.length * blocks, sha1: hash.digest('hex') };
   },
 
   /** Who has asked this host's web servers for a page, in order. */
@@ -255,7 +256,7 @@ export const calls = {
     const started = performance.now();
     return new Promise((resolve, reject) => {
       const request = http.get(o.url, { agent: false, timeout: o.timeoutMs ?? 5000 }, (response) => {
-        const hash = createHash('sha256');
+        const hash = createHash('sha1');
         const kept: Buffer[] = [];
         let bytes = 0;
         response.on('data', (chunk: Buffer) => {
@@ -268,7 +269,7 @@ export const calls = {
           resolve({
             status: response.statusCode ?? 0,
             bytes,
-            sha256: hash.digest('hex'),
+            sha1: hash.digest('hex'),
             body: Buffer.concat(kept).toString(),
             ms: performance.now() - started,
           }),
