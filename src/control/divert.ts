@@ -11,7 +11,7 @@
  * The old values lie in a state file, one a network namespace, written before anything changes: so a run that was
  * killed can be undone by `hutter down` and by the next `hutter up`. Undoing twice is as good as once.
  */
-import { spawnSync } from 'node:child_process';
+import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
 import { mkdirSync, openSync, readdirSync, readFileSync, readSync, closeSync, realpathSync, renameSync } from 'node:fs';
 import { rmSync, statSync, writeFileSync, accessSync, constants, existsSync } from 'node:fs';
 import path from 'node:path';
@@ -164,10 +164,16 @@ export interface Iptables {
 }
 
 /**
- * How the host's tools are run: text in and out, and in a session of their own, so that a terminal's Ctrl-C, which goes to all of its
- * processes, can't end one half way.
+ * Runs one of the host's tools to its end: text in and out, and in a session of its own, so that a terminal's Ctrl-C, which goes to
+ * all of its processes, can't end one half way. A tool that it caught before the session was there has done nothing: it is run again.
  */
-export const TOOL = { encoding: 'utf8', maxBuffer: 1 << 28, detached: true } as const;
+export function runTool(file: string, args: readonly string[], input = ''): SpawnSyncReturns<string> {
+  const options = { input, encoding: 'utf8', maxBuffer: 1 << 28, detached: true } as const;
+  for (;;) {
+    const result = spawnSync(file, args, options);
+    if (result.signal !== 'SIGINT') return result;
+  }
+}
 
 const DIRECTORIES = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin', '/usr/local/bin'];
 
@@ -185,7 +191,7 @@ function lookForIptables(): Iptables[] {
       const restore = path.join(directory, `${name}-restore`);
       if (!isProgram(save) || !isProgram(restore)) continue;
       // Before 1.8 there was one flavour and no word about it.
-      const version = spawnSync(restore, ['--version'], TOOL).stdout;
+      const version = runTool(restore, ['--version']).stdout;
       if (!/^iptables(-restore)? v/.test(version)) continue;
       const flavour = version.includes('(nf_tables)') ? 'nf_tables' : 'legacy';
       if (!found.has(flavour)) found.set(flavour, { save, restore, flavour });
@@ -213,13 +219,13 @@ function isProgram(file: string): boolean {
 /** A table of one flavour as text; '' when it isn't there (looking at it would create it). */
 function readTable(iptables: Iptables, table: Part['table']): string {
   if (iptables.flavour === 'legacy' && !readText('/proc/net/ip_tables_names').split('\n').includes(table)) return '';
-  const result = spawnSync(iptables.save, ['-t', table], TOOL);
+  const result = runTool(iptables.save, ['-t', table]);
   return result.status === 0 ? result.stdout : '';
 }
 
 /** @throws DivertError with the tool's own words. */
 function restore(iptables: Iptables, text: string): void {
-  const result = spawnSync(iptables.restore, ['-w', '10', '--noflush'], { input: text, ...TOOL });
+  const result = runTool(iptables.restore, ['-w', '10', '--noflush'], text);
   if (result.status === 0) return;
   const line = Number(/line:? (\d+)/.exec(result.stderr)?.[1] ?? 0);
   const rule = line > 0 ? ` (${text.split('\n')[line - 1]})` : '';

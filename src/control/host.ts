@@ -2,12 +2,11 @@
  * A look at the host before `up`: what would keep hutter from working refuses, what would surprise warns. Each finding
  * is one sentence that says what to do. Nothing is changed here.
  */
-import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import type { Keep } from './config.js';
-import { CHAIN_OUT, CHAIN_PRE, findIptables, TOOL } from './divert.js';
+import { CHAIN_OUT, CHAIN_PRE, findIptables, runTool } from './divert.js';
 
 export interface Finding {
   /** `refuse`: up can't work. `warn`: it works, but not as one may expect. */
@@ -115,10 +114,10 @@ function examineKernelRules(keep: readonly Keep[]): Finding[] {
   for (const { save, flavour } of findIptables()) {
     // Asking legacy for a table would create it.
     if (flavour === 'legacy' && read('/proc/net/ip_tables_names') === '') continue;
-    const result = spawnSync(save, [], TOOL);
+    const result = runTool(save, []);
     if (result.status === 0) findings.push(...examineSaved(result.stdout, flavour, keep));
   }
-  const nft = spawnSync('nft', ['-s', 'list', 'ruleset'], TOOL);
+  const nft = runTool('nft', ['-s', 'list', 'ruleset']);
   if (nft.status === 0) findings.push(...examineNft(nft.stdout));
   return findings;
 }
@@ -197,7 +196,7 @@ const XTABLES = new Set(['ip raw', 'ip mangle', 'ip nat', 'ip filter', 'ip secur
 
 function examineIpsec(): Finding[] {
   if (!existsSync('/proc/net/xfrm_stat')) return [];
-  const result = spawnSync('ip', ['xfrm', 'policy'], TOOL);
+  const result = runTool('ip', ['xfrm', 'policy']);
   if (result.status !== 0 || result.stdout.trim() === '') return [];
   return [
     warn(
