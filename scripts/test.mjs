@@ -29,8 +29,8 @@ const LONGEST = [
   'net/routes',
   'net/twin',
 ];
-/** Seconds that a file may take. */
-const FILE_TIMEOUT_S = Number(process.env.TAP_TIMEOUT ?? 300);
+/** Seconds that a file may take, many times what any needs: machines can be busy. */
+const FILE_TIMEOUT_S = Number(process.env.TAP_TIMEOUT ?? 600);
 const SHOWN_LINES = 400;
 const OUR_NAMESPACE = /^hutter-[a-z]+-(\d+)-/;
 /** In the environment of every process of this run: how leftovers are told from other people's. */

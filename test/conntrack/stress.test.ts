@@ -6,8 +6,6 @@ import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
 import { Proto } from '../../src/dataplane/names.js';
 import type { StressData } from './stress.worker.js';
 
-t.setTimeout(120_000);
-
 type Result = Record<'inserted' | 'clashes' | 'killed' | 'wrong' | 'packets', number>;
 
 function start(data: StressData): Worker {

@@ -11,7 +11,6 @@ import { Session } from '../../src/control/commands/session.js';
 import { AlikeLines } from '../../src/control/text/alike.js';
 import { parseCases } from './cases.js';
 
-t.setTimeout(120_000);
 // The language is judged here, not what hutter can do.
 Session.prototype.refuse = () => undefined;
 

@@ -9,8 +9,6 @@ import { MemoryBackend } from '../../src/control/commands/backend.js';
 import { runIptables } from '../../src/control/commands/run.js';
 import { noJudge, runReal, timeless, type Outcome, type Step } from './real.js';
 
-t.setTimeout(300_000);
-
 const BEFORE = `*nat
 :PREROUTING ACCEPT [0:0]
 -A PREROUTING -i eth0 -j RETURN

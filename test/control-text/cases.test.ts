@@ -12,7 +12,6 @@ import { splitWords } from '../../src/control/text/words.js';
 import { parseCases, type Case } from './cases.js';
 import { noJudge, runReal, type Outcome, type Step } from './real.js';
 
-t.setTimeout(300_000);
 // The language is judged here, not what hutter can do.
 Session.prototype.refuse = () => undefined;
 const FOLDER = 'test/cases';

@@ -16,8 +16,6 @@ import { NO_NAMES, specText } from '../../src/control/text/write.js';
 import { ToolError } from '../../src/control/text/problem.js';
 import { parseCases } from './cases.js';
 
-t.setTimeout(120_000);
-
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
 t.comment(`SEED=${seed}`);
 const parameters = { seed, numRuns: 2000 };

@@ -6,7 +6,6 @@ import { runIptables } from '../../src/control/commands/run.js';
 import { noJudge, runReal } from './real.js';
 import { outcomeText, parseTranscript } from './transcript.js';
 
-t.setTimeout(180_000);
 const FOLDER = 'test/cases';
 const files = readdirSync(FOLDER).filter((name) => name.endsWith('.transcript'));
 

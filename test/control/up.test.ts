@@ -27,9 +27,6 @@ COMMIT
 `;
 const MASQUERADE = '*nat\n-A POSTROUTING -o if1 -j MASQUERADE\nCOMMIT\n';
 
-// Namespaces and whole routers take their time on a busy machine.
-t.setTimeout(300_000);
-
 if (process.getuid?.() !== 0) {
   t.fail('these tests need root');
   process.exit(1);
