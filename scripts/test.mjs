@@ -12,11 +12,9 @@ import { fileURLToPath } from 'node:url';
 process.chdir(path.join(path.dirname(fileURLToPath(import.meta.url)), '..'));
 
 const TEST_DIR = 'dist/test';
-/** Folders whose tests build networks: they wait for packets most of the time, and want the processor at once when one comes. */
+/** Folders whose tests build networks: they wait for packets most of the time, and want the processor at once when one comes. Two files run beside each other. */
 const NETWORK = new Set(['agree', 'control', 'io', 'kernel', 'net']);
-/** So many of their files run beside each other. */
-const NETWORK_JOBS = 2;
-/** All else only computes and runs one by one, on the processor time that those leave. */
+/** All else only computes, on the processor time that those leave. */
 const COMPUTING = ['nice', '-n', '10'];
 /** Begun first: a long file begun last would be all that runs in the end. */
 const LONGEST = [
@@ -66,14 +64,11 @@ const checks = [
   () => check('lint', 'eslint', '.'),
   () => check('format', 'prettier', '--check', '.'),
 ];
-const computed = computing.map((file) => () => testFile(file, COMPUTING));
-await Promise.all([
-  inTurn(filters.length === 0 ? [...checks, ...computed] : computed, 1),
-  inTurn(
-    network.map((file) => () => testFile(file)),
-    NETWORK_JOBS,
-  ),
-]);
+const waits = network.map((file) => () => testFile(file));
+const computes = computing.map((file) => () => testFile(file, COMPUTING));
+if (filters.length === 0) computes.unshift(...checks);
+// Whoever is first through with the networks helps with the rest.
+await Promise.all([inTurn(computes), inTurn(waits), inTurn(waits, computes)]);
 checkLeftovers();
 
 /** The test files of this run in the order they are begun: those that build networks, and those that compute. */
@@ -90,13 +85,9 @@ function testFiles() {
   return [ordered.filter(buildsNetwork), ordered.filter((file) => !buildsNetwork(file))];
 }
 
-/** Runs jobs in their order, `beside` of them at a time. */
-async function inTurn(jobs, beside) {
-  const left = [...jobs];
-  const worker = async () => {
-    for (let job = left.shift(); job; job = left.shift()) await job();
-  };
-  await Promise.all(Array.from({ length: beside }, worker));
+/** Takes jobs from the heads of queues until they are empty, one queue after the other. */
+async function inTurn(...queues) {
+  for (const queue of queues) for (let job = queue.shift(); job; job = queue.shift()) await job();
 }
 
 /** Counts a static check; shows its words if it failed. */
