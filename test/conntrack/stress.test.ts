@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
-import { linkEntry } from '../../src/dataplane/conntrack/layout.js';
+import { Head, layout, linkEntry } from '../../src/dataplane/conntrack/layout.js';
 import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
 import { Proto } from '../../src/dataplane/names.js';
 import type { StressData } from './stress.worker.js';
@@ -41,6 +41,12 @@ function checkAndEmpty(t: Test, control: ConntrackTable, workers: number): void 
   control.quiesce();
   t.same(control.census(), { free: control.capacity, used: 0, limbo: 0, scratch: 0 }, 'all are free in the end');
   t.equal(control.total(), 0);
+  const { words, expectCapacity } = control;
+  const { sources, expectations } = layout(workers + 1, words[Head.BUCKETS]!, expectCapacity);
+  t.ok(
+    words.subarray(sources, expectations).every((first) => first === 0),
+    'none is left in the lists by source',
+  );
 }
 
 for (const workers of [2, 4]) {
@@ -84,6 +90,11 @@ t.test('a thread dies in the midst of an insertion, with locks held: recover men
   const shared = ConntrackTable.create({ max: 100, workers: 2 });
   const control = ConntrackTable.attach(shared, 2);
   const worker = start({ shared, slot: 0, seed: 1, steps: 0, mode: 'die' });
+  // As the router's is, which drops a connection's expectations.
+  control.onRemove = () => {
+    control.lockExpectations();
+    control.unlockExpectations();
+  };
   const { life, entry, scratch } = await answer<{ life: number; entry: number; scratch: number }>(worker);
   await worker.terminate();
   const key = packKey(Proto.UDP, 0);

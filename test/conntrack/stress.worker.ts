@@ -2,8 +2,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { invertPorts, packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
 import { lock } from '../../src/dataplane/conntrack/lock.js';
-import { linkDir, linkEntry } from '../../src/dataplane/conntrack/layout.js';
+import { Head, linkDir, linkEntry } from '../../src/dataplane/conntrack/layout.js';
 import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
+import { Status } from '../../src/dataplane/conntrack/states.js';
 import { Proto } from '../../src/dataplane/names.js';
 import { Bench, random } from './harness.js';
 
@@ -44,6 +45,7 @@ if (mode === 'churn') {
     const entry = table.create(1, 2, ports, Proto.UDP, 0, 0);
     if (entry < 0) continue;
     table.refresh(entry, 1_000_000);
+    table.setStatus(entry, Status.SRC_NAT_DONE);
     if (next() % 4 === 0) table.discard(entry);
     else if (table.insert(entry) === 0) {
       result.inserted++;
@@ -69,7 +71,7 @@ if (mode === 'churn') {
   bench.table.edge(bench.table.now, 0);
   bench.table.offline();
 } else {
-  // Dies in the midst of an insertion, with stripe locks, an entry's lock and the free list's lock held.
+  // Dies in the midst of an insertion, with all kinds of locks held: stripes', an entry's, the free list's, the expectations'.
   table.online();
   const entry = table.create(1, 2, packPorts(7, 7), Proto.UDP, 0, 0);
   table.refresh(entry, 1000);
@@ -77,7 +79,8 @@ if (mode === 'churn') {
   const scratch = table.create(1, 2, packPorts(8, 8), Proto.UDP, 0, 0);
   table.refresh(scratch, 1000);
   table.lockEntry(entry);
-  lock(table.words, 7, table.owner);
+  table.lockExpectations();
+  lock(table.words, Head.FREE_LOCK, table.owner);
   table.insertUntil(scratch);
   parentPort!.postMessage({ life: table.life, entry, scratch });
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);

@@ -6,7 +6,7 @@ import { Helper } from '../../src/dataplane/conntrack/helpers/helpers.js';
 import { invertPorts, packKey, packPorts } from '../../src/dataplane/conntrack/key.js';
 import { printConnection, printEvent } from '../../src/dataplane/conntrack/print.js';
 import { Status } from '../../src/dataplane/conntrack/states.js';
-import { ENTRY_WORDS, linkEntry, Stat } from '../../src/dataplane/conntrack/layout.js';
+import { ENTRY_WORDS, Head, layout, linkEntry, Stat } from '../../src/dataplane/conntrack/layout.js';
 import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
 import { confirm, findLoopback, track } from '../../src/dataplane/conntrack/track.js';
 import { CtState, Hook, Proto } from '../../src/dataplane/names.js';
@@ -498,5 +498,28 @@ t.test('connections by source: newest first, whichever goes', (t) => {
     if (JSON.stringify(seen) !== JSON.stringify(list)) t.same(seen, list, `step ${step}`);
   }
   t.ok(dport > 1000, 'enough was tried');
+  t.end();
+});
+
+t.test('whoever takes a connection out as soon as it can be found takes it out of the list by source, too', (t) => {
+  const shared = ConntrackTable.create({ max: 100, workers: 2 });
+  const [table, other] = [ConntrackTable.attach(shared, 0), ConntrackTable.attach(shared, 1)];
+  const key = packKey(Proto.UDP, 0);
+  const ports = packPorts(4000, 53);
+  // The other thread comes just before the list is written.
+  const inner = table as unknown as { linkSource: (entry: number) => void };
+  const linkSource = inner.linkSource.bind(table);
+  inner.linkSource = (entry) => {
+    const found = other.find(CLIENT, SERVER, ports, key, key);
+    if (found !== 0) other.kill(linkEntry(found));
+    linkSource(entry);
+  };
+  const entry = table.create(CLIENT, SERVER, ports, Proto.UDP, 0, 0);
+  table.setStatus(entry, Status.SRC_NAT_DONE);
+  table.refresh(entry, 1000);
+  t.equal(table.insert(entry), 0);
+  other.kill(entry);
+  const { sources, expectations } = layout(3, table.words[Head.BUCKETS]!, table.expectCapacity);
+  t.ok(table.words.subarray(sources, expectations).every((first) => first === 0));
   t.end();
 });

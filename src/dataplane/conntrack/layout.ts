@@ -103,6 +103,8 @@ export const STRIPE_SHIFT = 4;
 
 export const ENTRY_WORDS = 64;
 export const ENTRY_SHIFT = 6;
+/** Offset of an entry's first word; `base` is that of the entry before entry 0, so that links need no subtraction. */
+export const entryAt = (base: number, entry: number): number => base + ((entry + 1) << ENTRY_SHIFT);
 
 /**
  * Words of an entry, by cache line: what a lookup by the original tuple needs, by the reply tuple, the protocol's state,

@@ -8,7 +8,7 @@
  */
 import {
   Ct,
-  ENTRY_SHIFT,
+  entryAt,
   Head,
   PLACE_FREE,
   PLACE_MASK,
@@ -49,7 +49,7 @@ export class EntryPool {
   }
 
   private at(entry: number): number {
-    return this.base + ((entry + 1) << ENTRY_SHIFT);
+    return entryAt(this.base, entry);
   }
 
   // ---- batch edges ------------------------------------------------------------------------------------------------

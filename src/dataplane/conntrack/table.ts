@@ -13,6 +13,7 @@ import {
   Ct,
   ENTRY_SHIFT,
   ENTRY_WORDS,
+  entryAt,
   Head,
   layout,
   LINGERS,
@@ -188,7 +189,7 @@ export class ConntrackTable {
 
   /** Offset in `words` of an entry's first word; add a Ct. */
   at(entry: number): number {
-    return this.base + ((entry + 1) << ENTRY_SHIFT);
+    return entryAt(this.base, entry);
   }
 
   status(entry: number): number {
@@ -606,7 +607,10 @@ export class ConntrackTable {
     const e = this.at(entry);
     const original = this.bucketOf(e);
     const reply = this.bucketOf(e + Ct.TUPLE_WORDS);
+    const bySource = (w[e + Ct.STATUS]! & Status.SRC_NAT_DONE) !== 0;
     this.begin(Op.INSERT, entry);
+    // Before it can be found: who finds it may take it out at once, of this list, too.
+    if (bySource) this.linkSource(entry);
     this.lockPair(original, reply);
     let result: number = Insert.INSERTED;
     if ((w[e + Ct.STATUS]! & Status.DYING) !== 0) {
@@ -628,7 +632,7 @@ export class ConntrackTable {
       }
     }
     this.unlockPair(original, reply);
-    if (result === Insert.INSERTED && (w[e + Ct.STATUS]! & Status.SRC_NAT_DONE) !== 0) this.linkSource(entry);
+    if (bySource && result !== Insert.INSERTED) this.unlinkSource(entry);
     this.end();
     return result;
   }
@@ -1007,6 +1011,8 @@ export class ConntrackTable {
     const held = w[s + Slot.HELD]!;
     if (held !== 0) Atomics.compareExchange(w, this.at(held - 1) + Ct.LOCK, dead, 0);
     for (let i = 0; i < STRIPES; i++) Atomics.compareExchange(w, this.stripes + (i << STRIPE_SHIFT), dead, 0);
+    // What follows takes it.
+    Atomics.compareExchange(w, Head.EXPECT_LOCK, dead, 0);
     if (op !== Op.NONE) {
       const e = this.at(opEntry);
       const place = w[e + Ct.STATUS]! & PLACE_MASK;
@@ -1020,7 +1026,6 @@ export class ConntrackTable {
     this.pool.inherit(slot, dead);
     w.fill(0, s + Slot.HELD, s + Slot.COUNT);
     w[s + Slot.OP] = Op.NONE;
-    Atomics.compareExchange(w, Head.EXPECT_LOCK, dead, 0);
   }
 
   /** For tests: an insertion that stops half-way, with its locks held, as if the thread died there. */
