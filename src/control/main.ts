@@ -57,7 +57,7 @@ function bench(args: readonly string[]): number {
   return spawnSync(process.execPath, [file, ...args], { stdio: 'inherit' }).status ?? 1;
 }
 
-/** For commands that change nothing: whoever read the output has gone (`| head`), so they end as the tools do. */
+/** Whoever read the output has gone (`| head`): ends as the tools do. */
 function endWithReader(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
@@ -66,6 +66,9 @@ function endWithReader(): void {
 }
 
 async function main(): Promise<void> {
+  // These two have namespaces and rules to put back, and go on.
+  if (name === 'up' || name === 'lab') process.stdout.on('error', () => undefined);
+  else endWithReader();
   const { Command, CommanderError, InvalidArgumentError, Option } = await import('commander');
 
   const integer =
@@ -150,7 +153,6 @@ async function main(): Promise<void> {
     .option('--dump', 'print the program that the rules are compiled to, with its decision trees')
     .option('--json', 'print the findings as JSON')
     .action(async (file: string, options: { config?: string; save?: boolean; dump?: boolean; json?: boolean }) => {
-      endWithReader();
       setExitCode(await (await import('./cli/check.js')).check(file, options));
     });
 
@@ -162,7 +164,6 @@ async function main(): Promise<void> {
     .option('--config <file>', 'interfaces and routes (YAML); without it the packet names its interfaces')
     .option('--json', 'print the way as JSON')
     .action(async (packet: string[], options: { rules?: string; config?: string; json?: boolean }) => {
-      endWithReader();
       setExitCode(await (await import('./explain.js')).explain(packet, options));
     });
 
@@ -180,7 +181,6 @@ async function main(): Promise<void> {
     .option('--why', 'list each dropped packet with the rule that dropped it, and its line')
     .option('--json', 'print the report as JSON')
     .action(async (options: ReplayOptions) => {
-      endWithReader();
       setExitCode(await (await import('./replay.js')).replay(options));
     });
 

@@ -270,6 +270,7 @@ t.test('whoever read the output has gone: what only prints ends without a word',
     ['explain', ...given, 'in=if0 src=192.168.73.4 dst=8.8.8.8'],
     ['check', '--dump', 'simple-firewall.rules'],
     ['check', '--json', 'simple-firewall.rules'],
+    ['--help'],
   ]) {
     const { stdout, stderr } = spawnSync('bash', ['-c', shell, 'bash', 'env', ...NODE, HUTTER, ...argv], {
       encoding: 'utf8',
