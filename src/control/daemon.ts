@@ -195,6 +195,7 @@ export class Daemon {
       tracking: keeper.program.connections,
       ...counted,
       logLost: counted.logLost + this.log.lost,
+      eventsLost: router.eventsLost,
       flows: { count: router.table.total(), max: settings.connections },
       rules: Object.fromEntries(
         keeper

@@ -122,6 +122,8 @@ export class Router {
   private readonly listeners = new Set<EventListener>();
   private readonly eventRings: EventRing[];
   private stopping = false;
+  /** Events that found no room while somebody listened. */
+  eventsLost = 0;
   private strictReversePath: number[];
 
   private constructor(
@@ -410,8 +412,10 @@ export class Router {
     for (const { ring } of this.members) for (const record of ring.drain()) this.options.onLog(record);
     if (this.listeners.size > 0) this.setTime();
     const record = new Int32Array(RECORD_WORDS);
-    for (const ring of this.eventRings)
+    for (const ring of this.eventRings) {
       while (ring.take(record)) for (const listener of this.listeners) listener(record);
+      this.eventsLost += ring.takeLost();
+    }
   }
 
   /** Calls `listener` for every event from now on, until `signal`. */

@@ -32,7 +32,10 @@ export interface Status {
   answers: number;
   answersFailed: number;
   sendErrors: number;
+  /** Lines of LOG and TRACE that found no room in a worker's ring, or in the log's file. */
   logLost: number;
+  /** What `conntrack -E` should have shown, had its rings had room. */
+  eventsLost: number;
   routeQuestions: number;
   /** Times the kernel lost packets because a socket's memory was full (ENOBUFS). */
   overruns: number;
@@ -253,6 +256,7 @@ export function formatStatus(status: Status): string {
     [status.sendErrors, 'verdicts the kernel refused'],
     [status.answersFailed, 'answers that could not be sent'],
     [status.logLost, 'LOG lines lost'],
+    [status.eventsLost, 'connection events lost'],
   ] as const;
   for (const [count, text] of troubles) if (count > 0) lines.push(`${count} ${text}`);
   for (const text of status.unhandled) lines.push(`not handled  ${text}`);

@@ -20,7 +20,6 @@ export const enum ParseError {
   HEADER_LENGTH = 3,
   TOTAL_LENGTH = 4,
 }
-export const PARSE_ERROR_NAMES = ['', 'too short', 'not IPv4', 'header length', 'total length'] as const;
 
 export class Packet {
   bytes: Uint8Array = new Uint8Array(0);

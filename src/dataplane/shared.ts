@@ -112,7 +112,7 @@ export const enum Stat {
   /** Packets that hutter itself sent (REJECT). */
   ANSWERS = 17,
   ANSWERS_FAILED = 18,
-  /** Entries of the log and event rings that found no room. */
+  /** LOG records that found no room in the ring. */
   LOG_LOST = 19,
   /** Packets that came a second time. */
   CROSSED_AGAIN = 20,

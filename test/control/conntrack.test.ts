@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { runConntrack } from '../../src/control/conntrack.js';
 import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
+import { Said } from './said.js';
 
 const LINES: readonly string[] = [
   '-L',
@@ -43,11 +44,9 @@ const LINES: readonly string[] = [
 
 async function hutter(argv: readonly string[]) {
   const table = ConntrackTable.attach(ConntrackTable.create({ max: 4096, workers: 1, seed: 1 }), 0);
-  let stdout = '';
-  let stderr = '';
-  const out = { stdout: (text: string) => void (stdout += text), stderr: (text: string) => void (stderr += text) };
-  const code = await runConntrack(table, 1, argv, out, () => Promise.resolve());
-  return { code, stdout, stderr };
+  const said = new Said();
+  const code = await runConntrack(table, 1, argv, said, () => Promise.resolve());
+  return { code, ...said.all };
 }
 
 t.test('each line as the real one', async (t) => {

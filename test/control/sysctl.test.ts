@@ -3,16 +3,15 @@ import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { runSysctl } from '../../src/control/sysctl.js';
 import { ConntrackTable } from '../../src/dataplane/conntrack/table.js';
+import { Said } from './said.js';
 
 const newTable = (): ConntrackTable =>
   ConntrackTable.attach(ConntrackTable.create({ max: 4096, workers: 1, seed: 1 }), 0);
 
 function hutter(table: ConntrackTable, own: boolean, ...argv: string[]) {
-  let stdout = '';
-  let stderr = '';
-  const out = { stdout: (text: string) => void (stdout += text), stderr: (text: string) => void (stderr += text) };
-  const code = runSysctl(table, own, argv, out);
-  return { code, stdout, stderr };
+  const said = new Said();
+  const code = runSysctl(table, own, argv, said);
+  return { code, ...said.all };
 }
 
 /** The lines of one namespace, one after the other. */

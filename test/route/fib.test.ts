@@ -226,7 +226,6 @@ t.test('rules', (t) => {
   fib.add(route('default', { gateway: ip('128.61.70.1') }));
   fib.add(route('default', { gateway: ip('192.168.73.2'), table: 100 }));
   fib.add(route('30.0.0.0/8', { type: RouteType.THROW, table: 100 }));
-  t.notOk(fib.byPolicy);
   fib.addRule(rule(10, { table: 100, src: ip('10.9.0.0'), srcLength: 16 }));
   fib.addRule(rule(11, { table: 100, mark: 5, markMask: 0xff }));
   fib.addRule(rule(12, { table: 100, iif: 'if2' }));
@@ -234,7 +233,7 @@ t.test('rules', (t) => {
   fib.addRule(rule(14, { action: RuleAction.GOTO, goto: 20, tos: 0x08 }));
   fib.addRule(rule(15, { action: RuleAction.UNREACHABLE, dst: ip('40.0.0.0'), dstLength: 8 }));
   fib.addRule(rule(20, { action: RuleAction.BLACKHOLE, not: true, mark: 0, markMask: 0x100 }));
-  t.ok(fib.byPolicy && fib.byPorts);
+  t.ok(fib.byPorts);
   const main = '1 dev 3 via 128.61.70.1 src 128.61.70.47';
   const other = '1 dev 2 via 192.168.73.2 src 192.168.73.1';
   t.equal(brief(fib, '8.8.8.8'), main);

@@ -84,7 +84,6 @@ const asNumbers =
     const type = make(most);
     return { about: type.about, parse: (call) => type.parse(call).map(Number) };
   };
-export const uint8Range = asNumbers(unsignedRange(0xffn));
 export const uint16Range = asNumbers(unsignedRange(0xffffn));
 export const uint32Range = asNumbers(unsignedRange(0xffffffffn));
 export const uint64Range = unsignedRange(UINT64_MAX);

@@ -16,8 +16,6 @@ import { Proto } from '../names.js';
 export const FAMILY_IPV4 = 4;
 
 export const packPorts = (source: number, destination: number): number => (source << 16) | destination;
-export const portsSource = (ports: number): number => ports >>> 16;
-export const portsDestination = (ports: number): number => ports & 0xffff;
 
 /** The key word of an IPv4 tuple. */
 export const packKey = (protocol: number, zone: number): number => protocol | (FAMILY_IPV4 << 8) | (zone << 16);

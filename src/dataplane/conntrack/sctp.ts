@@ -275,6 +275,3 @@ function step(t: ConntrackTable, p: Packet, entry: number, e: number, dir: numbe
   t.account(entry, dir, 1, p.length);
   return Outcome.ACCEPT;
 }
-
-/** The association's state. */
-export const sctpState = (t: ConntrackTable, entry: number): SctpState => t.words[t.at(entry) + STATE]! & 0xff;

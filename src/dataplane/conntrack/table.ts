@@ -199,9 +199,6 @@ export class ConntrackTable {
   setStatus(entry: number, bits: number): boolean {
     return (Atomics.or(this.words, this.at(entry) + Ct.STATUS, bits) & bits) === bits;
   }
-  clearStatus(entry: number, bits: number): void {
-    Atomics.and(this.words, this.at(entry) + Ct.STATUS, ~bits);
-  }
   isConfirmed(entry: number): boolean {
     return (this.words[this.at(entry) + Ct.STATUS]! & Status.CONFIRMED) !== 0;
   }

@@ -12,7 +12,7 @@ import type { PortHelpers } from './helpers/helpers.js';
 import { Change, deliverEvents, keepEvents } from './events.js';
 import { Expectation, forget, fulfil, withSourceKey } from './expect.js';
 import { icmpPacket, isIcmpError, Quote, quoted, quotedLink } from './icmp.js';
-import { invertible, invertPorts, keyProtocol, packKey } from './key.js';
+import { invertible, invertPorts, packKey } from './key.js';
 import { Outcome } from './outcome.js';
 import { sctpPacket } from './sctp.js';
 import { Setting } from './settings.js';
@@ -331,6 +331,3 @@ export function release(tracker: Tracker, p: Packet): void {
   } else if (p.ctDir === Dir.ORIGINAL) discard(tracker, p.ct);
   p.ct = -1;
 }
-
-/** The protocol of a connection's tuples, for callers that have no packet. */
-export const entryProtocol = (t: ConntrackTable, entry: number): number => keyProtocol(t.key(entry, 0));

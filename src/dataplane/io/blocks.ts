@@ -20,10 +20,6 @@ export class Blocks {
     this.next = Int32Array.from({ length: count }, (_, i) => (i + 1 < count ? i + 1 : NONE));
   }
 
-  get bytesUsed(): number {
-    return this.used * BLOCK;
-  }
-
   /** Keeps a copy of from[start, end); returns its first block, −1 when there is no room. */
   put(from: Uint8Array, start: number, end: number): number {
     const wanted = Math.max(1, Math.ceil((end - start) / BLOCK));

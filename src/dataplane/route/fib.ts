@@ -323,15 +323,7 @@ export class Fib {
     return this.list;
   }
 
-  /** Whether anything but the destination can choose a way. */
-  get byPolicy(): boolean {
-    return (
-      this.list.some((rule, i) => rule !== DEFAULT_RULES[i]) ||
-      [...this.sets.values()].some(({ ways }) => ways.some(({ tos }) => tos !== 0))
-    );
-  }
-
-  /** Whether protocol or ports can. */
+  /** Whether protocol or ports can choose a way. */
   get byPorts(): boolean {
     return this.list.some(({ protocol, sport, dport }) => protocol !== 0 || sport !== undefined || dport !== undefined);
   }
