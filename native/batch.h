@@ -4,7 +4,7 @@
 
 enum {
   META_WORDS = 32,
-  HEADROOM = 128,
+  HEADROOM = 256,
 };
 
 enum meta {

@@ -30,7 +30,7 @@
 
 enum {
   /* Bytes of a slot before the message: with the least attributes (44 bytes) before a packet, HEADROOM is kept. */
-  LEAD = 96,
+  LEAD = 224,
   /* nla_len has 16 bits. */
   MAX_PAYLOAD = 0xffff - NLA_HDRLEN,
   RECEIVE_BUFFER = 32 << 20,

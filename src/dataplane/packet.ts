@@ -8,7 +8,7 @@
  * Rewrites (NAT, TOS, TTL) change the bytes and the fields together, through nat/rewrite.ts and its like, and set
  * `changed`; transport checksums are kept by incremental update where the packet carries a whole one.
  */
-import { Meta, OutFlag } from './io/batch.js';
+import { HEADROOM, Meta, OutFlag } from './io/batch.js';
 import { Proto } from './names.js';
 import { u16, u32, u8 } from './wire/bytes.js';
 
@@ -29,6 +29,8 @@ export class Packet {
   family = 4;
   /** Offset of the IP header. */
   start = 0;
+  /** Free bytes before `start`, into which the packet may grow. */
+  headroom = 0;
   /** Offset just past the packet's last byte present (the IP total length is obeyed; link padding is left out). */
   end = 0;
   /** Total length by the IP header: what `-m length` sees and what counters add. */
@@ -126,6 +128,7 @@ export class Packet {
   parse(bytes: Uint8Array, start: number, limit: number, cut = 0): ParseError {
     this.bytes = bytes;
     this.start = start;
+    this.headroom = start < HEADROOM ? start : HEADROOM;
     this.family = 4;
     this.ct = -1;
     this.ctDir = 0;

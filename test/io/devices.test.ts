@@ -139,7 +139,8 @@ t.test('checksums: known answers', (t) => {
 
 t.test('loopback: what goes in comes out', (t) => {
   const device = new LoopbackDevice();
-  const batch = new Batch(4, 512);
+  const SLOT = HEADROOM + 384;
+  const batch = new Batch(4, SLOT);
   const frames = [28, 60, 100, 300, 400].map((length) => frame(length));
   frames.forEach((bytes, i) => {
     device.give(bytes, { hook: 3, indev: i, outdev: 9, mark: -5, uid: 1000, mac: Uint8Array.of(1, 2, 3, 4, 5, 6) });
@@ -156,11 +157,11 @@ t.test('loopback: what goes in comes out', (t) => {
     t.equal(word(Meta.FLAGS), InFlag.UID);
     t.equal(word(Meta.MAC_HIGH), 0x01020304);
     t.equal(word(Meta.MAC_LOW), 0x05060000);
-    t.equal(word(Meta.OFFSET), i * 512 + HEADROOM);
+    t.equal(word(Meta.OFFSET), i * SLOT + HEADROOM);
     t.same(batch.bytes.subarray(word(Meta.OFFSET), word(Meta.OFFSET) + word(Meta.LENGTH)), frames[i]);
   }
   t.equal(device.receive(batch, 0), 1);
-  t.equal(batch.meta[Meta.LENGTH], 512 - HEADROOM, 'cut');
+  t.equal(batch.meta[Meta.LENGTH], 384, 'cut');
   t.equal(batch.meta[Meta.FULL_LENGTH], 400);
   t.equal(batch.meta[Meta.FLAGS], InFlag.UID | InFlag.CUT);
   batch.meta[Meta.VERDICT] = Verdict.ACCEPT;

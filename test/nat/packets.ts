@@ -1,11 +1,12 @@
 /** Makes and judges packets for the nat tests: checksums are summed anew here, never updated. */
+import { HEADROOM } from '../../src/dataplane/io/batch.js';
 import { Packet, ParseError } from '../../src/dataplane/packet.js';
 import { Proto } from '../../src/dataplane/names.js';
 import { setU16, setU32, u16, u32 } from '../../src/dataplane/wire/bytes.js';
 import { headerChecksum, pseudoSum, sum } from '../../src/dataplane/wire/checksum.js';
 
 /** Room before and after a packet, as in a batch's slot. */
-export const ROOM = 128;
+export const ROOM = HEADROOM;
 
 /** A 32-bit xorshift, so that a failing run can be repeated by its seed. */
 export function random(seed: number): () => number {

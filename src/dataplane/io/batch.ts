@@ -97,8 +97,8 @@ export const enum ChecksumMode {
   PSEUDO = 2,
 }
 
-/** Free bytes before each packet, so that a header can grow in place. */
-export const HEADROOM = 128;
+/** Free bytes before each packet, so that it can grow in place: a segment full of SIP does by some 40 a message. */
+export const HEADROOM = 256;
 
 export class Batch {
   readonly meta: Int32Array;
@@ -114,4 +114,4 @@ export class Batch {
 }
 
 /** Room for the longest queued packet (65,531 bytes), netlink's framing and the headroom; an odd multiple of 64. */
-export const FULL_SLOT = 66_496;
+export const FULL_SLOT = 66_624;

@@ -5,7 +5,7 @@
  */
 import { ackOffset, adjustSequence, seqOffset } from '../conntrack/seqadj.js';
 import type { ConntrackTable } from '../conntrack/table.js';
-import { HEADROOM, InFlag } from '../io/batch.js';
+import { InFlag } from '../io/batch.js';
 import { Proto, TcpFlag } from '../names.js';
 import type { Packet } from '../packet.js';
 import { setU16, u16, u32, u8 } from '../wire/bytes.js';
@@ -14,12 +14,12 @@ import { setTcpU32 } from './rewrite.js';
 
 const TOTAL_LENGTH = 2;
 const MAX_LENGTH = 65535;
-/** A packet grows once or twice on its way; half of the headroom stays. */
-const MAX_GROWTH = HEADROOM / 4;
+/** Of the headroom that much is the device's, which puts a header of its own before the packet (virtio). */
+const DEVICE_ROOM = 16;
 
 /** Whether `replacePayload` may make the packet up to `growth` bytes longer. */
 export const roomFor = (p: Packet, growth: number): boolean =>
-  growth <= MAX_GROWTH && p.start >= growth && p.length + growth <= MAX_LENGTH;
+  growth <= p.headroom - DEVICE_ROOM && p.length + growth <= MAX_LENGTH;
 
 const UDP_LENGTH = 4;
 const UDP_CHECKSUM = 6;
@@ -48,14 +48,15 @@ export function replacePayload(p: Packet, at: number, length: number, text: Uint
   if (growth !== 0) {
     bytes.copyWithin(p.start - growth, p.start, at);
     p.start -= growth;
+    p.headroom -= growth;
     p.l4 -= growth;
     p.length += growth;
     p.l4Length += growth;
     at -= growth;
     setU16(bytes, p.start + TOTAL_LENGTH, p.length);
     sealHeader(bytes, p.start, p.headerLength);
-    if (p.protocol === Proto.UDP) setU16(bytes, p.l4 + UDP_LENGTH, p.l4Length);
   }
+  if (p.protocol === Proto.UDP) setU16(bytes, p.l4 + UDP_LENGTH, p.l4Length);
   for (let i = 0; i < newLength; i++) bytes[at + i] = text[i]!;
   p.changed = 1;
   if ((p.flags & InFlag.CSUM_PARTIAL) !== 0) return true;

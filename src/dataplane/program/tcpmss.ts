@@ -88,7 +88,7 @@ export function applyTCPMSS(context: Context, program: Int32Array, at: number, p
   }
   // What has data can't grow; a packet without headroom is an answer made here, and no SYN.
   if (p.length - p.headerLength > headerLength || headerLength === MAX_TCP_HEADER) return CONTINUE;
-  if (p.start >= MSS_LENGTH) insert(p, mss < DEFAULT_MSS ? mss : DEFAULT_MSS);
+  if (p.headroom >= MSS_LENGTH) insert(p, mss < DEFAULT_MSS ? mss : DEFAULT_MSS);
   return CONTINUE;
 }
 
@@ -132,6 +132,7 @@ function insert(p: Packet, mss: number): void {
   setU16(bytes, checksum, update16(u16(bytes, checksum), p.length, length));
   setU16(bytes, start + TOTAL_LENGTH, length);
   p.start = start;
+  p.headroom -= MSS_LENGTH;
   p.l4 = l4;
   p.length = length;
   p.l4Length += MSS_LENGTH;
