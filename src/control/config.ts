@@ -46,13 +46,12 @@ const keepItem = z
   .string()
   .refine((item) => parseKeep(item) !== undefined, 'is not an interface, tcp/PORT or udp/PORT (such as lo or tcp/22)');
 
-const helperNames = READ_HELPERS.map(({ name }) => name);
-const helperPattern = new RegExp(`^(?:${helperNames.join('|')})(?::([1-9]\\d{0,4}))?$`);
+const helperPattern = new RegExp(`^(?:${READ_HELPERS.join('|')})(?::([1-9]\\d{0,4}))?$`);
 const isHelper = (item: string): boolean => {
   const found = helperPattern.exec(item);
   return found !== null && Number(found[1] ?? 1) <= 65_535;
 };
-const helperMessage = `is not a connection helper (${helperNames.join(', ')}), with or without a port as in ftp:2121`;
+const helperMessage = `is not a connection helper (${READ_HELPERS.join(', ')}), with or without a port as in ftp:2121`;
 
 const table = z
   .union([z.int(), z.string()], { error: 'is not a routing table' })

@@ -88,11 +88,11 @@ const MISTAKES: [text: string, error: string][] = [
   ],
   [
     'helpers: [ftp, ftp:0]',
-    'f:1:16: `helpers.1` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp), with or without a port as in ftp:2121',
+    'f:1:16: `helpers.1` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp, sip), with or without a port as in ftp:2121',
   ],
   [
     'helpers: [ftp:65536]',
-    'f:1:11: `helpers.0` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp), with or without a port as in ftp:2121',
+    'f:1:11: `helpers.0` is not a connection helper (ftp, tftp, irc, netbios-ns, snmp, amanda, sane, pptp, sip), with or without a port as in ftp:2121',
   ],
   ["rules: ''", 'f:1:8: `rules` must not be empty'],
   ['interfaces: [a]', 'f:1:13: `interfaces` must be a mapping, not a list'],

@@ -178,7 +178,8 @@ t.test('helpers by name and by port', (t) => {
   t.equal(ports.find(Proto.TCP, 6668), Helper.IRC);
   t.equal(ports.find(Proto.SCTP, 21), Helper.NONE);
   t.equal(new PortHelpers([]).any, 0);
-  t.throws(() => new PortHelpers(['sip']), /'sip': known are/, 'nobody reads it');
+  for (const protocol of [Proto.UDP, Proto.TCP]) t.not(new PortHelpers(['sip']).find(protocol, 5060), Helper.NONE);
+  t.throws(() => new PortHelpers(['RAS']), /'RAS': known are/, 'nobody reads it');
   t.throws(() => new PortHelpers(['gopher']), /gopher.*ftp, tftp, irc/);
   for (const entry of ['ftp:0', 'ftp:65536', 'ftp:x', 'ftp:']) t.throws(() => new PortHelpers([entry]), /no such port/);
   t.end();

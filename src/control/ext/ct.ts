@@ -2,7 +2,7 @@
  * -j CT and -j NOTRACK: how the packet's connection is to be tracked, or that it isn't. (libxt_CT.c revision 2, xt_CT.c)
  */
 import { CtFlag, encodeCT } from '../../dataplane/program/ct.js';
-import { helperByName, HELPERS } from '../../dataplane/conntrack/helpers/helpers.js';
+import { helperByName, HELPERS, isRead } from '../../dataplane/conntrack/helpers/helpers.js';
 import { TargetOp } from '../../dataplane/program/ops.js';
 import { wholeNumber } from '../text/numbers.js';
 import { problem } from '../text/problem.js';
@@ -140,7 +140,7 @@ export const CT = defineTarget<CtData>({
     return timeout === '' ? undefined : { errno: 'ENOENT', reason: `CT: no such timeout policy "${timeout}"` };
   },
   lacks: ({ flags, helper }) =>
-    (flags & CtFlag.NOTRACK) === 0 && HELPERS.slice(1).some((each) => each.name === helper && each.maxExpected === 0)
+    (flags & CtFlag.NOTRACK) === 0 && HELPERS.slice(1).some((each) => each.name === helper && !isRead(each))
       ? `nothing reads ${helper} here: what its connections agree on isn't RELATED`
       : undefined,
   compile: ({ flags, zone, ctevents, expevents, helper }, emit, { rule }) =>

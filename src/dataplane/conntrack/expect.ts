@@ -65,9 +65,18 @@ export const enum ExpectResult {
   BUSY = -1,
   /** The limit of the connection or of all is reached. */
   FULL = -2,
-  /** The master has an equal one of another class. */
+  /** The master has an equal one of another class, or another master has. */
   EXISTS = -3,
   ADDED = 0,
+}
+
+/** Whom NAT lets an expected connection follow. */
+export const enum Follow {
+  NOTHING = 0,
+  /** Its master's two ends (nf_nat_follow_master). */
+  MASTER = 1,
+  /** What was said in its master (nf_nat_sip_expected). */
+  SIGNALLING = 2,
 }
 
 /** What is expected. One record a helper, filled anew each time; numbers as in tuples (key.ts). */
@@ -90,10 +99,10 @@ export class Expectation {
   timeoutMs = 300_000;
   /** How many of this class the master can have; a further one takes the oldest's place. 0 = no limit. */
   maxExpected = 1;
-  /** For NAT: what the tuple's destination was before NAT changed it, and whether NAT follows the master. */
+  /** For NAT: what the tuple's destination was before NAT changed it, and what NAT follows. */
   savedAddress = 0;
   savedPort = 0;
-  nat = 0;
+  nat: Follow = Follow.NOTHING;
 }
 
 const record = (t: ConntrackTable, number: number): number => t.expectBase + number * EXPECT_WORDS;
@@ -128,15 +137,18 @@ function masterLives(t: ConntrackTable, x: number): boolean {
   return w[m + Ct.GENERATION] === w[x + X.MASTER_GENERATION] && (w[m + Ct.STATUS]! & Status.DYING) === 0;
 }
 
-/** Adds an expectation to its master (nf_ct_expect_related), whose zone it takes. */
-export function expect(t: ConntrackTable, master: number, e: Expectation): ExpectResult {
+/**
+ * Adds an expectation to its master (nf_ct_expect_related), whose zone it takes. An equal one of the master's it replaces; `anyMaster`: an equal
+ * one of another master is no clash, but there already.
+ */
+export function expect(t: ConntrackTable, master: number, e: Expectation, anyMaster = false): ExpectResult {
   t.lockExpectations();
-  const result = add(t, master, e);
+  const result = add(t, master, e, anyMaster);
   t.unlockExpectations();
   return result;
 }
 
-function add(t: ConntrackTable, master: number, e: Expectation): ExpectResult {
+function add(t: ConntrackTable, master: number, e: Expectation, anyMaster: boolean): ExpectResult {
   const w = t.words;
   const generation = t.generation(master);
   const zone = t.zone(master, 0);
@@ -165,8 +177,8 @@ function add(t: ConntrackTable, master: number, e: Expectation): ExpectResult {
       w[x + X.SRC_MASK] === e.srcMask &&
       w[x + X.PORTS] === ports &&
       w[x + X.PORTS_MASK] === portsMask;
-    if (equal && w[x + X.MASTER] === master) {
-      if (w[x + X.CLASS] !== e.class) return ExpectResult.EXISTS;
+    if (equal && (anyMaster || w[x + X.MASTER] === master)) {
+      if (w[x + X.CLASS] !== e.class || w[x + X.MASTER] !== master) return ExpectResult.EXISTS;
       unlink(t, number);
       break;
     }
@@ -305,22 +317,150 @@ export function forget(t: ConntrackTable, entry: number): void {
   t.unlockExpectations();
 }
 
-/** Drops the expectations of a connection that lives on. */
-export function expectNothing(t: ConntrackTable, entry: number): void {
+/** Drops the expectations of a connection that lives on, those of the classes whose bits are set. */
+export function expectNothing(t: ConntrackTable, entry: number, classes = ALL_CLASSES): void {
+  if (t.expectations() === 0) return;
   t.lockExpectations();
-  unexpect(t, entry);
+  unexpect(t, entry, classes);
   t.unlockExpectations();
 }
 
-function unexpect(t: ConntrackTable, entry: number): void {
+const ALL_CLASSES = -1;
+
+function unexpect(t: ConntrackTable, entry: number, classes = ALL_CLASSES): void {
   const w = t.words;
   const generation = t.generation(entry);
   for (let number = 0; number < t.expectCapacity && t.expectations() > 0; number++) {
     const x = record(t, number);
-    if (w[x + X.USED] !== 0 && w[x + X.MASTER] === entry && w[x + X.MASTER_GENERATION] === generation) {
+    if (
+      w[x + X.USED] !== 0 &&
+      w[x + X.MASTER] === entry &&
+      w[x + X.MASTER_GENERATION] === generation &&
+      ((classes >> w[x + X.CLASS]!) & 1) !== 0
+    ) {
       unlink(t, number);
     }
   }
+}
+
+/** Takes back what `expect` has just added (nf_ct_unexpect_related). */
+export function withdraw(t: ConntrackTable, master: number, e: Expectation): void {
+  t.lockExpectations();
+  const w = t.words;
+  let link = w[record(t, bucketOf(t, e.dst, e.dport, e.protocol)) + X.BUCKET]!;
+  while (link !== 0) {
+    const x = record(t, link - 1);
+    const own = w[x + X.MASTER] === master && w[x + X.CLASS] === e.class && w[x + X.SRC] === e.src;
+    if (own && w[x + X.DST] === e.dst && (w[x + X.PORTS]! & 0xffff) === e.dport && w[x + X.PROTOCOL] === e.protocol) {
+      unlink(t, link - 1);
+      break;
+    }
+    link = w[x + X.NEXT]!;
+  }
+  t.unlockExpectations();
+}
+
+/** The newest expectation, active or not, that a connection from `src` would fulfil, copied to `out`. Returns its master or −1. */
+export function findExpectation(
+  t: ConntrackTable,
+  src: number,
+  dst: number,
+  dport: number,
+  protocol: number,
+  zone: number,
+  out: Expectation,
+): number {
+  if (t.expectations() === 0) return -1;
+  t.lockExpectations();
+  const w = t.words;
+  let master = -1;
+  let link = w[record(t, bucketOf(t, dst, dport, protocol)) + X.BUCKET]!;
+  while (link !== 0 && master < 0) {
+    const x = record(t, link - 1);
+    link = w[x + X.NEXT]!;
+    if (
+      w[x + X.DST] === dst &&
+      (w[x + X.PORTS]! & 0xffff) === dport &&
+      w[x + X.PROTOCOL] === protocol &&
+      w[x + X.ZONE] === zone &&
+      ((w[x + X.SRC]! ^ src) & w[x + X.SRC_MASK]!) === 0 &&
+      !over(t, x) &&
+      masterLives(t, x)
+    ) {
+      load(t, x, out);
+      master = w[x + X.MASTER]!;
+    }
+  }
+  t.unlockExpectations();
+  return master;
+}
+
+/** The master's newest expectation for what NAT found at that address and port, copied to `out`. */
+export function findTranslated(
+  t: ConntrackTable,
+  master: number,
+  protocol: number,
+  address: number,
+  port: number,
+  out: Expectation,
+): boolean {
+  t.lockExpectations();
+  const w = t.words;
+  const generation = t.generation(master);
+  let newest = -1;
+  for (let number = 0; number < t.expectCapacity && t.expectations() > 0; number++) {
+    const x = record(t, number);
+    if (
+      w[x + X.USED] !== 0 &&
+      w[x + X.MASTER] === master &&
+      w[x + X.MASTER_GENERATION] === generation &&
+      w[x + X.PROTOCOL] === protocol &&
+      w[x + X.SAVED_ADDRESS] === address &&
+      w[x + X.SAVED_PORT] === port &&
+      !over(t, x) &&
+      (newest < 0 || ((w[x + X.BORN]! - w[newest + X.BORN]!) | 0) > 0)
+    ) {
+      newest = x;
+    }
+  }
+  if (newest >= 0) load(t, newest, out);
+  t.unlockExpectations();
+  return newest >= 0;
+}
+
+/** Makes the master's expectation of that class and destination active, and gives it so much time; false: there is none. */
+export function refreshExpectation(
+  t: ConntrackTable,
+  master: number,
+  itsClass: number,
+  dst: number,
+  dport: number,
+  protocol: number,
+  ms: number,
+): boolean {
+  t.lockExpectations();
+  const w = t.words;
+  let found = false;
+  let link = w[record(t, bucketOf(t, dst, dport, protocol)) + X.BUCKET]!;
+  while (link !== 0 && !found) {
+    const x = record(t, link - 1);
+    link = w[x + X.NEXT]!;
+    if (
+      w[x + X.MASTER] === master &&
+      w[x + X.CLASS] === itsClass &&
+      w[x + X.DST] === dst &&
+      (w[x + X.PORTS]! & 0xffff) === dport &&
+      w[x + X.PROTOCOL] === protocol &&
+      masterLives(t, x) &&
+      !over(t, x)
+    ) {
+      w[x + X.TIMEOUT] = (t.now + ms) | 0;
+      w[x + X.FLAGS]! &= ~ExpectFlag.INACTIVE;
+      found = true;
+    }
+  }
+  t.unlockExpectations();
+  return found;
 }
 
 /** Drops all expectations; connections keep their helpers. */

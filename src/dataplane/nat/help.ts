@@ -14,6 +14,7 @@ import {
   ExpectFlag,
   expectNothing,
   ExpectResult,
+  Follow,
   helperData,
   listCall,
 } from '../conntrack/expect.js';
@@ -34,16 +35,16 @@ import type { Interfaces } from '../interfaces.js';
 import { CtState, Dir, Hook, Manip, Proto, Verdict } from '../names.js';
 import type { Packet } from '../packet.js';
 import { u32 } from '../wire/bytes.js';
+import { expectAtFreePort } from './announced.js';
 import type { Nat } from './bind.js';
 import { renumber, replacePayload, replaceTcpPayload, roomFor, tcpHeaderLength } from './payload.js';
 import { RangeFlag } from './range.js';
+import { followSignalling, Sip } from './sip.js';
 
 const TCP_SEQ = 4;
 const TCP_HEADER = 20;
 const UDP_HEADER = 8;
 const NEWLINE = 0x0a;
-/** Ports tried for an announcement whose own is taken. */
-const MAX_ATTEMPTS = 128;
 /** No announcement is longer. */
 const TEXT = 32;
 
@@ -52,6 +53,7 @@ export class Helpers {
   readonly ftp = new FtpMatch();
   readonly irc = new irc.IrcMatch();
   readonly amanda = new amanda.AmandaMatch();
+  readonly sip: Sip;
   readonly text = new Uint8Array(TEXT);
   /** Packets that a helper has dropped: an announcement in pieces, or one that can't be carried out. */
   dropped = 0;
@@ -60,15 +62,19 @@ export class Helpers {
   constructor(
     readonly nat: Nat,
     readonly interfaces?: Pick<Interfaces, 'broadcastMask'>,
-  ) {}
+  ) {
+    this.sip = new Sip(nat);
+  }
 }
 
 /** Lets expected connections follow their masters' translation. */
 export function followExpected(nat: Nat, tracker: Tracker): void {
+  const pair = new Expectation();
   tracker.onExpected = ({ expectation }, entry, master) => {
     // Of a call's two directions one has come.
     if (expectation.protocol === Proto.GRE) expectNothing(nat.table, master);
-    if (expectation.nat !== 0) follow(nat, expectation, entry, master);
+    if (expectation.nat === Follow.MASTER) follow(nat, expectation, entry, master);
+    else if (expectation.nat === Follow.SIGNALLING) followSignalling(nat, expectation, pair, entry, master);
   };
 }
 
@@ -99,7 +105,11 @@ export function help(h: Helpers, p: Packet, loopback: boolean): Verdict {
   const adjust = !loopback && (table.words[e + Ct.STATUS]! & Status.SEQ_ADJUST) !== 0;
   if (helper === Helper.NONE && !adjust) return Verdict.ACCEPT;
   // An error about the connection is no part of it.
-  if (p.ctState === CtState.RELATED && p.protocol === Proto.ICMP) return Verdict.ACCEPT;
+  if (p.ctState === CtState.RELATED && p.protocol === Proto.ICMP) {
+    // But one about an answer counts for the kernel as a message.
+    if (helper === Helper.SIP && p.ctDir === Dir.ORIGINAL) table.refresh(p.ct, SIGNALLING_MS);
+    return Verdict.ACCEPT;
+  }
   let verdict = Verdict.ACCEPT;
   if (helper === Helper.FTP) verdict = helpFtp(h, table, p);
   else if (helper === Helper.TFTP) verdict = helpTftp(h, table, p);
@@ -108,6 +118,7 @@ export function help(h: Helpers, p: Packet, loopback: boolean): Verdict {
   else if (helper === Helper.AMANDA) verdict = helpAmanda(h, table, p);
   else if (helper === Helper.SANE) verdict = helpSane(h, table, p);
   else if (helper === Helper.PPTP) verdict = helpPptp(h, table, p);
+  else if (helper === Helper.SIP || helper === Helper.SIP_TCP) verdict = helpSip(h, table, p);
   if (verdict === Verdict.ACCEPT && adjust && !renumber(table, p)) verdict = Verdict.DROP;
   if (verdict !== Verdict.ACCEPT) h.dropped++;
   return verdict;
@@ -144,25 +155,12 @@ function prepare(
   e.maxExpected = HELPERS[helper]!.maxExpected;
   e.savedAddress = 0;
   e.savedPort = dport;
-  e.nat = 0;
+  e.nat = Follow.NOTHING;
   return e;
 }
 
 const expected = (table: ConntrackTable, p: Packet, e: Expectation): Verdict =>
   expect(table, p.ct, e) === ExpectResult.ADDED ? Verdict.ACCEPT : Verdict.DROP;
-
-/** Expects `e` at its own port, or at one above it that is free; returns the port, 0 when there is none. */
-function expectAtFreePort(h: Helpers, p: Packet, e: Expectation): number {
-  const first = e.dport;
-  const range = 65535 - first;
-  let attempts = Math.min(range, MAX_ATTEMPTS);
-  for (;;) {
-    const result = expect(h.nat.table, p.ct, e);
-    if (result === ExpectResult.ADDED) return e.dport;
-    if (result !== ExpectResult.BUSY || --attempts < 0) return 0;
-    e.dport = first + h.nat.random.below(range);
-  }
-}
 
 function helpFtp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
   // Until there was traffic both ways nobody has anything to announce.
@@ -202,8 +200,8 @@ function announceFtp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
   const e = prepare(h, table, p, Helper.FTP, p.ctDir, m.port);
   if ((table.status(p.ct) & Status.NAT_MASK) === 0) return expected(table, p, e);
   if (!roomFor(p, TEXT)) return Verdict.DROP;
-  e.nat = 1;
-  const port = expectAtFreePort(h, p, e);
+  e.nat = Follow.MASTER;
+  const port = expectAtFreePort(h.nat, p.ct, e);
   if (port === 0) return Verdict.DROP;
   const length = ftp.write(h.text, m.kind, e.dst, port);
   return replaceTcpPayload(table, p, m.offset, m.length, h.text, length) ? Verdict.ACCEPT : Verdict.DROP;
@@ -214,7 +212,7 @@ function helpTftp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
   // Always the client's port as the server sees it, whoever sent this.
   const e = prepare(h, table, p, Helper.TFTP, Dir.ORIGINAL, table.ports(p.ct, Dir.REPLY) & 0xffff);
   if ((table.status(p.ct) & Status.NAT_MASK) !== 0) {
-    e.nat = 1;
+    e.nat = Follow.MASTER;
     e.savedPort = table.ports(p.ct, Dir.ORIGINAL) >>> 16;
   }
   return expected(table, p, e);
@@ -249,8 +247,8 @@ function helpIrc(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
   e.srcMask = 0;
   if ((table.status(p.ct) & Status.NAT_MASK) === 0) return expected(table, p, e);
   if (!roomFor(p, TEXT)) return Verdict.DROP;
-  e.nat = 1;
-  const port = expectAtFreePort(h, p, e);
+  e.nat = Follow.MASTER;
+  const port = expectAtFreePort(h.nat, p.ct, e);
   if (port === 0) return Verdict.DROP;
   const length = irc.write(h.text, mapped, port);
   return replaceTcpPayload(table, p, m.offset, m.length, h.text, length) ? Verdict.ACCEPT : Verdict.DROP;
@@ -273,8 +271,8 @@ function helpAmanda(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
       continue;
     }
     if (!roomFor(p, TEXT)) return Verdict.DROP;
-    e.nat = 1;
-    const port = expectAtFreePort(h, p, e);
+    e.nat = Follow.MASTER;
+    const port = expectAtFreePort(h.nat, p.ct, e);
     if (port === 0) return Verdict.DROP;
     if (!replacePayload(p, m.offset, m.length, h.text, decimal(h.text, 0, port))) return Verdict.DROP;
   }
@@ -298,6 +296,17 @@ function helpSane(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
   const port = sane.portOf(p.bytes, payload, p.end);
   // As in the kernel, it doesn't follow the master's translation.
   return port < 0 ? Verdict.ACCEPT : expected(table, p, prepare(h, table, p, Helper.SANE, Dir.REPLY, port));
+}
+
+/** sip_timeout: signalling is quiet while people talk. */
+const SIGNALLING_MS = 3_600_000;
+
+function helpSip(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
+  if (p.protocol === Proto.TCP && p.ctState !== CtState.ESTABLISHED) return Verdict.ACCEPT;
+  const payload = p.protocol === Proto.TCP ? tcpPayload(p) : p.l4 + UDP_HEADER;
+  if (payload < 0 || payload >= p.end) return Verdict.ACCEPT;
+  table.refresh(p.ct, SIGNALLING_MS);
+  return h.sip.read(p, payload);
 }
 
 function helpPptp(h: Helpers, table: ConntrackTable, p: Packet): Verdict {
@@ -352,7 +361,7 @@ function expectCall(
     const e = prepare(h, table, p, Helper.PPTP, dir ^ 1, dir === Dir.ORIGINAL ? server : outside);
     e.protocol = Proto.GRE;
     e.sport = dir === Dir.ORIGINAL ? inside : server;
-    e.nat = translated ? 1 : 0;
+    e.nat = translated ? Follow.MASTER : Follow.NOTHING;
     e.savedPort = dir === Dir.ORIGINAL ? outside : inside;
     if (expected(table, p, e) !== Verdict.ACCEPT) return dir === Dir.REPLY ? expectNothing(table, p.ct) : undefined;
   }

@@ -30,7 +30,7 @@ export interface HelperInfo {
   readonly name: string;
   readonly protocol: Proto;
   readonly port: number;
-  /** Expectations that one connection can have at a time; a further one takes the oldest's place. */
+  /** Expectations that one connection can have at a time; a further one takes the oldest's place (sip: see its classes). */
   readonly maxExpected: number;
   /** Milliseconds for which an expectation waits. */
   readonly timeoutMs: number;
@@ -50,15 +50,18 @@ export const HELPERS: readonly HelperInfo[] = [
   { id: Helper.AMANDA, name: 'amanda', protocol: Proto.UDP, port: 10080, maxExpected: 3, timeoutMs: 180_000 },
   { id: Helper.SANE, name: 'sane', protocol: Proto.TCP, port: 6566, maxExpected: 1, timeoutMs: 300_000 },
   { id: Helper.PPTP, name: 'pptp', protocol: Proto.TCP, port: 1723, maxExpected: 2, timeoutMs: 300_000 },
-  { id: Helper.SIP, name: 'sip', protocol: Proto.UDP, ...UNREAD },
-  { id: Helper.SIP_TCP, name: 'sip', protocol: Proto.TCP, ...UNREAD },
+  { id: Helper.SIP, name: 'sip', protocol: Proto.UDP, port: 5060, maxExpected: 1, timeoutMs: 180_000 },
+  { id: Helper.SIP_TCP, name: 'sip', protocol: Proto.TCP, port: 5060, maxExpected: 1, timeoutMs: 180_000 },
   { id: Helper.RAS, name: 'RAS', protocol: Proto.UDP, ...UNREAD },
   { id: Helper.Q931, name: 'Q.931', protocol: Proto.TCP, ...UNREAD },
   { id: Helper.H245, name: 'H.245', protocol: Proto.UDP, ...UNREAD },
 ];
 
-/** Those that a configuration can switch on by port. */
-export const READ_HELPERS: readonly HelperInfo[] = HELPERS.filter(({ maxExpected }) => maxExpected > 0);
+/** Whether its payloads are read. */
+export const isRead = ({ maxExpected }: HelperInfo): boolean => maxExpected > 0;
+
+/** The names of those that a configuration can switch on by port. */
+export const READ_HELPERS: readonly string[] = [...new Set(HELPERS.filter(isRead).map(({ name }) => name))];
 
 /** The helper of that name and protocol; NONE when there is none (the CT target then refuses its rule). */
 export function helperByName(name: string, protocol: number): Helper {
@@ -76,13 +79,14 @@ export class PortHelpers {
   constructor(entries: readonly string[]) {
     for (const entry of entries) {
       const [name, port] = entry.split(':') as [string, string?];
-      const helper = READ_HELPERS.find((h) => h.name === name);
-      const number = port === undefined ? (helper?.port ?? 0) : Number(port);
-      if (helper === undefined)
-        throw new Error(`helper '${entry}': known are ${READ_HELPERS.map((h) => h.name).join(', ')}`);
-      if (!/^\d+$/.test(port ?? '1') || number < 1 || number > 65535)
-        throw new Error(`helper '${entry}': no such port`);
-      (helper.protocol === Proto.TCP ? this.tcp : this.udp)[number] = helper.id;
+      const helpers = HELPERS.filter((h) => h.name === name && isRead(h));
+      if (helpers.length === 0) throw new Error(`helper '${entry}': known are ${READ_HELPERS.join(', ')}`);
+      for (const helper of helpers) {
+        const number = port === undefined ? helper.port : Number(port);
+        if (!/^\d+$/.test(port ?? '1') || number < 1 || number > 65535)
+          throw new Error(`helper '${entry}': no such port`);
+        (helper.protocol === Proto.TCP ? this.tcp : this.udp)[number] = helper.id;
+      }
       this.any = 1;
     }
   }

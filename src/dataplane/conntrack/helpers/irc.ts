@@ -3,7 +3,7 @@
  * and then waits for a connection on that address, a decimal number, and port. Only the client's side of the connection
  * is looked at, and of a packet the first 4095 bytes.
  */
-import { code, decimal, DIGIT_0, isDigit } from './text.js';
+import { code, decimal, DIGIT_0, has, hasAnyCase, isDigit } from './text.js';
 
 const MAX_SEARCH = 4095;
 
@@ -24,21 +24,6 @@ export class IrcMatch {
   length = 0;
   address = 0;
   port = 0;
-}
-
-function has(bytes: Uint8Array, o: number, end: number, word: Uint8Array): boolean {
-  if (o + word.length > end) return false;
-  for (let i = 0; i < word.length; i++) if (bytes[o + i] !== word[i]) return false;
-  return true;
-}
-
-function hasAnyCase(bytes: Uint8Array, o: number, end: number, lower: Uint8Array): boolean {
-  if (o + lower.length > end) return false;
-  for (let i = 0; i < lower.length; i++) {
-    const c = bytes[o + i]!;
-    if ((c >= 0x41 && c <= 0x5a ? c + 0x20 : c) !== lower[i]) return false;
-  }
-  return true;
 }
 
 /**
