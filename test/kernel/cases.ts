@@ -4,6 +4,7 @@
  */
 import { ICMP, type PacketSpec, SCTP, TCP, type Transport, UDP } from './packets.js';
 import type { CommandEvent, ErrorEvent, Event, PacketEvent, Scenario } from './scenario.js';
+import { type Call, end, request, response, session } from './sip.js';
 import { FROM_ROUTER } from './wire.js';
 
 export interface Case extends Scenario {
@@ -154,19 +155,16 @@ class Story {
   command(program: CommandEvent['program'], argv: string[], stdin?: string): void {
     this.events.push({ kind: 'command', id: this.nextId(), program, argv, ...(stdin === undefined ? {} : { stdin }) });
   }
+  /** The last packet is the first of a connection that event `about` announced. */
+  expected(about: number): void {
+    const { id, flow, port, packet } = this.events.pop() as PacketEvent;
+    this.events.push({ kind: 'data', id, about, flow, port, packet });
+  }
   /** The expected connection that event `about` announced: `from` opens it, and it has a life. */
   transfer(about: number, from: string, to: string, sport: number, dport: number): void {
     const talk = this.talk(from, to, sport, dport);
     talk.tcp(0, SYN, { seq: 100, ack: 0 });
-    const first = this.events.at(-1) as PacketEvent;
-    this.events[this.events.length - 1] = {
-      kind: 'data',
-      id: first.id,
-      about,
-      flow: first.flow,
-      port: first.port,
-      packet: first.packet,
-    };
+    this.expected(about);
     talk.seq[0] = 101;
     talk.tcp(1, SYN | ACK);
     talk.tcp(0, ACK);
@@ -1086,15 +1084,7 @@ for (const [name, nat] of [
     const read = t.udp(0, '\0\x01file\0octet\0');
     const answer = s.talk(OUT, IN, 3000, 1030);
     answer.udp(0, '\0\x03\0\x01data');
-    const first = s.events.at(-1) as PacketEvent;
-    s.events[s.events.length - 1] = {
-      kind: 'data',
-      id: first.id,
-      about: read,
-      flow: first.flow,
-      port: 1,
-      packet: first.packet,
-    };
+    s.expected(read);
     answer.udp(1, '\0\x04\0\x01');
     answer.udp(0, '\0\x03\0\x02data');
     s.talk(OUT, IN, 3001, 1030).udp(0, '\0\x03\0\x01data');
@@ -1118,6 +1108,344 @@ story('a reset without ACK after lengths have changed', { raw: FTP, nat: [MASQUE
   t.tcp(1, ACK | PSH, { payload: 'x', options: '0101050a000003e9000003ed' });
   t.tcp(1, RST, { ack: 0 });
 });
+
+// ---- sip ----
+const SIP = ['udp', 'tcp'].map((proto) => `-A PREROUTING -p ${proto} -m ${proto} --dport 5060 -j CT --helper sip`);
+
+for (const [name, nat, seen] of [
+  ['', [], IN],
+  [', masqueraded', [MASQUERADE], WAN],
+  [', translated to a longer address', ['-A POSTROUTING -o if1 -j SNAT --to-source 198.51.100.200'], '198.51.100.200'],
+] as const)
+  for (const transport of ['UDP', 'TCP'] as const)
+    story(`sip over ${transport}${name}`, { raw: SIP, nat: [...nat] }, (s) => {
+      const t = s.talk(IN, OUT, 5060, 5060);
+      if (transport === 'TCP') t.open();
+      const say = (way: 0 | 1, text: string): number => (transport === 'TCP' ? t.data(way, text) : t.udp(way, text));
+      const contact = (host: string, more = ''): string => `Contact: <sip:me@${end(host)}${more}>`;
+      let cseq = 1;
+      const calling = (more: string[] = []): Call => ({ from: IN, to: OUT, cseq, transport, more });
+      const answering = (more: string[] = []): Call => ({ from: seen, to: OUT, cseq, transport, more });
+      const media = (about: number, from: string, to: string, sport: number, dport: number): void => {
+        const rtp = s.talk(from, to, sport, dport);
+        rtp.udp(0, 'voice');
+        s.expected(about);
+        rtp.udp(1, 'voice');
+        rtp.udp(0, 'voice');
+      };
+
+      // Registration: refused, granted for a while, renewed, given up.
+      say(0, request('REGISTER', calling([contact(IN), 'Expires: 600'])));
+      say(1, response('100 Trying', 'REGISTER', answering()));
+      say(1, response('401 Unauthorized', 'REGISTER', answering()));
+      cseq++;
+      const registered = say(0, request('REGISTER', calling([contact(IN, ';expires=900')])));
+      say(1, response('200 OK', 'REGISTER', answering([`${contact('1.2.3.4')}, <sip:me@${end(seen)}>;expires=900`])));
+
+      // A call from the registrar, from another port.
+      const u = s.talk(OUT, seen, 5070, 5060);
+      if (transport === 'TCP') {
+        u.tcp(0, SYN);
+        s.expected(registered);
+        u.tcp(1, SYN | ACK);
+        u.tcp(0, ACK);
+      }
+      const offer: Call = { from: `${OUT}:5070`, to: seen, cseq: 7, transport, more: [contact(`${OUT}:5070`)] };
+      const invite = request('INVITE', offer, session(OUT, 'audio 6000'));
+      if (transport === 'TCP') u.data(0, invite);
+      else {
+        u.udp(0, invite);
+        s.expected(registered);
+      }
+      const talk = (way: 0 | 1, text: string): number => (transport === 'TCP' ? u.data(way, text) : u.udp(way, text));
+      talk(1, response('180 Ringing', 'INVITE', { ...offer, to: IN }));
+      const taken = talk(
+        1,
+        response('200 OK', 'INVITE', { ...offer, to: IN, more: [contact(IN)] }, session(IN, 'audio 7000')),
+      );
+      talk(0, request('ACK', offer));
+      media(taken, OUT, seen, 6000, 7000);
+      media(taken, OUT, seen, 6001, 7001);
+      s.talk(FAR, seen, 6000, 7000).udp(0, 'not part of it');
+      talk(0, request('BYE', { ...offer, cseq: 8 }));
+      talk(1, response('200 OK', 'BYE', { ...offer, to: IN, cseq: 8 }));
+
+      // A call to the registrar, with media on ports of their own, changed in between.
+      cseq = 10;
+      const called = say(
+        0,
+        request('INVITE', calling([contact(IN)]), session(IN, 'audio 7002', `video 7005,${IN}`, 'image 7006')),
+      );
+      say(1, response('100 Trying', 'INVITE', answering()));
+      const accepted = say(
+        1,
+        response('183 Session Progress', 'INVITE', answering(), session(OUT, 'audio 6002', 'video 6004')),
+      );
+      media(called, OUT, seen, 6002, 7002);
+      media(accepted, IN, OUT, 7004, 6004);
+      say(0, request('PRACK', { ...calling(), cseq: 11 }));
+      say(1, response('200 OK', 'PRACK', { ...answering(), cseq: 11 }));
+      say(1, response('200 OK', 'INVITE', answering([contact(OUT)]), session(OUT, 'audio 6002', 'video 6004')));
+      say(0, request('ACK', calling()));
+      media(called, OUT, seen, 6004, 7004);
+      cseq = 12;
+      const changed = say(0, request('UPDATE', calling([contact(IN)]), session(IN, `audio 9998,${IN}`)));
+      say(1, response('200 OK', 'UPDATE', answering(), session(OUT, 'audio 6010')));
+      media(changed, OUT, seen, 6010, 9998);
+      cseq = 13;
+      say(0, request('INVITE', calling([contact(IN)]), session(IN, 'audio 9000', 'video 0', 'text 9100')));
+      say(1, response('486 Busy Here', 'INVITE', answering()));
+      s.talk(OUT, seen, 6002, 9000).udp(0, 'late');
+      cseq = 14;
+      say(0, request('CANCEL', calling()));
+      say(0, request('BYE', calling()));
+
+      cseq = 20;
+      say(0, request('REGISTER', calling([contact(IN, ';expires=0')])));
+      say(1, response('200 OK', 'REGISTER', answering()));
+      if (transport === 'TCP') t.close();
+    });
+
+/** A server inside, reached from outside by another address, and at another port. */
+story(
+  'sip to a server inside',
+  {
+    raw: SIP,
+    nat: [
+      `-A PREROUTING -d ${WAN} -p udp -m udp --dport 5060 -j DNAT --to-destination ${DMZ}:5070`,
+      `-A PREROUTING -d ${WAN} -p tcp -m tcp --dport 5060 -j DNAT --to-destination ${DMZ}`,
+      MASQUERADE,
+    ],
+  },
+  (s) => {
+    const t = s.talk(OUT, WAN, 5060, 5060);
+    const there: Call = { from: OUT, to: WAN, cseq: 1, more: [`Contact: <sip:me@${OUT}>`] };
+    const here: Call = { ...there, to: `${DMZ}:5070`, more: [`Contact: <sip:you@${DMZ}:5070>`] };
+    t.udp(0, request('REGISTER', { ...there, more: [...there.more!, 'Expires: 60'] }));
+    t.udp(1, response('200 OK', 'REGISTER', { ...here, more: [...there.more!, 'Expires: 60'] }));
+    const call = s.talk(DMZ, OUT, 5070, 5060);
+    call.udp(0, request('INVITE', { from: `${DMZ}:5070`, to: OUT, cseq: 9 }, session(DMZ, 'audio 4000')));
+    call.udp(1, response('200 OK', 'INVITE', { from: `${WAN}:5070`, to: OUT, cseq: 9 }, session(OUT, 'audio 4010')));
+    s.talk(OUT, WAN, 4010, 4000).udp(0, 'voice');
+    s.talk(DMZ, OUT, 4000, 4010).udp(0, 'voice');
+    t.udp(0, request('INVITE', there, session(OUT, 'audio 4100')));
+    const taken = t.udp(1, response('200 OK', 'INVITE', here, session(DMZ, 'audio 4102')));
+    s.talk(OUT, WAN, 4100, 4102).udp(0, 'voice');
+    s.expected(taken);
+    s.talk(DMZ, OUT, 4103, 4101).udp(0, 'voice');
+    // Both ends inside: the second is told the first's own address.
+    const other = s.talk(FAR, WAN, 5060, 5060);
+    other.udp(0, request('INVITE', { ...there, from: FAR, more: [] }, session(OUT, 'audio 4100')));
+    other.udp(1, response('200 OK', 'INVITE', { ...here, from: FAR }, session(DMZ, 'audio 4102')));
+    other.udp(
+      1,
+      response('200 OK', 'INVITE', { ...here, from: FAR }, session(DMZ, 'audio 4102', 'audio 4102', 'video 4102')),
+    );
+    t.udp(1, request('BYE', { from: `${DMZ}:5070`, to: OUT, cseq: 1 }));
+    const stream = s.talk(OUT, WAN, 5061, 5060).open();
+    const said = request('OPTIONS', { ...there, from: `${OUT}:5061`, transport: 'TCP' });
+    const answered = response('200 OK', 'OPTIONS', { ...here, from: `${OUT}:5061`, to: DMZ, transport: 'TCP' });
+    stream.data(0, said);
+    // Two in a segment, the second whole, in pieces, without length.
+    stream.data(1, answered + answered);
+    stream.tcp(0, ACK);
+    stream.data(1, answered.slice(0, 100));
+    stream.data(1, answered.slice(100) + answered.slice(0, 90));
+    stream.data(1, answered.slice(90));
+    stream.data(1, answered.replace('Content-Length: 0', 'Content-Length: 4') + 'bo');
+    stream.data(1, 'dy' + answered.replace('Content-Length', 'X-Length'));
+    stream.data(1, answered.replace('Length: 0', 'Length: 99999'));
+    stream.data(1, answered.replace('Length: 0', 'Length: 4294967296'));
+    stream.data(1, answered.replace('\r\n\r\n', '\n\n'));
+    stream.data(1, answered.replace('Length: 0', 'Length: 3') + 'abc' + answered);
+    stream.data(0, `${said}\r\n\r\n${said}`);
+    stream.tcp(0, ACK);
+    stream.close();
+  },
+);
+
+/** Several phones behind one address that want the same ports for their media, or each other's. */
+story('sip by several phones', { raw: SIP, nat: [MASQUERADE] }, (s) => {
+  const second = '10.1.0.3';
+  const third = '10.1.0.4';
+  const talks = [IN, second, third].map((phone, i) => s.talk(phone, OUT, 5060 + 2 * i, 5060));
+  const invite = (from: string, ...media: string[]): string =>
+    request('INVITE', { from, to: OUT, cseq: 1 }, session(from, ...media));
+  talks[0]!.udp(0, invite(IN, 'audio 4000', 'video 4002'));
+  talks[1]!.udp(0, invite(second, 'audio 4000'));
+  talks[2]!.udp(0, invite(third, 'video 4001'));
+  talks[1]!.udp(0, invite(second, 'audio 4004'));
+  talks[2]!.udp(0, invite(third, 'audio 4004', 'image 4000'));
+  // What one was told is said to another: both ends are inside.
+  const told = response('200 OK', 'INVITE', { from: WAN, to: OUT, cseq: 1 }, session(WAN, 'audio 4000'));
+  talks[1]!.udp(1, told);
+  const ours = s.talk(OUT, WAN, 7000, 5060);
+  ours.udp(0, request('INVITE', { from: OUT, to: WAN, cseq: 1 }, session(WAN, 'audio 4000')));
+});
+/** One call of a phone is translated, another isn't: what is expected for both has no translation to follow. */
+story(
+  'sip by two ways',
+  { raw: SIP, nat: ['-A POSTROUTING -o if1 -p udp -m udp --sport 5062 -j SNAT --to-source 198.51.100.20'] },
+  (s) => {
+    const [plain, translated] = [5060, 5062].map((port) => s.talk(IN, OUT, port, 5060));
+    const invite = (cseq: number, ...media: string[]): string =>
+      request('INVITE', { from: IN, to: OUT, cseq }, session(IN, ...media));
+    plain!.udp(0, invite(1, 'audio 4000'));
+    translated!.udp(0, invite(1, 'audio 4000', 'audio 4010'));
+    translated!.udp(0, invite(2, 'audio 4020'));
+    plain!.udp(0, invite(2, 'audio 4020'));
+    plain!.udp(0, invite(3, 'video 4020'));
+  },
+);
+
+/** Phones that send from another port than they listen at, and say so. */
+for (const [name, nat, seen] of [
+  ['', [], IN],
+  [', masqueraded', [MASQUERADE], WAN],
+] as const)
+  story(`sip from another port than its own${name}`, { raw: SIP, nat: [...nat] }, (s) => {
+    const t = s.talk(IN, OUT, 30_000, 5060);
+    const call: Call = { from: IN, to: OUT, cseq: 1, more: [`Contact: <sip:me@${IN}>`, 'Expires: 90'] };
+    t.udp(0, request('REGISTER', call));
+    t.udp(1, response('200 OK', 'REGISTER', { ...call, from: seen, via: `${seen}:30000` }));
+    t.udp(1, request('OPTIONS', { from: OUT, to: `${seen}:30000`, cseq: 2 }), { noSum: true });
+    s.talk(OUT, seen, 5060, 5060).udp(0, request('OPTIONS', { from: OUT, to: seen, cseq: 3 }));
+    t.udp(0, request('INVITE', { ...call, cseq: 4 }, session(IN, 'audio 8000')));
+    t.udp(1, response('200 OK', 'INVITE', { ...call, from: seen, cseq: 4 }, session(OUT, 'audio 8002')));
+    const u = s.talk(IN, OUT, 30_001, 5060).open();
+    u.data(0, request('REGISTER', { ...call, transport: 'TCP' }));
+    u.data(1, response('200 OK', 'REGISTER', { ...call, from: seen, transport: 'TCP' }));
+    u.tcp(0, ACK);
+  });
+
+/** Messages as nobody should send them: each by a connection of its own, the ends as its two sides know them. */
+const ODD: ((me: string, you: string) => string)[] = [
+  // Headers: compact, folded, in any case and order, with one end of the line, listed, missing.
+  (me, you) =>
+    `register sip:${you} sip/2.0\nv : SIP/2.0/udp ${me}\nf:<SIP:a@${me}>\nt:\t<sip:${you}>\ncseq\n : 1 x\nm: <sip:${me}>\nexpires:9\n\n`,
+  (me) =>
+    `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: "a" <sip:a@1.1.1.1>,\r\n <sip:b@${me}>;q=1,<sip:c@${me}>\r\nExpires: 7\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq:\r\n\t1\r\nContact:\r\n  <sip:${me}>\r\nExpires : \r\n 8\r\n\r\n`,
+  (me) =>
+    `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:a@host>\r\nContact: <sip:b@${me}>;expires=77\r\nContact: <sip:${me}>\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me};transport=tcp>;expires=77\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me};transport=UDP>;expires=x\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me};transport=sctp>;expires=9\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me}>;expires=4294967296\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me}>, <sip:c@${me}>;expires=9\r\nExpires: 0\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me}:80>;expires=9\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me}:1024>;expires=9\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me}:65535>;expires=9\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me}:005060>;expires=9\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: <sip:b@${me}:>;expires=9\r\n\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: sip:b@${me}`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: sip:b@${me}:5062`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: sip:b@${me}.\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: sip:b@${me}d\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: sip:b@${me}g\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContact: sip:b@0${me}\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 1\r\nContacts: <sip:b@${me}>\r\nContact: <sip:b@${me}>\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: x\r\nContact: <sip:b@${me}>\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nContact: <sip:b@${me}>\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x SIP/2.0\r\nCSeq: 123456789012\r\nContact: <sip:b@${me}>\r\nExpires: 9\r\n`,
+  (me) => `REGISTER  sip:x SIP/2.0\r\nContact: <sip:b@${me}>\r\n`,
+  (me) => `REGISTERS sip:x SIP/2.0\r\nContact: <sip:b@${me}>\r\n`,
+  (me) => `REGISTER 1 SIP/2.0\r\nContact: <sip:b@${me}>\r\n`,
+  (me) => `REGISTER sip:x\r\n\r\nCSeq: 1\r\nContact: <sip:b@${me}>\r\nExpires: 9\r\n`,
+  (me) => `REGISTER sip:x\n\nCSeq: 1\n\nContact: <sip:b@${me}>\r\nExpires: 9\r\n`,
+  // Via and its parameters.
+  (me, you) =>
+    `OPTIONS sip:a@${you}:5060 SIP/2.0\r\nVia: SIP/2.0/UDP ${me};maddr=${me};received=${you};rport=5060;rport\r\n\r\n`,
+  (me, you) =>
+    `OPTIONS sip:${you}:5060 SIP/2.0\r\nVia: SIP/2.0/UDP a.b.c, SIP/2.0/UDP ${me}\r\nVia: SIP/2.0/UDP ${me} ; maddr=${me}\r\n\r\n`,
+  (me, you) =>
+    `OPTIONS SIP:a@b@${you} SIP/2.0\r\nVia: SIP/2.0/TCP ${me}\r\n\tVia: SIP/2.0/UDP ${me}\r\n v: SIP/2.0/UDP ${me}\r\n\r\n`,
+  (me, you) =>
+    `OPTIONS tel:1 SIP/2.0\r\nVia: SIP/2.0/UDP\r\n   ${me};\r\n  maddr=${me};received=1.2.3.4;rport=99999\r\nTo: sip:${you}\r\nFrom: sip:${me}\r\n`,
+  (_, you) => `OPTIONS sip:${you}`,
+  (me, you) => `OPTIONS\r\nsip:${you} Via: SIP/2.0/UDP ${me}\r\n`,
+  (me) =>
+    `OPTIONS\xe4 sip:${me} SIP/2.0\r\nFrom: <sip:${me}>, <sip:${me}>\r\nFrom: <sip:${me}>\r\nTo: <sip:x@y>\r\nTo: <sip:${me}>\r\n`,
+  (me) => `12345678901 sip:${me} SIP/2.0\r\nFrom: <sip:${me}>\r\n`,
+  (me, you) => `SIP/2.0\t200 OK\r\nVia: SIP/2.0/UDP ${you};received=${you};rport=5060\r\nTo: sip:${me}\r\n`,
+  (me, you) =>
+    `SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\nVia: SIP/2.0/UDP ${you};maddr=${me};received=${you};rport=5060\r\n\r\n`,
+  (me) => `SIP/2.0 0 OK\r\nCSeq: 1 INVITE\r\nTo: sip:${me}\r\n`,
+  (me) => `SIP/2.0 200 OK\r\nTo: sip:${me}\r\n`,
+  (me) => `SIP/2.0 OK abc\r\nCSeq: 1 INVITE\r\nTo: sip:${me}\r\n`,
+  (me) => `SIP/2.0 500 No\r\nCSeq: 0 INVITEx\r\nTo: sip:${me}\r\n`,
+  (me) => `SIP/2.0 200 OK\r\nCSeq: 0 REGISTER\r\nContact: <sip:${me}>;expires=x\r\n`,
+  () => 'SIP/2.0 200',
+  () => 'SIP/2.0 20',
+  () => '\r\n\r\n',
+  () => '\0\0\0\0\0\0\0\0\0\0\0\0',
+  (me) => `OPTIONS sip:x SIP/2.0\r\nContact: ${Array.from({ length: 5 }, () => `<sip:${me}:5060>`).join(', ')}\r\n\r\n`,
+  (me) =>
+    `OPTIONS sip:x SIP/2.0\r\nContact: <sip:00000000${me}:5060>,<sip:${me}:5060>\r\nContact: <sip:${me}:5060>\r\n`,
+  // Descriptions.
+  (me) => `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nm=audio 4000 x\r\nc=IN IP4 ${me}\r\n`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:0\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nm=audio 4000 x\r\nc=IN IP4 ${me}\r\n`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:0000000\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nm=audio 4001 x\r\nc=IN IP4 ${me}\r\n`,
+  (me) => `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\nm=audio 4000 x\r\nc=IN IP4 ${me}\r\n`,
+  (me) => `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nm=audio 4000 x\r\n`,
+  (me) => `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nc=IN IP4 ${me}\r\n`,
+  (me) => `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 host\r\nc=IN IP4 ${me}\r\nm=audio 1 x\r\n`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\no=- IN IP4 ${me}\nc=IN IP4 1.2.3.4\nm=audio 4000 x\nc=IN IP4 ${me}\nm=Audio 1\nm=video 0\nm=image 4001`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nc=in ip4 ${me}\r\nm=audio 4000 x\r\n`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nc=IN IP4 ${me}\r\nm=audio 65535 x\r\n`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nc=IN IP4 ${me}\r\nm=audio 65536 x\r\n`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nc=IN IP4 ${me}\r\nm=audio 999999999999 x\r\nm=audio\r\nm=audio 4000 x\r\n`,
+  (me) =>
+    `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=0\r\no=- IN IP4 ${me}\r\nc=IN IP4 ${me}/127\r\nm=audio 4000 x\r\nm=audio 4001 x\r\nm=video 4000 x\r\nm=image 4010`,
+  (me) => `INVITE sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\n\r\nv=\r\nc=IN IP4 ${me}\r\nm=audio 4000 x\r\n`,
+  (me) => `ACK sip:x SIP/2.0\r\nCSeq: 1\r\nl:1\r\nv=1\r\nc=IN IP4 ${me}\r\nm=audio 4020 x\r\no=IN IP4 ${me}\r\n`,
+];
+for (const [name, nat, seen, host] of [
+  ['', [], IN, IN],
+  [', masqueraded', [MASQUERADE], WAN, IN],
+  [
+    ', translated to a shorter address',
+    ['-A POSTROUTING -s 10.1.0.200 -j SNAT --to-source 1.2.3.4'],
+    '1.2.3.4',
+    '10.1.0.200',
+  ],
+] as const)
+  for (const proto of ['udp', 'tcp'] as const)
+    story(`odd sip over ${proto}${name}`, { raw: SIP, nat: [...nat] }, (s) => {
+      let port = 6000;
+      for (const odd of ODD) {
+        const t = s.talk(host, OUT, port, 5060);
+        const me = `${host}:${port}`;
+        const outside = `${seen}:${port}`;
+        // A description's addresses have no port.
+        const text = (from: string, to: string): string => odd(from, to).replace(/(IP4 [\d.]+):\d+/g, '$1');
+        // Which port a second registration of the same gets is a free choice.
+        const registers = /^register/i.test(odd('', ''));
+        if (proto === 'udp') {
+          t.udp(0, text(me, OUT));
+          if (!registers) {
+            t.udp(0, text(host, OUT));
+            t.udp(1, text(OUT, seen));
+            t.udp(1, text(OUT, outside));
+          }
+        } else {
+          const whole = (from: string, to: string): string =>
+            text(from, to).replaceAll('UDP', 'TCP').replace('\r\nCSeq: 1\r', '\r\nCSeq: 1\r\nl:0\r');
+          t.open();
+          t.data(0, whole(me, OUT));
+          if (!registers) t.data(1, whole(OUT, outside));
+          t.tcp(0, ACK);
+        }
+        port += 2;
+      }
+    });
 
 // ---- what rules remember ----
 story(

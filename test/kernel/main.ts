@@ -16,7 +16,7 @@ import { CASES } from './cases.js';
 import { Coverage } from './coverage.js';
 import { type Court, run, shrink } from './judge.js';
 import { Random } from './random.js';
-import { covered, FORGETFUL, makeCommands, makeRules, makeTuning, missing } from './rules.js';
+import { CHOOSING, covered, FORGETFUL, makeCommands, makeRules, makeTuning, missing } from './rules.js';
 import type { Scenario } from './scenario.js';
 import { forSimulation, SimulatedArena } from './simulated.js';
 import { makeTraffic } from './traffic.js';
@@ -40,10 +40,11 @@ export function scenarioOf(seed: number, flows = DEFAULT_FLOWS): Scenario {
   const whole = !NEEDS_CONNECTIONS.test(rules) || commands.length > 0;
   // What the router's programs have cut up themselves comes back in pieces by lo (docs/DIFFERENCES.md).
   const ownWhole = /-A (OUTPUT|u\d) .*-j (DNAT|REDIRECT|NETMAP)/.test(rules) || changing;
+  const calls = !changing && !CHOOSING.test(rules);
   return {
     seed,
     rules,
-    events: makeTraffic(r, { flows, whole, ownWhole, toMany, commands: [...commands, ...tuning] }),
+    events: makeTraffic(r, { flows, whole, ownWhole, toMany, calls, commands: [...commands, ...tuning] }),
   };
 }
 

@@ -158,7 +158,7 @@ const MATCHES: Record<string, Make> = {
   tcpmss: (r) => `${not(r)}--mss ${r.pick('536:1460', '1460', '0:1000')}`,
   connbytes: (r) =>
     `${not(r)}--connbytes ${r.pick('0:3', '2:', '100:1000', ':4', '3')} --connbytes-dir ${r.pick('original', 'reply', 'both')} --connbytes-mode ${r.pick('packets', 'bytes', 'avgpkt')}`,
-  helper: (r) => `${not(r)}--helper ${r.pick('ftp', 'ftp', 'tftp', 'irc', '""')}`,
+  helper: (r) => `${not(r)}--helper ${r.pick('ftp', 'ftp', 'tftp', 'irc', 'sip', '""')}`,
   time: (r) =>
     `${r.pick('--timestart 00:00 --timestop 23:59:59', '--datestart 2035-01-01', '--datestop 2020-01-01', `${not(r)}--weekdays Mon,Tue,Wed,Thu,Fri,Sat,Sun`, `${not(r)}--weekdays Mon,Wed`, `${not(r)}--monthdays 1,5,28,29,30`, '--timestart 00:00 --timestop 23:59:59 --kerneltz', '--timestart 23:59:59 --timestop 00:00 --contiguous', '--datestart 2020-01-01 --datestop 2035-01-01T00:00:01')}`,
   rpfilter: (r) =>
@@ -456,6 +456,8 @@ const HELPED = [
   ['udp', 69, 'tftp'],
   ['tcp', 6667, 'irc'],
   ['udp', 10_080, 'amanda'],
+  ['udp', 5060, 'sip'],
+  ['tcp', 5060, 'sip'],
 ] as const;
 
 /** A ruleset in iptables-restore's format. */
@@ -504,6 +506,9 @@ export function makeRules(r: Random): string {
   }
   return text || '*filter\nCOMMIT\n';
 }
+
+/** Rules by which NAT chooses ports, which SIP's messages then tell. */
+export const CHOOSING = /--random|--to-ports|:\d+-\d+/;
 
 /** Rules whose state the kernel begins anew when any rule of its table changes (docs/DIFFERENCES.md). */
 export const FORGETFUL = /-m (limit|quota|statistic|connlimit)/;

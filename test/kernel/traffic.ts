@@ -6,6 +6,7 @@ import { FROM_ROUTER, isRouter, USER } from './wire.js';
 import { AH, ESP, ICMP, type Oddity, type PacketSpec, SCTP, TCP, type Transport, UDP, UDPLITE } from './packets.js';
 import type { Random } from './random.js';
 import type { CommandEvent, ErrorEvent, Event, PacketEvent } from './scenario.js';
+import { type Call, request, response, session } from './sip.js';
 
 const FIN = 1;
 const SYN = 2;
@@ -43,6 +44,7 @@ const SERVICES = [21, 22, 53, 80, 113, 443, 8080];
 const TFTP = 69;
 const IRC = 6667;
 const AMANDA = 10_080;
+const SIP = 5060;
 
 /** How much of a packet errors quote. */
 const QUOTES = [28, 28, 36, 548, 24, 20];
@@ -72,6 +74,8 @@ export interface TrafficOptions {
   ownWhole: boolean;
   /** Some frames are broadcast, or for a group. */
   toMany: boolean;
+  /** Phones register and call. */
+  calls: boolean;
   /** What the administrator does meanwhile. */
   commands: Omit<CommandEvent, 'id'>[];
 }
@@ -111,7 +115,7 @@ class Life {
       this.echo,
       this.icmp,
       this.ftp,
-      this.helped,
+      options.calls ? r.pick(this.helped, this.phone) : this.helped,
       this.other,
       this.sctp,
       this.fragments,
@@ -605,6 +609,166 @@ class Life {
         this.end();
       }
     }
+  }
+
+  /** Registrations, calls and their media, by a phone and its server. */
+  private phone(): void {
+    const { r, talk, seq } = this;
+    if (isRouter(talk.to.port) || NOWHERE.includes(talk.to)) talk.to = DMZ[0]!;
+    if (isRouter(talk.from.port) || STRANGE.includes(talk.from)) talk.from = INSIDE[0]!;
+    talk.dport = SIP;
+    // Nobody else's, so that NAT needn't choose another, which the messages would tell.
+    const own = (): number => 26_000 + 2 * this.ids.announced++;
+    talk.sport = own();
+    const transport = r.pick('UDP', 'UDP', 'TCP');
+    if (transport === 'TCP') {
+      seq[0] = 1000;
+      seq[1] = 5000;
+      this.segment(0, SYN, '', '020405b4');
+      this.segment(1, SYN | ACK, '', '020405b4');
+      this.segment(0, ACK);
+    }
+    const say = (way: 0 | 1, text: string): number => {
+      const payload = this.mishap(text);
+      if (transport === 'TCP') return this.segment(way, ACK | PSH, payload);
+      const [sport, dport] = way === 0 ? [talk.sport, SIP] : [SIP, talk.sport];
+      return this.add(way, { proto: UDP, sport, dport, payload });
+    };
+    // Each side as it is known to the other, if it is translated so.
+    const phone = talk.from.address;
+    const server = talk.to.address;
+    const seen = r.pick(phone, '198.51.100.1', '198.51.100.2');
+    const really = r.pick(server, server, '10.2.0.2');
+    const listening = r.pick(talk.sport, talk.sport, talk.sport, own());
+    let cseq = 1;
+    const media = (host: string): string => {
+      const kinds = r.pick(['audio'], ['audio'], ['audio', 'video'], ['audio', 'audio'], ['image', 'text']);
+      const more = (): string => r.pick('', '', `,${host}`, ',192.0.2.1');
+      return session(
+        r.pick(host, host, host, '192.0.2.7'),
+        ...kinds.map((kind) => `${kind} ${r.pick(own(), own() + 1, 0)}${more()}`),
+      );
+    };
+    const stream = (about: number, text: string, from: Host, host: string): void => {
+      const port = /^m=\w+ (\d+)/m.exec(text)?.[1];
+      if (port === undefined || port === '0') return;
+      const flow = this.ids.flow++;
+      const id = this.ids.next++;
+      const l4: Transport = { proto: UDP, sport: 27_000, dport: Number(port) + r.pick(0, 0, 1), payload: 'voice' };
+      this.events.push({
+        kind: 'data',
+        id,
+        about,
+        flow,
+        port: from.port,
+        packet: { src: from.address, dst: host, id: 1000 + id, l4 },
+      });
+      if (r.once(2)) {
+        const back = this.ids.next++;
+        const packet = {
+          src: host,
+          dst: from.address,
+          id: 1000 + back,
+          l4: { ...l4, sport: l4.dport, dport: l4.sport },
+        };
+        this.events.push({
+          kind: 'packet',
+          id: back,
+          flow,
+          way: 1,
+          port: from === talk.to ? talk.from.port : talk.to.port,
+          packet,
+        });
+      }
+    };
+    for (let n = 2 + r.below(6); n > 0; n--) {
+      const fromPhone: Call = {
+        from: `${phone}:${listening}`,
+        to: server,
+        cseq,
+        transport,
+        via: `${phone}:${listening}${r.pick('', '', `;maddr=${phone}`, ';rport')}`,
+        more: [
+          `Contact: <sip:me@${phone}:${listening}>${r.pick('', `;expires=${r.pick(0, 60, 3600)}`)}`,
+          'Expires: 120',
+        ],
+      };
+      const toPhone: Call = {
+        from: `${seen}:${talk.sport}`,
+        to: really,
+        cseq: r.once(6) ? cseq + 1 : cseq,
+        transport,
+        via: `${seen}:${talk.sport};received=${seen};rport=${talk.sport}`,
+        more: [`Contact: <sip:me@${seen}:${talk.sport}>;expires=${r.pick(0, 60, 3600)}`],
+      };
+      const status = r.pick('200 OK', '200 OK', '100 Trying', '183 Progress', '486 Busy', '401 No');
+      switch (r.below(6)) {
+        case 0:
+        case 1: {
+          const about = say(0, request('REGISTER', fromPhone));
+          say(1, response(status, 'REGISTER', toPhone));
+          if (transport === 'TCP') break;
+          const flow = this.ids.flow++;
+          const id = this.ids.next++;
+          const from = r.pick(talk.to, talk.to, OUTSIDE[0]!);
+          const caller: Call = { from: `${from.address}:5070`, to: `${seen}:${listening}`, cseq: 3 };
+          const text = request('INVITE', caller, media(from.address));
+          const l4: Transport = { proto: UDP, sport: 5070, dport: listening, payload: text };
+          const packet = { src: from.address, dst: seen, id: 1000 + id, l4 };
+          this.events.push({ kind: 'data', id, about, flow, port: from.port, packet });
+          if (r.once(2)) stream(id, text, talk.from, from.address);
+          break;
+        }
+        case 2:
+        case 3: {
+          const offered = media(phone);
+          const about = say(0, request(r.pick('INVITE', 'INVITE', 'UPDATE', 'ACK', 'PRACK'), fromPhone, offered));
+          if (r.once(2)) stream(about, offered, talk.to, seen);
+          const answered = r.once(3) ? '' : media(really);
+          const taken = say(1, response(status, r.pick('INVITE', 'INVITE', 'PRACK', 'UPDATE'), toPhone, answered));
+          if (r.once(2)) stream(taken, answered, talk.from, server);
+          break;
+        }
+        case 4:
+          say(
+            1,
+            request(
+              r.pick('INVITE', 'BYE'),
+              { ...toPhone, from: really, to: `${seen}:${talk.sport}`, via: really },
+              media(really),
+            ),
+          );
+          say(0, response(status, 'INVITE', { ...fromPhone, from: server, via: server, to: phone }, media(phone)));
+          break;
+        default:
+          say(r.pick(0, 1), request(r.pick('BYE', 'CANCEL', 'OPTIONS'), fromPhone));
+      }
+      cseq += r.below(2);
+    }
+    if (transport === 'TCP') this.end();
+  }
+
+  /** A message as it is, mostly. */
+  private mishap(text: string): string {
+    const { r } = this;
+    if (!r.once(5)) return text;
+    const at = r.below(text.length);
+    return r.pick<() => string>(
+      () => text.replaceAll('\r\n', '\n'),
+      () =>
+        text
+          .replace(/^Via/m, 'v')
+          .replace(/^Contact:/m, 'M :')
+          .replace(/^From: /m, 'f:\r\n\t'),
+      () => text.replace(/^(Content-Length|CSeq|Via|Contact).*\r\n/m, ''),
+      () => text.slice(0, at),
+      () => text + text,
+      () => text + text.slice(0, at),
+      () => text.slice(0, at) + String.fromCharCode(r.below(256)) + text.slice(at + 1),
+      () => text.slice(0, at) + text.slice(at + 1 + r.below(8)),
+      () => text.toLowerCase(),
+      () => text.replace(/(Contact: )(.*)/, '$1<sip:a@192.0.2.1>, $2, $2'),
+    )();
   }
 
   private transfer(about: number, active: boolean, host: string, port: number): void {
