@@ -1,4 +1,5 @@
 import t from 'tap';
+import { Ct } from '../../src/dataplane/conntrack/layout.js';
 import { Status, TCP_STATE_NAMES } from '../../src/dataplane/conntrack/states.js';
 import { tcpSetClosing, tcpState } from '../../src/dataplane/conntrack/tcp.js';
 import { Proto } from '../../src/dataplane/names.js';
@@ -198,6 +199,21 @@ t.test('settings: loose, liberal, ignored resets, timeouts', (t) => {
   t.throws(() => short.table.writeSetting('nf_conntrack_tcp_timeout_syn_send', 7), /no such setting/);
   t.throws(() => short.table.writeSetting('nf_conntrack_tcp_timeout_syn_sent', -1), /between/);
   t.equal(short.table.readSetting('nf_conntrack_tcp_timeout_syn_sent'), 7);
+  t.end();
+});
+
+t.test('a GRE connection keeps the timeouts of its first packet', (t) => {
+  const bench = new Bench();
+  const gre = (src: number, dst: number): number => {
+    bench.send({ protocol: Proto.GRE, src, dst });
+    return bench.table.words[bench.table.at(bench.only) + Ct.TIMEOUT]! - bench.table.now;
+  };
+  t.equal(gre(CLIENT, SERVER), 30_000);
+  bench.table.writeSetting('nf_conntrack_gre_timeout', 900);
+  bench.table.writeSetting('nf_conntrack_gre_timeout_stream', 901);
+  t.equal(gre(CLIENT, SERVER), 30_000);
+  t.equal(gre(SERVER, CLIENT), 30_000, 'the first answer is seen after it');
+  t.equal(gre(CLIENT, SERVER), 180_000);
   t.end();
 });
 

@@ -190,12 +190,25 @@ function packet(t: ConntrackTable, p: Packet, entry: number, dir: number, verify
 const CALL_MS = 600_000;
 const CALL_STREAM_MS = 18_000_000;
 
-/** net/netfilter/nf_conntrack_proto_gre.c: any answer makes it a stream. A PPTP call's lives longer. */
+/** Words of a GRE connection: its timeouts, in milliseconds. */
+const GRE_TIMEOUT = Ct.PROTO;
+const GRE_STREAM_TIMEOUT = Ct.PROTO + 1;
+
+/**
+ * net/netfilter/nf_conntrack_proto_gre.c: any answer makes it a stream. The timeouts are those of its first packet, whatever is set
+ * later. A PPTP call's lives longer.
+ */
 function grePacket(t: ConntrackTable, p: Packet, entry: number, dir: number): Outcome {
-  const status = t.words[t.at(entry) + Ct.STATUS]!;
+  const w = t.words;
+  const e = t.at(entry);
+  const status = w[e + Ct.STATUS]!;
   const replied = (status & Status.SEEN_REPLY) !== 0;
-  if (t.hasMaster(entry)) t.refresh(entry, replied ? CALL_STREAM_MS : CALL_MS);
-  else t.refresh(entry, t.setting(replied ? Setting.GRE_TIMEOUT_STREAM : Setting.GRE_TIMEOUT));
+  if ((status & Status.CONFIRMED) === 0) {
+    const isCall = t.hasMaster(entry);
+    w[e + GRE_TIMEOUT] = isCall ? CALL_MS : t.setting(Setting.GRE_TIMEOUT);
+    w[e + GRE_STREAM_TIMEOUT] = isCall ? CALL_STREAM_MS : t.setting(Setting.GRE_TIMEOUT_STREAM);
+  }
+  t.refresh(entry, w[e + (replied ? GRE_STREAM_TIMEOUT : GRE_TIMEOUT)]!);
   t.accountPacket(entry, dir, p.length);
   if (replied && (status & Status.NAT_CLASH) === 0 && !t.setStatus(entry, Status.ASSURED)) {
     t.pendingEvents |= Change.ASSURED;
