@@ -337,9 +337,12 @@ class Run {
   /** Compares what came out, port by port; what differs, in words. */
   private compare(given: (Placed | undefined)[], outcome: Outcome): string | undefined {
     for (const side of SIDES) this.left[side]!.push(...outcome.out[side]);
-    // Known, and in docs/DIFFERENCES.md: what the router's sockets answer from 127.0.0.0/8.
+    // Known, and in docs/DIFFERENCES.md: what the router's sockets answer from 127.0.0.0/8, and answers from multicast addresses.
     for (const frames of this.left)
-      for (let i = frames.length - 1; i >= 0; i--) if (frames[i]!.bytes[12] === 127) frames.splice(i, 1);
+      for (let i = frames.length - 1; i >= 0; i--) {
+        const first = frames[i]!.bytes[12]!;
+        if (first === 127 || first >= 224) frames.splice(i, 1);
+      }
     const [kernel, hutter] = this.left as [Placed[], Placed[]];
     for (let i = 0; i < kernel.length;) {
       const a = kernel[i]!;
@@ -542,7 +545,12 @@ const timeless = (line: string): string =>
       /last_seen: \d+ oldest_pkt: (\d+) (.*)$/,
       (_, next: string, times: string) => `${next} of ${times.split(',').length}`,
     )
-    .replace(/^\d+ proto=/, 'proto=');
+    .replace(/^\d+ proto=/, 'proto=')
+    // The port that a datagram was given, which its answer comes to.
+    .replace(
+      /dport=(\d+)(.* master-src=\S+ master-dst=\S+ sport=(\d+) .*helper=tftp)/,
+      (_, port: string, rest: string, own: string) => (port === own ? `dport=${port}${rest}` : `dport=chosen${rest}`),
+    );
 
 interface Connection {
   /** Without timeout and references, and without a port or identifier that NAT chose. */
@@ -614,11 +622,20 @@ function endsNamed(packet: Buffer | undefined): { address: string; port?: number
   return alone && packet ? { address: addressAt(packet, 12), port: Number(alone[1]) } : undefined;
 }
 
-/** The shortest scenario found that still diverges: events first, then rules, then events again. */
-export async function shrink(arena: Court, scenario: Scenario, note: (text: string) => void): Promise<Scenario> {
+/**
+ * The shortest scenario found that still diverges in the same kind of thing (frames, counters, connections, …) as `what` says: events
+ * first, then rules, then events again.
+ */
+export async function shrink(
+  arena: Court,
+  scenario: Scenario,
+  what: string,
+  note: (text: string) => void,
+): Promise<Scenario> {
+  const kindOf = (text: string): string => /^[a-z]*/.exec(text)![0];
   const fails = async (candidate: Scenario): Promise<boolean> => {
     const { divergence } = await run(arena, candidate);
-    return divergence !== undefined && !divergence.what.startsWith('loading');
+    return divergence !== undefined && kindOf(divergence.what) === kindOf(what);
   };
   let best = scenario;
   for (let round = 0; round < 2; round++) {

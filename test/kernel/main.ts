@@ -120,7 +120,7 @@ async function main(): Promise<number> {
       say(`seed ${seed}: ${verdict.divergence.what}`);
       const least = verdict.divergence.what.startsWith('loading')
         ? scenario
-        : await shrink(arena, scenario, () => undefined);
+        : await shrink(arena, scenario, verdict.divergence.what, () => undefined);
       mkdirSync(values.out, { recursive: true });
       const file = path.join(values.out, `${seed}.json`);
       writeFileSync(file, JSON.stringify(least, null, 1) + '\n');
