@@ -10,6 +10,7 @@
         'native/netns.c',
         'native/nfqueue.c',
         'native/tun.c',
+        'native/turn.c',
         'native/wake.c',
         'native/inject.c',
         'native/rtnetlink.c',

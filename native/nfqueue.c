@@ -13,6 +13,7 @@
 #include "batch.h"
 #include "checksum.h"
 #include "netlink.h"
+#include "turn.h"
 #include "util.h"
 
 #include <arpa/inet.h>
@@ -45,6 +46,7 @@ enum {
 
 struct nfqueue {
   struct handle handle;
+  struct turn turn;
   int fd;
   int wake_fd;
   uint16_t number;
@@ -75,7 +77,7 @@ struct nfqueue {
   int last_errno;
 };
 
-/* nfqueue_stats writes these in this order; NfqueueStats in io/nfqueue.ts reads them. */
+/* Totals in the turn's words from TURN_STATS on, in this order; Stat in io/nfqueue.ts names them. */
 enum { STAT_RECEIVED, STAT_OVERRUNS, STAT_MALFORMED, STAT_CUT, STAT_REFUSED, STAT_UNDECIDED, STAT_SEND_ERRORS,
        STAT_LAST_ERRNO, STAT_COUNT };
 
@@ -87,6 +89,7 @@ static void close_nfqueue(struct handle *handle) {
 
 static void release_nfqueue(struct handle *handle) {
   struct nfqueue *q = (struct nfqueue *)handle;
+  turn_release(handle->env, &q->turn);
   free(q->pending);
   free(q->messages);
   free(q->slots);
@@ -216,6 +219,8 @@ napi_value nfqueue_open(napi_env env, napi_callback_info info) {
   return handle_publish(env, &q->handle, HANDLE_NFQUEUE, close_nfqueue, release_nfqueue);
 }
 
+static napi_value nfqueue_turn(napi_env env, napi_callback_info info);
+
 /* ---- receive ---- */
 
 static void note_refusal(struct nfqueue *q, const struct nlmsghdr *message, size_t length) {
@@ -311,14 +316,19 @@ static bool read_packet(struct nfqueue *q, const uint8_t *base, const uint8_t *s
   return true;
 }
 
-static void lend_slots(struct nfqueue *q, uint8_t *base, size_t slot_size) {
-  if (q->slots_base == base && q->slots_size == slot_size) return;
-  for (size_t i = 0; i < q->capacity; i++) {
-    q->slots[i] = (struct iovec){base + i * slot_size + LEAD, slot_size - LEAD};
+/* (handle, bytes, meta, words, slotSize) → the queue's turn with this batch */
+napi_value nfqueue_lend(napi_env env, napi_callback_info info) {
+  napi_value args[5];
+  struct nfqueue *q;
+  size_t slot_size;
+  if (!get_args(env, info, 5, args) || !(q = handle_get(env, args[0], HANDLE_NFQUEUE))) return NULL;
+  slot_size = (size_t)get_int(env, args[4]);
+  if (!turn_lend(env, &q->turn, &args[1], slot_size, STAT_COUNT)) return NULL;
+  for (size_t i = 0; i < q->capacity && i < q->turn.records; i++) {
+    q->slots[i] = (struct iovec){q->turn.bytes + i * slot_size + LEAD, slot_size - LEAD};
     q->messages[i].msg_hdr = (struct msghdr){.msg_iov = &q->slots[i], .msg_iovlen = 1};
   }
-  q->slots_base = base;
-  q->slots_size = slot_size;
+  return turn_function(env, nfqueue_turn, &q->handle, args[0]);
 }
 
 /* Reads what is there, at most `count` messages. Returns how many, 0 when there is nothing, or −errno. */
@@ -346,24 +356,9 @@ static int wait_for_packets(struct nfqueue *q, int timeout) {
   return fds[0].revents != 0;
 }
 
-/* (handle, bytes, meta, capacity, slotSize, timeoutMs) → packets received, or −errno when the queue is gone. */
-napi_value nfqueue_receive(napi_env env, napi_callback_info info) {
-  napi_value args[6];
-  struct nfqueue *q;
-  uint8_t *bytes;
-  int32_t *meta;
-  size_t bytes_length, meta_length, capacity, slot_size;
-  int n, timeout, packets = 0;
-  if (!get_args(env, info, 6, args) || !(q = handle_get(env, args[0], HANDLE_NFQUEUE)) ||
-      !(bytes = get_bytes(env, args[1], &bytes_length)) || !(meta = get_words(env, args[2], &meta_length)))
-    return NULL;
-  capacity = (size_t)get_int(env, args[3]);
-  slot_size = (size_t)get_int(env, args[4]);
-  timeout = get_int(env, args[5]);
-  if (slot_size < 2 * LEAD || capacity * slot_size > bytes_length || capacity * META_WORDS > meta_length) {
-    napi_throw_range_error(env, NULL, "the batch's memory is smaller than its capacity");
-    return NULL;
-  }
+/* Packets received into the batch, or −errno when the queue is gone. */
+static int receive_batch(struct nfqueue *q, size_t capacity, int timeout) {
+  int n = 0, packets = 0;
   if (capacity > q->capacity) capacity = q->capacity;
 
   for (size_t i = 0; i < q->pending_count; i++) {
@@ -373,22 +368,18 @@ napi_value nfqueue_receive(napi_env env, napi_callback_info info) {
   q->pending_count = 0;
   q->ascending = true;
 
-  lend_slots(q, bytes, slot_size);
-  n = receive_now(q, (unsigned)capacity);
-  if (n == 0 && !q->dead && timeout != 0) {
-    n = wait_for_packets(q, timeout);
-    if (n > 0) n = receive_now(q, (unsigned)capacity);
-  }
-  if (n < 0) return make_int(env, n);
+  if (timeout != 0 && !q->dead) n = wait_for_packets(q, timeout);
+  if (timeout == 0 || n > 0) n = receive_now(q, (unsigned)capacity);
+  if (n < 0) return n;
 
   for (int i = 0; i < n; i++) {
     const uint8_t *slot = q->slots[i].iov_base;
     const size_t length = q->messages[i].msg_len;
     const struct nlmsghdr *message = (const struct nlmsghdr *)slot;
-    int32_t *record = meta + (size_t)packets * META_WORDS;
+    int32_t *record = q->turn.meta + (size_t)packets * META_WORDS;
     if (length >= sizeof *message && message->nlmsg_type == NLMSG_ERROR) {
       note_refusal(q, message, length);
-    } else if (read_packet(q, bytes, slot, length, record)) {
+    } else if (read_packet(q, q->turn.bytes, slot, length, record)) {
       const uint32_t id = (uint32_t)record[META_ID];
       if (packets > 0 && (int32_t)(id - q->pending[packets - 1]) <= 0) q->ascending = false;
       q->pending[packets++] = id;
@@ -398,8 +389,7 @@ napi_value nfqueue_receive(napi_env env, napi_callback_info info) {
   }
   q->pending_count = (size_t)packets;
   q->received += (uint64_t)packets;
-  if (packets == 0 && q->dead) return make_int(env, -q->dead);
-  return make_int(env, packets);
+  return packets == 0 && q->dead ? -q->dead : packets;
 }
 
 /* ---- send ---- */
@@ -493,22 +483,13 @@ static bool same_plain_verdict(const int32_t *a, const int32_t *b) {
          (!(a[META_OUT_FLAGS] & OUT_FLAG_PRIORITY) || a[META_NEW_PRIORITY] == b[META_NEW_PRIORITY]);
 }
 
-/* (handle, bytes, meta, count) */
-napi_value nfqueue_send(napi_env env, napi_callback_info info) {
-  napi_value args[4];
-  struct nfqueue *q;
-  uint8_t *bytes;
-  int32_t *meta;
-  size_t bytes_length, meta_length, count, decided;
+/* Carries out the verdicts of the batch's first `count` packets. */
+static void send_batch(struct nfqueue *q, size_t count) {
+  uint8_t *const bytes = q->turn.bytes;
+  int32_t *const meta = q->turn.meta;
+  const size_t bytes_length = q->turn.bytes_length;
+  size_t decided;
   bool in_order;
-  if (!get_args(env, info, 4, args) || !(q = handle_get(env, args[0], HANDLE_NFQUEUE)) ||
-      !(bytes = get_bytes(env, args[1], &bytes_length)) || !(meta = get_words(env, args[2], &meta_length)))
-    return NULL;
-  count = (size_t)get_int(env, args[3]);
-  if (count * META_WORDS > meta_length) {
-    napi_throw_range_error(env, NULL, "more verdicts than the batch has room for");
-    return NULL;
-  }
 
   in_order = q->ascending && count <= q->pending_count;
   for (size_t i = 0; in_order && i < count; i++) in_order = (uint32_t)meta[i * META_WORDS + META_ID] == q->pending[i];
@@ -540,22 +521,12 @@ napi_value nfqueue_send(napi_env env, napi_callback_info info) {
   decided = count < q->pending_count ? count : q->pending_count;
   q->pending_count -= decided;
   if (q->pending_count > 0) memmove(q->pending, q->pending + decided, q->pending_count * sizeof *q->pending);
-  return NULL;
 }
 
-/* ---- the rest ---- */
+/* ---- the turn ---- */
 
-/* (handle, Float64Array(STAT_COUNT)) */
-napi_value nfqueue_stats(napi_env env, napi_callback_info info) {
-  napi_value args[2];
-  struct nfqueue *q;
-  double *out;
-  size_t length;
-  void *data = NULL;
-  if (!get_args(env, info, 2, args) || napi_get_value_external(env, args[0], &data) != napi_ok) return NULL;
-  q = data;
-  if (q->handle.kind != HANDLE_NFQUEUE || !(out = get_doubles(env, args[1], &length)) || length < STAT_COUNT)
-    return NULL;
+static void tell_stats(const struct nfqueue *q) {
+  double *const out = q->turn.words + TURN_STATS;
   out[STAT_RECEIVED] = (double)q->received;
   out[STAT_OVERRUNS] = (double)q->overruns;
   out[STAT_MALFORMED] = (double)q->malformed;
@@ -564,8 +535,22 @@ napi_value nfqueue_stats(napi_env env, napi_callback_info info) {
   out[STAT_UNDECIDED] = (double)q->undecided;
   out[STAT_SEND_ERRORS] = (double)q->send_errors;
   out[STAT_LAST_ERRNO] = q->last_errno;
+}
+
+/* The queue's turn, as its words say. TURN_FROM is always 0. */
+static napi_value nfqueue_turn(napi_env env, napi_callback_info info) {
+  struct nfqueue *const q = turn_handle(env, info);
+  double *words;
+  if (!q || !turn_valid(env, &q->turn)) return NULL;
+  words = q->turn.words;
+  if (words[TURN_TO] > 0) send_batch(q, (size_t)words[TURN_TO]);
+  words[TURN_RECEIVED] = words[TURN_ROOM] > 0 ? receive_batch(q, (size_t)words[TURN_ROOM], (int)words[TURN_TIMEOUT]) : 0;
+  turn_tell_time(&q->turn);
+  tell_stats(q);
   return NULL;
 }
+
+/* ---- the rest ---- */
 
 /* (handle, bytes): what the kernel copies of each packet that it queues from now on. */
 napi_value nfqueue_copy(napi_env env, napi_callback_info info) {

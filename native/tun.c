@@ -12,6 +12,7 @@
 #include "batch.h"
 #include "checksum.h"
 #include "netns.h"
+#include "turn.h"
 #include "util.h"
 
 #include <errno.h>
@@ -162,6 +163,7 @@ struct port {
 
 struct tun_ports {
   struct handle handle;
+  struct turn turn;
   struct port *ports;
   struct pollfd *poll;
   size_t count;
@@ -171,13 +173,14 @@ struct tun_ports {
   int last_errno;
 };
 
-/* tun_stats writes these in this order; io/tun.ts reads them. */
+/* Totals in the turn's words from TURN_STATS on, in this order; Stat in io/tun.ts names them. */
 enum { STAT_RECEIVED, STAT_SENT, STAT_MALFORMED, STAT_SEND_ERRORS, STAT_LAST_ERRNO, STAT_COUNT };
 
 /* The descriptors are the interface's. */
 static void close_ports(struct handle *handle) { ((struct tun_ports *)handle)->count = 0; }
 
 static void release_ports(struct handle *handle) {
+  turn_release(handle->env, &((struct tun_ports *)handle)->turn);
   free(((struct tun_ports *)handle)->ports);
   free(((struct tun_ports *)handle)->poll);
 }
@@ -284,29 +287,12 @@ static void wait_for_packets(struct tun_ports *all, double timeout) {
   }
 }
 
-/* (handle, bytes, meta, capacity, slotSize, timeoutMs) → packets received */
-napi_value tun_receive(napi_env env, napi_callback_info info) {
-  napi_value args[6];
-  struct tun_ports *all;
-  uint8_t *bytes;
-  int32_t *meta;
-  size_t bytes_length, meta_length, capacity, slot_size, n;
-  double timeout = 0;
-  if (!get_args(env, info, 6, args) || !(all = handle_get(env, args[0], HANDLE_TUN_PORTS)) ||
-      !(bytes = get_bytes(env, args[1], &bytes_length)) || !(meta = get_words(env, args[2], &meta_length)))
-    return NULL;
-  capacity = (size_t)get_int(env, args[3]);
-  slot_size = (size_t)get_int(env, args[4]);
-  napi_get_value_double(env, args[5], &timeout);
-  if (slot_size < 2 * HEADROOM || capacity * slot_size > bytes_length || capacity * META_WORDS > meta_length) {
-    napi_throw_range_error(env, NULL, "the batch's memory is smaller than its capacity");
-    return NULL;
-  }
+static size_t receive_batch(struct tun_ports *all, size_t capacity, double timeout) {
+  const struct turn *const turn = &all->turn;
   if (timeout != 0) wait_for_packets(all, timeout);
   else
     for (size_t i = 0; i < all->count; i++) all->ports[i].ready = true;
-  n = read_all(all, bytes, meta, capacity, slot_size);
-  return make_int(env, (int32_t)n);
+  return read_all(all, turn->bytes, turn->meta, capacity, turn->slot_size);
 }
 
 static struct port *port_of(struct tun_ports *all, int32_t ifindex) {
@@ -355,22 +341,9 @@ static struct virtio_net_hdr header_of(const int32_t *meta, size_t ip) {
   return header;
 }
 
-/* (handle, bytes, meta, from, to): writes the batch's accepted packets from `from` up to `to` */
-napi_value tun_send(napi_env env, napi_callback_info info) {
-  napi_value args[5];
-  struct tun_ports *all;
-  uint8_t *bytes;
-  int32_t *meta;
-  size_t bytes_length, meta_length, from, to;
-  if (!get_args(env, info, 5, args) || !(all = handle_get(env, args[0], HANDLE_TUN_PORTS)) ||
-      !(bytes = get_bytes(env, args[1], &bytes_length)) || !(meta = get_words(env, args[2], &meta_length)))
-    return NULL;
-  from = (uint32_t)get_int(env, args[3]);
-  to = (uint32_t)get_int(env, args[4]);
-  if (to * META_WORDS > meta_length) {
-    napi_throw_range_error(env, NULL, "more packets than the batch has records");
-    return NULL;
-  }
+/* Writes the accepted packets among the records [from, to). */
+static void send_records(struct tun_ports *all, uint8_t *bytes, size_t bytes_length, const int32_t *meta, size_t from,
+                         size_t to) {
   for (size_t i = from; i < to; i++) {
     const int32_t *m = meta + i * META_WORDS;
     const size_t ip = (uint32_t)m[META_NEW_OFFSET], length = (uint32_t)m[META_NEW_LENGTH];
@@ -390,7 +363,60 @@ napi_value tun_send(napi_env env, napi_callback_info info) {
     part = (struct iovec){bytes + ip - VIRTIO, length + VIRTIO};
     write_packet(all, m[META_SEND_TO], &part, 1);
   }
+}
+
+/* (handle, bytes, meta, from, to): as the turn does, of another batch than the one lent */
+napi_value tun_send(napi_env env, napi_callback_info info) {
+  napi_value args[5];
+  struct tun_ports *all;
+  uint8_t *bytes;
+  int32_t *meta;
+  size_t bytes_length, meta_length, from, to;
+  if (!get_args(env, info, 5, args) || !(all = handle_get(env, args[0], HANDLE_TUN_PORTS)) ||
+      !(bytes = get_bytes(env, args[1], &bytes_length)) || !(meta = get_words(env, args[2], &meta_length)))
+    return NULL;
+  from = (uint32_t)get_int(env, args[3]);
+  to = (uint32_t)get_int(env, args[4]);
+  if (to * META_WORDS > meta_length) {
+    napi_throw_range_error(env, NULL, "more packets than the batch has records");
+    return NULL;
+  }
+  send_records(all, bytes, bytes_length, meta, from, to);
   return NULL;
+}
+
+static void tell_stats(const struct tun_ports *all) {
+  double *const out = all->turn.words + TURN_STATS;
+  out[STAT_RECEIVED] = (double)all->received;
+  out[STAT_SENT] = (double)all->sent;
+  out[STAT_MALFORMED] = (double)all->malformed;
+  out[STAT_SEND_ERRORS] = (double)all->send_errors;
+  out[STAT_LAST_ERRNO] = all->last_errno;
+}
+
+/* The interfaces' turn, as its words say. */
+static napi_value tun_turn(napi_env env, napi_callback_info info) {
+  struct tun_ports *const all = turn_handle(env, info);
+  double *words;
+  if (!all || !turn_valid(env, &all->turn)) return NULL;
+  words = all->turn.words;
+  send_records(all, all->turn.bytes, all->turn.bytes_length, all->turn.meta, (size_t)words[TURN_FROM],
+               (size_t)words[TURN_TO]);
+  words[TURN_RECEIVED] =
+      words[TURN_ROOM] > 0 ? (double)receive_batch(all, (size_t)words[TURN_ROOM], words[TURN_TIMEOUT]) : 0;
+  turn_tell_time(&all->turn);
+  tell_stats(all);
+  return NULL;
+}
+
+/* (handle, bytes, meta, words, slotSize) → the interfaces' turn with this batch */
+napi_value tun_lend(napi_env env, napi_callback_info info) {
+  napi_value args[5];
+  struct tun_ports *all;
+  if (!get_args(env, info, 5, args) || !(all = handle_get(env, args[0], HANDLE_TUN_PORTS)) ||
+      !turn_lend(env, &all->turn, &args[1], (size_t)get_int(env, args[4]), STAT_COUNT))
+    return NULL;
+  return turn_function(env, tun_turn, &all->handle, args[0]);
 }
 
 /* (handle, bytes, start, end, ifindex): writes one finished packet */
@@ -437,22 +463,5 @@ napi_value tun_leave(napi_env env, napi_callback_info info) {
   if (!get_args(env, info, 2, args) || !(all = handle_get(env, args[0], HANDLE_TUN_PORTS))) return NULL;
   port = port_of(all, get_int(env, args[1]));
   if (port && !port->dead) port->dead = ENODEV;
-  return NULL;
-}
-
-/* (handle, out) */
-napi_value tun_stats(napi_env env, napi_callback_info info) {
-  napi_value args[2];
-  struct tun_ports *all;
-  double *out;
-  size_t length;
-  if (!get_args(env, info, 2, args) || !(all = handle_get(env, args[0], HANDLE_TUN_PORTS)) ||
-      !(out = get_doubles(env, args[1], &length)) || length < STAT_COUNT)
-    return NULL;
-  out[STAT_RECEIVED] = (double)all->received;
-  out[STAT_SENT] = (double)all->sent;
-  out[STAT_MALFORMED] = (double)all->malformed;
-  out[STAT_SEND_ERRORS] = (double)all->send_errors;
-  out[STAT_LAST_ERRNO] = all->last_errno;
   return NULL;
 }

@@ -118,6 +118,8 @@ bool get_text(napi_env env, napi_value value, char *to, size_t size) {
   return true;
 }
 
+static const uint64_t nothing;
+
 static void *get_array(napi_env env, napi_value value, napi_typedarray_type wanted, size_t *length) {
   napi_typedarray_type type;
   void *data = NULL;
@@ -125,7 +127,8 @@ static void *get_array(napi_env env, napi_value value, napi_typedarray_type want
     napi_throw_type_error(env, NULL, "a typed array of another kind");
     return NULL;
   }
-  return data;
+  /* An empty one has no memory, and is no error. */
+  return data ? data : (void *)&nothing;
 }
 
 uint8_t *get_bytes(napi_env env, napi_value value, size_t *length) {

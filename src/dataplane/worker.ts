@@ -8,8 +8,6 @@
 import { KernelSets } from './io/ipset.js';
 import { readFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
-// The global of this name is looked up anew by a getter, which takes as long as the clock.
-import { performance } from 'node:perf_hooks';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import './inlining.js';
 import { ErrorLimit } from './answer.js';
@@ -21,7 +19,7 @@ import { Tracker } from './conntrack/track.js';
 import type { NfqueueInit, TunInit, WorkerInit } from './init.js';
 import { Interfaces, type Link } from './interfaces.js';
 import { Batch, FULL_SLOT } from './io/batch.js';
-import type { Device } from './io/device.js';
+import type { LiveDevice } from './io/device.js';
 import { hugeBytes } from './io/native.js';
 import { NfqueueDevice } from './io/nfqueue.js';
 import { Rtnetlink } from './io/rtnetlink.js';
@@ -74,7 +72,7 @@ class Worker {
   private readonly control: Int32Array;
   private readonly stats: Float64Array;
   private readonly world: World;
-  private readonly device: Device;
+  private readonly device: LiveDevice;
   private readonly interfaces = new Interfaces();
   private readonly connections: ConntrackTable;
   private readonly nat: Nat;
@@ -96,16 +94,12 @@ class Worker {
   private crossing = false;
   /** Milliseconds of looking for the next packet before it sleeps. */
   private readonly busyPoll: number;
-  /** performance.now() counts from this thread's start; all threads must tell the same time. */
-  private readonly clockOffset: number;
 
   constructor(init: WorkerInit) {
     this.number = init.number;
     this.port = init.port;
     this.control = new Int32Array(init.control);
     this.stats = new Float64Array(init.stats);
-    const [seconds, nanoseconds] = process.hrtime();
-    this.clockOffset = seconds * 1e3 + nanoseconds / 1e6 - performance.now();
     this.epoch = Atomics.load(this.control, Control.EPOCH);
     this.connections = ConntrackTable.attach(init.connections, init.number);
     this.connections.events = new EventRing(init.events);
@@ -146,12 +140,12 @@ class Worker {
 
   /** Until told to stop. */
   runLoop(): void {
-    const { control, connections, stats } = this;
+    const { control, connections, device, batch, stats } = this;
     connections.online();
     this.say(WorkerState.RUNNING);
     let count = 0;
     while (!this.stopping) {
-      count = this.receive(count);
+      count = this.exchange(count);
       if (Atomics.load(control, Control.EPOCH) !== this.epoch) count = this.takeMessages(count);
       if (Atomics.load(control, Control.LINK_EPOCH) !== this.linkEpoch) this.readInterfaces();
       if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) {
@@ -161,32 +155,35 @@ class Worker {
       this.decide(count);
       if (count === 0 || (stats[Stat.BATCHES]! & LOOK_MASK) === 0) this.world.look();
     }
+    device.send(batch, count);
     this.say(WorkerState.STOPPED);
   }
 
-  /** The next batch; `last`: how many packets the last one had. */
-  private receive(last: number): number {
+  /**
+   * Lets the last batch's `last` packets go and returns how many the next one has. What else is to be done between batches is done once
+   * the verdicts are out; the worker sleeps when nothing came meanwhile.
+   */
+  private exchange(last: number): number {
     const { device, batch, connections, busyPoll } = this;
-    // After a full batch more is waiting; otherwise the device is about to be empty and may wait.
-    if (last === BATCH) return device.receive(batch, 0);
-    if (last > 0 && busyPoll > 0) {
-      const end = performance.now() + busyPoll;
-      do {
-        const count = device.receive(batch, 0);
-        if (count > 0) return count;
-      } while (performance.now() < end);
+    let count = device.exchange(batch, last, 0);
+    if (last > 0) this.countBatch();
+    connections.tidy(last === BATCH);
+    if (count === 0 && last > 0 && busyPoll > 0) {
+      const end = device.now + busyPoll;
+      do count = device.exchange(batch, 0, 0);
+      while (count === 0 && device.now < end);
     }
+    if (count > 0) return count;
     connections.offline();
-    const count = device.receive(batch, IDLE_MS);
+    count = device.exchange(batch, 0, IDLE_MS);
     connections.online();
     return count;
   }
 
-  /** The batch's first `count` packets, by the program in force. */
+  /** The batch's first `count` packets, by the program in force. They go at the next exchange. */
   private decide(count: number): void {
     const { batch, pipeline, device, stats } = this;
-    const now = performance.now() + this.clockOffset;
-    const wall = Date.now();
+    const { now, wall } = device;
     if (this.busySince !== 0 && now - this.busySince > stats[Stat.LONGEST_BATCH]!) {
       stats[Stat.LONGEST_BATCH] = now - this.busySince;
     }
@@ -195,9 +192,6 @@ class Worker {
     this.connections.edge(pipeline.now, Math.floor(wall / 1000));
     this.world.lookAhead(batch, count);
     for (let i = 0; i < count; i++) pipeline.visit(batch, i);
-    device.send(batch, count);
-    this.connections.tidy(count === BATCH);
-    if (count > 0) this.countBatch(stats);
   }
 
   close(): void {
@@ -257,11 +251,15 @@ class Worker {
     if (!this.headers) return count;
     this.headers = false;
     this.device.copyHeaders?.(false);
-    for (let left = this.waiting; ; left -= count) {
+    const { device, batch } = this;
+    for (let left = this.waiting; left >= 0; left -= count) {
       this.decide(count);
-      count = left > 0 ? this.device.receive(this.batch, 0) : 0;
+      count = device.exchange(batch, count, 0);
       if (count === 0) return 0;
     }
+    this.decide(count);
+    device.send(batch, count);
+    return 0;
   }
 
   /** As `takeMessages`. The diversion for the second crossing is there before a program or a route needs it. */
@@ -294,7 +292,8 @@ class Worker {
     this.routes.forget();
   }
 
-  private countBatch(stats: Float64Array): void {
+  private countBatch(): void {
+    const { stats } = this;
     const device = this.device.stats;
     stats[Stat.BATCHES]! += 1;
     stats[Stat.OVERRUNS] = device.overruns;
@@ -305,7 +304,7 @@ class Worker {
 
 /** Where packets come from, and who knows the interfaces and routes. */
 interface World {
-  readonly device: Device;
+  readonly device: LiveDevice;
   readonly routes: RouteSource;
   links(): readonly Link[];
   /** The batch's first `count` packets are about to be routed. */
@@ -319,7 +318,7 @@ interface World {
 
 /** The kernel's queue; the kernel routes. */
 class KernelWorld implements World {
-  readonly device: Device;
+  readonly device: LiveDevice;
   readonly routes = new Rtnetlink();
 
   constructor({ queue, failOpen, length }: NfqueueInit, wakeFd: number) {

@@ -103,6 +103,16 @@ t.test('what is built is not committed', (t) => {
   t.end();
 });
 
+t.test('native/turn.h says the same numbers as io/turn.ts', (t) => {
+  const turn = enumValues(readFileSync('src/dataplane/io/turn.ts', 'utf8'), 'Turn');
+  t.ok(turn.size > 1, 'Turn is found');
+  t.same(
+    Object.fromEntries(constantValues(readFileSync('native/turn.h', 'utf8'))),
+    Object.fromEntries([...turn].map(([name, value]) => [`TURN_${name}`, value])),
+  );
+  t.end();
+});
+
 t.test('native/batch.h says the same numbers as io/batch.ts', (t) => {
   // Nothing else notices a field that moved: the addon would write a mark where the pipeline reads a length.
   const header = constantValues(readFileSync('native/batch.h', 'utf8'));

@@ -1,7 +1,7 @@
 import type { Batch } from './batch.js';
 
 /**
- * Where packets come from and go to. The caller owns the batch; a device keeps no reference to it after a call returns.
+ * Where packets come from and go to. The caller owns the batch; a device touches it in calls only.
  * One thread uses a device. NFQUEUE, TUN, an in-memory loopback, pcap files, a tracer and a fault injector are devices.
  */
 export interface Device {
@@ -34,6 +34,15 @@ export interface Device {
   readonly stats: DeviceStats;
 
   close(): void;
+}
+
+/** A device that a worker lives on: it has the kernel's clocks, and sends and receives by one call. */
+export interface LiveDevice extends Device {
+  /** `send`, then `receive`. */
+  exchange(batch: Batch, count: number, timeoutMs: number): number;
+  /** CLOCK_MONOTONIC and CLOCK_REALTIME in milliseconds, when the last call returned. */
+  readonly now: number;
+  readonly wall: number;
 }
 
 export interface DeviceCapabilities {

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { TurnFunction } from './turn.js';
 
 declare const kind: unique symbol;
 /** An open descriptor of the addon. */
@@ -43,18 +44,14 @@ export interface Native {
     wakeFd: number,
     capacity: number,
   ): NfqueueHandle;
-  /** Packets received (0: timeout or woken), or −errno when the queue is gone. */
-  nfqueueReceive(
+  /** The queue's turn with this batch (io/turn.ts), whose totals are nfqueue.c's STAT_*; it replaces the one lent before. */
+  nfqueueLend(
     handle: NfqueueHandle,
     bytes: Uint8Array,
     meta: Int32Array,
-    capacity: number,
+    words: Float64Array,
     slotSize: number,
-    timeoutMs: number,
-  ): number;
-  nfqueueSend(handle: NfqueueHandle, bytes: Uint8Array, meta: Int32Array, count: number): void;
-  /** Writes the queue's totals in the order of nfqueue.c's STAT_*; works on a closed handle, too. */
-  nfqueueStats(handle: NfqueueHandle, out: Float64Array): void;
+  ): TurnFunction;
   /** How many bytes of each packet are copied from now on. @throws with errno */
   nfqueueCopy(handle: NfqueueHandle, bytes: number): void;
   nfqueueProbe(handle: NfqueueHandle): void;
@@ -96,16 +93,15 @@ export interface Native {
   tunFd(handle: TunHandle, queue: number): number;
   /** A worker's descriptors: `ports` holds descriptor, ifindex and Hook of each interface. */
   tunAttach(ports: Int32Array, wakeFd: number): TunPortsHandle;
-  /** Packets received; 0: timeout or woken. */
-  tunReceive(
+  /** The interfaces' turn with this batch (io/turn.ts), whose totals are tun.c's STAT_*; it replaces the one lent before. */
+  tunLend(
     handle: TunPortsHandle,
     bytes: Uint8Array,
     meta: Int32Array,
-    capacity: number,
+    words: Float64Array,
     slotSize: number,
-    timeoutMs: number,
-  ): number;
-  /** Writes the accepted packets among records [from, to). */
+  ): TurnFunction;
+  /** Writes the accepted packets among records [from, to) of a batch that isn't lent. */
   tunSend(handle: TunPortsHandle, bytes: Uint8Array, meta: Int32Array, from: number, to: number): void;
   /** Writes the finished packet bytes[start, end) to an interface. */
   tunInject(handle: TunPortsHandle, bytes: Uint8Array, start: number, end: number, ifindex: number): void;
@@ -113,8 +109,6 @@ export interface Native {
   tunStates(handle: TunPortsHandle, out: Int32Array): void;
   /** Nothing more is read from or written to this interface. */
   tunLeave(handle: TunPortsHandle, ifindex: number): void;
-  /** Totals in the order of tun.c's STAT_*. */
-  tunStats(handle: TunPortsHandle, out: Float64Array): void;
 
   /** @throws with errno */
   netfilterOpen(): NetfilterHandle;

@@ -11,10 +11,11 @@ import { PrivateMark } from '../names.js';
 import { FULL_SLOT } from './batch.js';
 import type { Batch } from './batch.js';
 import { DeviceClosed } from './device.js';
-import type { Device, DeviceCapabilities, DeviceStats } from './device.js';
+import type { DeviceCapabilities, DeviceStats, LiveDevice } from './device.js';
 import { isNativeError, loadNative } from './native.js';
 import type { InjectHandle, Native, NfqueueHandle } from './native.js';
 import { Queues } from './queues.js';
+import { Turn, Turns } from './turn.js';
 
 /** NFQA_CFG_F_* (include/uapi/linux/netfilter/nfnetlink_queue.h). CONNTRACK stays off: hutter tracks itself. */
 const enum ConfigFlag {
@@ -29,7 +30,7 @@ const SLOT_OVERHEAD = FULL_SLOT - 65_531;
 /** Bytes that hold a packet's headers, those that ICMP errors quote among them. */
 export const HEADERS = 256;
 
-/** Words of nfqueueStats, in nfqueue.c's order. */
+/** The turn's totals, in nfqueue.c's order. */
 const enum Stat {
   RECEIVED = 0,
   OVERRUNS,
@@ -87,7 +88,7 @@ export class NfqueueError extends Error {
 
 const CAPABILITIES: DeviceCapabilities = { name: 'nfqueue', kernelRoutes: true, gso: true };
 
-export class NfqueueDevice implements Device {
+export class NfqueueDevice implements LiveDevice {
   readonly capabilities: DeviceCapabilities;
   private readonly native: Native = loadNative();
   private readonly queue: number;
@@ -96,7 +97,7 @@ export class NfqueueDevice implements Device {
   private readonly capacity: number;
   private readonly handle: NfqueueHandle;
   private readonly injector: InjectHandle;
-  private readonly words = new Float64Array(Stat.COUNT);
+  private readonly turns: Turns;
   private readonly queues = new Queues();
   private injectErrors = 0;
   private injectErrno = 0;
@@ -128,6 +129,9 @@ export class NfqueueDevice implements Device {
     } catch (error) {
       throw explain(error, queue);
     }
+    this.turns = new Turns(Stat.COUNT, ({ bytes, meta, slotSize }, words) =>
+      this.native.nfqueueLend(this.handle, bytes, meta, words, slotSize),
+    );
     try {
       this.injector = this.native.injectOpen();
     } catch (error) {
@@ -137,14 +141,25 @@ export class NfqueueDevice implements Device {
   }
 
   receive(batch: Batch, timeoutMs: number): number {
+    return this.exchange(batch, 0, timeoutMs);
+  }
+
+  send(batch: Batch, count: number): void {
+    this.turns.run(batch, 0, count, 0, 0);
+  }
+
+  exchange(batch: Batch, count: number, timeoutMs: number): number {
     const capacity = batch.capacity < this.capacity ? batch.capacity : this.capacity;
-    const n = this.native.nfqueueReceive(this.handle, batch.bytes, batch.meta, capacity, batch.slotSize, timeoutMs);
+    const n = this.turns.run(batch, 0, count, capacity, timeoutMs);
     if (n < 0) throw new DeviceClosed(`queue ${String(this.queue)} is gone (errno ${String(-n)})`);
     return n;
   }
 
-  send(batch: Batch, count: number): void {
-    this.native.nfqueueSend(this.handle, batch.bytes, batch.meta, count);
+  get now(): number {
+    return this.turns.words[Turn.NOW]!;
+  }
+  get wall(): number {
+    return this.turns.words[Turn.WALL]!;
   }
 
   /** Holds for packets that the kernel queues from now on; those that wait come as they are. */
@@ -181,11 +196,10 @@ export class NfqueueDevice implements Device {
     this.native.nfqueueProbe(this.handle);
   }
 
-  /** The same object at each call, brought up to date. */
+  /** The same object at each call, brought up to date: as of the last turn. */
   get stats(): NfqueueStats {
-    const w = this.words;
+    const w = this.turns.stats;
     const totals = this.totals;
-    this.native.nfqueueStats(this.handle, w);
     totals.received = w[Stat.RECEIVED]!;
     totals.overruns = w[Stat.OVERRUNS]!;
     totals.malformed = w[Stat.MALFORMED]!;

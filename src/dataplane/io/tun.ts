@@ -10,11 +10,12 @@
 import { Verdict } from '../names.js';
 import { Bands } from './bands.js';
 import { Batch, FULL_SLOT, Meta, META_WORDS } from './batch.js';
-import type { Device, DeviceCapabilities, DeviceStats } from './device.js';
+import type { DeviceCapabilities, DeviceStats, LiveDevice } from './device.js';
 import { loadNative } from './native.js';
 import type { Native, TunPortsHandle } from './native.js';
+import { Turn, Turns } from './turn.js';
 
-/** Words of tunStats, in tun.c's order. */
+/** The turn's totals, in tun.c's order. */
 const enum Stat {
   RECEIVED = 0,
   SENT,
@@ -48,13 +49,12 @@ export interface TunOptions {
   readonly wakeFd: number;
 }
 
-export class TunDevice implements Device {
+export class TunDevice implements LiveDevice {
   readonly capabilities: DeviceCapabilities = { name: 'tun', kernelRoutes: false, gso: true };
   private readonly native: Native = loadNative();
   private readonly handle: TunPortsHandle;
-  private readonly words = new Float64Array(Stat.COUNT);
-  /** As of the last `states`: asking the addon at each batch would cost as much as a packet. */
-  readonly stats: DeviceStats = { received: 0, overruns: 0, sendErrors: 0, lastErrno: 0 };
+  private readonly turns: Turns;
+  private readonly totals: DeviceStats = { received: 0, overruns: 0, sendErrors: 0, lastErrno: 0 };
   /** Packets of the batch that have been sent. */
   private sent = 0;
   private readonly rated: readonly Bands[];
@@ -62,12 +62,8 @@ export class TunDevice implements Device {
   private readonly released: Batch;
   /** Of a packet of hutter's own: its checksum is finished. */
   private readonly record = new Int32Array(META_WORDS);
-  /** performance.now() counts from this thread's start; all threads must tell the same time. */
-  private readonly clockOffset: number;
 
   constructor({ ports, worker, wakeFd }: TunOptions) {
-    const [seconds, nanoseconds] = process.hrtime();
-    this.clockOffset = seconds * 1e3 + nanoseconds / 1e6 - performance.now();
     this.rated = ports.flatMap(({ ifindex, rate, bands, counters }) =>
       bands === undefined || counters === undefined
         ? []
@@ -76,15 +72,14 @@ export class TunDevice implements Device {
     this.released = new Batch(this.rated.length === 0 ? 1 : RELEASED, this.rated.length === 0 ? 64 : FULL_SLOT);
     const words = Int32Array.from(ports.flatMap(({ fd, ifindex, hook }) => [fd, ifindex, hook]));
     this.handle = this.native.tunAttach(words, wakeFd);
+    this.turns = new Turns(Stat.COUNT, (batch, turn) =>
+      this.native.tunLend(this.handle, batch.bytes, batch.meta, turn, batch.slotSize),
+    );
   }
 
   receive(batch: Batch, timeoutMs: number): number {
     this.sent = 0;
-    const { bytes, meta, capacity, slotSize } = batch;
-    const timeout = this.rated.length === 0 ? timeoutMs : this.untilRelease(timeoutMs);
-    const n = this.native.tunReceive(this.handle, bytes, meta, capacity, slotSize, timeout);
-    if (this.rated.length > 0) this.release();
-    return n;
+    return this.exchange(batch, 0, timeoutMs);
   }
 
   send(batch: Batch, count: number): void {
@@ -93,8 +88,34 @@ export class TunDevice implements Device {
       this.release();
     }
     if (count <= this.sent) return;
-    this.native.tunSend(this.handle, batch.bytes, batch.meta, this.sent, count);
+    this.turns.run(batch, this.sent, count, 0, 0);
     this.sent = count;
+  }
+
+  exchange(batch: Batch, count: number, timeoutMs: number): number {
+    const isRated = this.rated.length > 0;
+    if (isRated) this.putAside(batch, count);
+    const timeout = isRated ? this.untilRelease(timeoutMs) : timeoutMs;
+    const n = this.turns.run(batch, this.sent, count, batch.capacity, timeout);
+    this.sent = 0;
+    if (isRated) this.release();
+    return n;
+  }
+
+  get now(): number {
+    return this.turns.words[Turn.NOW]!;
+  }
+  get wall(): number {
+    return this.turns.words[Turn.WALL]!;
+  }
+  /** The same object at each call, brought up to date: as of the last turn. */
+  get stats(): DeviceStats {
+    const { totals } = this;
+    const w = this.turns.stats;
+    totals.received = w[Stat.RECEIVED]!;
+    totals.sendErrors = w[Stat.SEND_ERRORS]!;
+    totals.lastErrno = w[Stat.LAST_ERRNO]!;
+    return totals;
   }
 
   /** What goes by an interface with a rate waits in the bands and is no longer the batch's. */
@@ -118,7 +139,7 @@ export class TunDevice implements Device {
   /** Lets go what may go now. */
   private release(): void {
     const { rated, released } = this;
-    const now = (((performance.now() + this.clockOffset) * 1000) % 0x1_0000_0000) | 0;
+    const now = ((this.now * 1000) % 0x1_0000_0000) | 0;
     for (let i = 0; i < rated.length; i++) {
       for (;;) {
         let n = 0;
@@ -150,14 +171,9 @@ export class TunDevice implements Device {
     this.native.tunInject(this.handle, bytes, start, end, outdev);
   }
 
-  /** Writes for each port, in the order of the options, 0 or the errno that it ended with; brings `stats` up to date. */
+  /** Writes for each port, in the order of the options, 0 or the errno that it ended with. */
   states(out: Int32Array): void {
-    const { words, stats } = this;
     this.native.tunStates(this.handle, out);
-    this.native.tunStats(this.handle, words);
-    stats.received = words[Stat.RECEIVED]!;
-    stats.sendErrors = words[Stat.SEND_ERRORS]!;
-    stats.lastErrno = words[Stat.LAST_ERRNO]!;
   }
 
   /** Lets go of an interface, whose descriptor is about to be closed. */
