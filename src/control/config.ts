@@ -12,6 +12,7 @@ import { z } from 'zod';
 import { READ_HELPERS } from '../dataplane/conntrack/helpers/helpers.js';
 import { settingFault } from '../dataplane/conntrack/settings.js';
 import { MAX_WORKERS } from '../dataplane/shared.js';
+import { cpuMask } from './cpus.js';
 import { parseProtocol } from './protocols.js';
 import { readTable } from './routename.js';
 
@@ -68,6 +69,10 @@ const ports = z.union(
   },
 );
 
+const cpus = z
+  .union([z.int().min(0), z.string()], { error: 'is not a list of CPUs such as 0-2,5' })
+  .refine((list) => cpuMask(String(list)) !== undefined, 'is not a list of CPUs such as 0-2,5');
+
 const schema = z.strictObject({
   device: z.enum(['nfqueue', 'tun'], { error: 'is not nfqueue or tun' }).optional(),
   rules: z.string().min(1).optional(),
@@ -113,6 +118,8 @@ const schema = z.strictObject({
             name: interfaceName.optional(),
             addresses: z.array(addressWithLength).default([]),
             routes: z.array(z.strictObject({ to: destination, via: address.optional() })).default([]),
+            /** CPUs that take over what hutter writes to it. */
+            cpus: cpus.optional(),
           })
           .optional(),
         /** TUN: whether a packet's source must be reachable, and by the same interface; off when absent. */

@@ -18,6 +18,7 @@ import { Hook } from '../dataplane/names.js';
 import type { Fib } from '../dataplane/route/fib.js';
 import type { Attachment } from './attachment.js';
 import { type Config, LOCAL_NAME } from './config.js';
+import { cpuMask } from './cpus.js';
 import { LocalRoutes } from './localroutes.js';
 import type { LogInterface } from './log.js';
 import { OwnRoutes } from './ownroutes.js';
@@ -102,7 +103,8 @@ export class TunAttachment implements Attachment {
     const file = namespaceFile(config.namespace);
     const peer = config.peer?.name ?? name;
     const where = `interface ${name}${namespace === '' ? '' : ` in namespace ${namespace}`}`;
-    this.ports.push(this.openPort(index, name, peer, namespace, file, config.rate ?? 0, where));
+    const mask = cpuMask(String(config.peer?.cpus ?? '')) ?? '';
+    this.ports.push(this.openPort(index, name, peer, namespace, file, config.rate ?? 0, mask, where));
     try {
       const kernel = new Rtnetlink(file);
       try {
@@ -128,7 +130,7 @@ export class TunAttachment implements Attachment {
     const index = links.length + 1;
     const mtu = Math.max(...links.map((link) => link.mtu));
     const where = `interface ${LOCAL_NAME} for \`local\``;
-    this.ports.push(this.openPort(index, LOCAL_NAME, LOCAL_NAME, '', '', 0, where));
+    this.ports.push(this.openPort(index, LOCAL_NAME, LOCAL_NAME, '', '', 0, '', where));
     const kernel = new Rtnetlink();
     try {
       // What comes from here has passed hutter's own checks; its errors have the router's addresses on both sides.
@@ -160,11 +162,12 @@ export class TunAttachment implements Attachment {
     namespace: string,
     file: string,
     rate: number,
+    mask: string,
     where: string,
   ): Port {
     let handle: TunHandle;
     try {
-      handle = this.native.tunOpen(file, peer, this.settings.workers);
+      handle = this.native.tunOpen(file, peer, this.settings.workers, mask);
     } catch (error) {
       throw new TunError(`${where}: ${explain(error, peer)}`, { cause: error });
     }
@@ -326,6 +329,9 @@ function explain(error: unknown, name: string): string {
     return `its namespace can't be entered (${error.message}): run as root or with CAP_SYS_ADMIN`;
   if (syscall.startsWith('open(/dev/net/tun)') && !existsSync('/dev/net/tun'))
     return 'there is no /dev/net/tun: load the module tun, or give the container that device';
+  if (syscall.endsWith('rps_default_mask') && code === 'ENOENT')
+    return '`peer.cpus` needs Linux 6.3 with RPS: leave it out, and write to rps_cpus of the other side yourself';
+  if (syscall.endsWith('rps_default_mask')) return `\`peer.cpus\` can't be set (${error.message})`;
   if (code === 'EBUSY' || code === 'EEXIST')
     return `there is an interface ${name} already: remove it or choose another`;
   if (code === 'EPERM') return 'no permission to make interfaces: run as root or with CAP_NET_ADMIN';

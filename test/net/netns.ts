@@ -35,6 +35,8 @@ export interface TopologyOptions {
   routes?: { to: string; via?: string; type?: 'blackhole' | 'unreachable' | 'prohibit' }[];
   /** hutter on TUN: bits a second that leave for knock. */
   rate?: number;
+  /** hutter on TUN: CPUs that take over what is written to the hosts. */
+  cpus?: string;
   /** Whether hutter on TUN has sockets of its own (default), or answers as a router without any. */
   local?: boolean;
   /** Names that the router's processes know, to addresses. */
@@ -158,7 +160,12 @@ async function tunOptions(
       rate,
       'rp-filter': REVERSE_PATHS[options.sysctl?.[`net.ipv4.conf.${dev}.rp_filter`] ?? 0],
       namespace: ns.name,
-      peer: { name: 'eth0', addresses: [host, ...more], routes: [{ to: 'default', via: router.split('/')[0] }] },
+      peer: {
+        name: 'eth0',
+        addresses: [host, ...more],
+        routes: [{ to: 'default', via: router.split('/')[0] }],
+        cpus: options.cpus,
+      },
     },
   ];
   const config = {

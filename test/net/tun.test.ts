@@ -162,8 +162,32 @@ t.test('what cannot be made is refused by name, and nothing is left', async (t) 
     await up({ interfaces: { if0: { ...good, peer: { routes: [{ to: 'default', via: '192.0.2.1' }] } } } }),
     /interface if0 in namespace \S+: adding the route: network is unreachable/i,
   );
+  t.match(
+    await up({ interfaces: { if0: { ...good, peer: { cpus: '3-1' } } } }),
+    /`interfaces.if0.peer.cpus` is not a list of CPUs such as 0-2,5/,
+  );
+  t.match(
+    await up({ interfaces: { if0: { ...good, peer: { cpus: '8191' } } } }),
+    /interface if0 in namespace \S+: `peer.cpus` can't be set/,
+  );
   t.match(await up({ interfaces: { if0: { ...good, rate: -1 } } }), /`interfaces.if0.rate` must be at least 0/);
   t.equal((await there.run('ip', ['-o', 'link'])).stdout.trim().split('\n').length, 1, 'only lo is there');
+});
+
+t.test('CPUs that take over what is written: set for the interface, and for no other of its namespace', async (t) => {
+  const { orlock } = await topology(t, 'hutter-tun', { cpus: '0', up: { args: ['--workers', '2'] } });
+  // What /sys shows is the namespace's it was mounted in.
+  const script = `mount -t sysfs sysfs /sys; ip link add later type veth
+    cd /sys/class/net && cat /proc/sys/net/core/rps_default_mask later/queues/rx-0/rps_cpus eth0/queues/rx-[01]/rps_cpus`;
+  const { stdout } = await orlock.ns.run('unshare', ['--mount', 'sh', '-c', script]);
+  t.same(
+    stdout
+      .trim()
+      .split('\n')
+      .map((mask) => parseInt(mask, 16)),
+    [0, 0, 1, 1],
+  );
+  t.ok(await answered(orlock, KNOCK));
 });
 
 t.test("the router's own sockets: reached through INPUT, leaving through OUTPUT", async (t) => {

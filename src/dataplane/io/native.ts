@@ -87,8 +87,11 @@ export interface Native {
   monitorDrain(handle: MonitorHandle): number;
   monitorWatch(handle: MonitorHandle, callback: (notices: number) => void): void;
 
-  /** Makes the TUN interface `name` with so many queues in a namespace; it goes when the handle is closed. */
-  tunOpen(namespace: string, name: string, queues: number): TunHandle;
+  /**
+   * Makes the TUN interface `name` with so many queues in a namespace; it goes when the handle is closed. `mask`: the CPUs that take
+   * over what is written to it, as in rps_cpus; '' = none.
+   */
+  tunOpen(namespace: string, name: string, queues: number, mask: string): TunHandle;
   /** Descriptor of a queue, for `tunAttach` in any thread; the handle keeps it. */
   tunFd(handle: TunHandle, queue: number): number;
   /** A worker's descriptors: `ports` holds descriptor, ifindex and Hook of each interface. */
