@@ -225,6 +225,9 @@ class Worker {
         this.world.forget(message.ifindex);
         this.readInterfaces();
       } else if (message.type === 'fail') {
+        // Between two batches: no packet is in hand.
+        this.decide(count);
+        this.device.send(this.batch, count);
         if (message.entry >= 0) this.connections.lockEntry(message.entry);
         throw new Error('told to fail');
       } else if (message.type === 'stop') this.stopping = true;
