@@ -133,8 +133,8 @@ class Worker {
       worker: init.number,
       local: device.kind === 'tun' ? device.local : 0,
     });
-    this.crossing = Atomics.load(this.control, Control.CROSSING) !== 0;
     this.readInterfaces();
+    this.takeRouting(0);
     this.takeUp(init.program, 0);
   }
 
@@ -148,10 +148,7 @@ class Worker {
       count = this.exchange(count);
       if (Atomics.load(control, Control.EPOCH) !== this.epoch) count = this.takeMessages(count);
       if (Atomics.load(control, Control.LINK_EPOCH) !== this.linkEpoch) this.readInterfaces();
-      if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) {
-        count = this.lookAtCrossing(count);
-        this.forgetRoutes();
-      }
+      if (Atomics.load(control, Control.ROUTE_EPOCH) !== this.routeEpoch) count = this.takeRouting(count);
       this.decide(count);
       if (count === 0 || (stats[Stat.BATCHES]! & LOOK_MASK) === 0) this.world.look();
     }
@@ -284,15 +281,19 @@ class Worker {
       }
     }
     this.pipeline.forgetInterfaces();
-    this.forgetRoutes();
+    this.routes.forget();
   }
 
-  private forgetRoutes(): void {
+  /** As `takeMessages`. */
+  private takeRouting(count: number): number {
+    // The epoch is read before what it stands for, and nowhere else: what moves it meanwhile is looked at next time.
     this.routeEpoch = Atomics.load(this.control, Control.ROUTE_EPOCH);
+    const left = this.lookAtCrossing(count);
     const routedBy = Atomics.load(this.control, Control.ROUTED_BY);
     this.routes.policy = routedBy !== 0;
     this.pipeline.setRouting(routedBy, Atomics.load(this.control, Control.ROUTED_MARKS), this.crossing);
     this.routes.forget();
+    return left;
   }
 
   private countBatch(): void {

@@ -108,3 +108,21 @@ agree(
   },
   ON_LINKS,
 );
+
+t.test('a bridge that is made while hutter runs', async (t) => {
+  const net = network(t);
+  const [router, orlock, knock] = ['router', 'orlock', 'knock'].map((role) => net.namespace(role));
+  for (const [port, at, address] of [
+    ['p0', orlock!, '10.0.0.1/24'],
+    ['p1', knock!, `${KNOCK}/24`],
+  ] as const)
+    net.link({ at: router!, dev: port, addresses: [] }, { at, dev: 'eth0', addresses: [address] });
+  router!.sysctl({ 'net.bridge.bridge-nf-call-iptables': 1 });
+  const [fw, a] = await Promise.all([Engine.start('hutter', net, router!), startHost(orlock!)]);
+  await fw.ok('iptables -A FORWARD -m physdev --physdev-is-bridged');
+  // No address, no route: that links changed is all that workers are told.
+  router!.ip('link add br0 type bridge forward_delay 0', 'link set p0 master br0', 'link set p1 master br0');
+  router!.ip('link set br0 up');
+  t.equal(await ping(a, KNOCK), '2');
+  t.equal((await fw.counter('--physdev-is-bridged')).packets, 4);
+});
