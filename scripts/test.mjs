@@ -124,7 +124,8 @@ function failuresOf(tap) {
     const indent = /^ */.exec(line)[0].length;
     if (/^ *not ok /.test(line)) depth = indent;
     else if (indent <= depth && line.trim() !== '') depth = -1;
-    if (depth >= 0) result.push(line);
+    // tap shows the source around a failure, and at a file's end that is its source map.
+    if (depth >= 0 && !line.includes('sourceMappingURL=')) result.push(line);
   }
   return result;
 }
