@@ -208,12 +208,9 @@ export class Arena {
     return [kernel.flatMap(({ stdout }) => linesOf(stdout)), hutter];
   }
 
-  get ordered(): boolean {
-    return this.workers === 1;
-  }
-
   /** What `conntrack -E` has told on both since the rules were loaded. */
-  events(): [string[], string[]] {
+  events(): [string[], string[]] | undefined {
+    if (this.workers > 1) return undefined;
     return [this.told[0].lines, this.told[1].lines];
   }
 

@@ -43,10 +43,8 @@ export interface Court {
   connections(): Promise<[string, string]>;
   /** Every list of `-m recent`, by lines of /proc/net/xt_recent behind the list's name, and what connections are expected. */
   kept(): Promise<[string[], string[]]>;
-  /** What `conntrack -E` has told. */
-  events(): [string[], string[]];
-  /** Events come in the order of what they tell: several workers tell theirs in no common one. */
-  readonly ordered: boolean;
+  /** What `conntrack -E` has told; undefined: workers tell theirs in no common order. */
+  events(): [string[], string[]] | undefined;
   /** The second router has no connections to tell of. */
   readonly simulated: boolean;
 }
@@ -182,8 +180,8 @@ class Run {
     if (deletes || this.untold) return undefined;
     for (let tries = 0; ; tries++) {
       const told = this.arena.events();
-      const { ordered } = this.arena;
-      const [kernel, hutter] = told.map((lines) => eventsOf(lines, ordered)) as [Connection[], Connection[]];
+      if (told === undefined) return undefined;
+      const [kernel, hutter] = told.map(eventsOf) as [Connection[], Connection[]];
       let at = 0;
       while (
         kernel[at] !== undefined &&
@@ -561,20 +559,13 @@ function hideChoice(words: string[]): void {
 /** Which word of a line is the timeout. */
 const SECONDS = 2;
 
-/**
- * Events of connections that began before the first of them are those of the scenario before. Those in no order are sorted by their
- * texts.
- */
-function eventsOf(lines: string[], ordered: boolean): Connection[] {
+/** Events of connections that began before the first of them are those of the scenario before. */
+function eventsOf(lines: string[]): Connection[] {
   const begun = new Set<string>();
-  const parts = lines.map((line) => {
+  return lines.flatMap((line) => {
     const [, kind, rest] = /^ *\[(\w+)\] (.*)/.exec(line) ?? [];
     const words = rest?.trim().split(/ +/) ?? [];
     const tuple = words.filter((word) => /^(src|dst|sport|dport|type|code|id|zone)/.test(word)).join(' ') + words[0];
-    if (kind === 'NEW' && !ordered) begun.add(tuple);
-    return { kind, words, tuple };
-  });
-  const events = parts.flatMap(({ kind, words, tuple }) => {
     if (kind === 'NEW') begun.add(tuple);
     else if (!begun.has(tuple)) return [];
     hideChoice(words);
@@ -585,7 +576,6 @@ function eventsOf(lines: string[], ordered: boolean): Connection[] {
     if (timed) words.splice(SECONDS, 1);
     return [{ text: `${kind} ${words.join(' ')}`, seconds }];
   });
-  return ordered ? events : events.sort((a, b) => (a.text < b.text ? -1 : Number(a.text > b.text)));
 }
 
 const tupleName = (proto: number, { src, dst, sport, dport }: Ends): string =>

@@ -146,7 +146,6 @@ function portTo(packet: Uint8Array): number {
 /** The kernel's router of an arena, and a simulated one beside it. */
 export class SimulatedArena implements Court {
   readonly simulated = true;
-  readonly ordered = true;
   private router: SimulatedRouter | undefined;
 
   constructor(private readonly arena: Arena) {}
@@ -198,7 +197,6 @@ export class SimulatedArena implements Court {
 /** Before the judge in the kernel's place: a simulated router with one worker; beside it one with several. */
 export class WorkersCourt implements Court {
   readonly simulated = true;
-  readonly ordered = true;
   private routers: SimulatedRouter[] = [];
 
   constructor(private readonly workers: number) {}
