@@ -254,6 +254,25 @@ function load(t: ConntrackTable, x: number, out: Expectation): void {
   out.nat = w[x + X.NAT]!;
 }
 
+/** Whether the expectation at `x` is for a connection from `src` to `dst` and `dport`, from whatever port. */
+function isFor(
+  w: Int32Array,
+  x: number,
+  src: number,
+  dst: number,
+  dport: number,
+  protocol: number,
+  zone: number,
+): boolean {
+  return (
+    w[x + X.DST] === dst &&
+    (w[x + X.PORTS]! & 0xffff) === dport &&
+    w[x + X.PROTOCOL] === protocol &&
+    w[x + X.ZONE] === zone &&
+    ((w[x + X.SRC]! ^ src) & w[x + X.SRC_MASK]!) === 0
+  );
+}
+
 /**
  * The expectation that a new connection's original tuple fulfils (nf_ct_find_expectation): copied to `out` and, unless
  * PERMANENT, removed. Returns its master, a confirmed connection, or −1.
@@ -280,11 +299,7 @@ export function fulfil(
       unlink(t, number);
     } else if (
       (w[x + X.FLAGS]! & ExpectFlag.INACTIVE) === 0 &&
-      w[x + X.DST] === dst &&
-      (w[x + X.PORTS]! & 0xffff) === (ports & 0xffff) &&
-      w[x + X.PROTOCOL] === protocol &&
-      w[x + X.ZONE] === zone &&
-      ((w[x + X.SRC]! ^ src) & w[x + X.SRC_MASK]!) === 0 &&
+      isFor(w, x, src, dst, ports & 0xffff, protocol, zone) &&
       ((w[x + X.PORTS]! ^ ports) & w[x + X.PORTS_MASK]!) === 0
     ) {
       // A master that is not confirmed can't have told the other end what to do.
@@ -378,15 +393,7 @@ export function findExpectation(
   while (link !== 0 && master < 0) {
     const x = record(t, link - 1);
     link = w[x + X.NEXT]!;
-    if (
-      w[x + X.DST] === dst &&
-      (w[x + X.PORTS]! & 0xffff) === dport &&
-      w[x + X.PROTOCOL] === protocol &&
-      w[x + X.ZONE] === zone &&
-      ((w[x + X.SRC]! ^ src) & w[x + X.SRC_MASK]!) === 0 &&
-      !over(t, x) &&
-      masterLives(t, x)
-    ) {
+    if (isFor(w, x, src, dst, dport, protocol, zone) && !over(t, x) && masterLives(t, x)) {
       load(t, x, out);
       master = w[x + X.MASTER]!;
     }
